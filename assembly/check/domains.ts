@@ -1,0 +1,232 @@
+/** The host, and each domain's identity, limits, run state, I/O request servers and permissions. */
+import { at, context, fail } from "../context";
+import * as L from "../layout.gen";
+import { bodyOf, partFrom } from "../record";
+import { findRecord, planAt, VCPU_LIMIT } from "../sections";
+import { isChannel } from "./events";
+import { checkOwned, ownerEntry, reserveRange, takeXenheap } from "./frames";
+import { checkKept } from "./p2m";
+import { exists } from "./sections";
+
+const KNOWN_CREATE: u32 = 127;
+const KNOWN_FEATURES: u64 = 31;
+const VIRQS: u32 = 24;
+const IOREQ_SERVERS: u32 = 8;
+
+/** LU_HOST against the stream, global VIRQ handlers. */
+export function checkHost(ctx: usize): bool {
+	const record = findRecord(ctx, 0, L.RECORD_LU_HOST);
+	at(ctx, L.PASS_H, L.DOMID_XEN, record);
+	const body = bodyOf(record);
+	const host = changetype<L.Host>(body);
+	if (host.domainCount != context(ctx).domainCount) return fail(ctx, L.RULE_HOST_LIMIT, body + L.HOST__DOMAIN_COUNT, context(ctx).domainCount, host.domainCount);
+	if ((host.features & ~KNOWN_FEATURES) != 0) return fail(ctx, L.RULE_VERSION1_REFUSES, body + L.HOST__FEATURES, KNOWN_FEATURES, host.features);
+	const handlers = partFrom(L.RECORD_LU_HOST, record, 0);
+	let next: u32 = 0;
+	for (let i: u32 = 0; i < host.virqHandlerCount; i++) {
+		const row = handlers + i * L.VIRQ_HANDLER_BYTES;
+		const handler = changetype<L.VirqHandler>(row);
+		if (handler.virq < next || handler.virq >= VIRQS) return fail(ctx, L.RULE_VIRQ, row, next, handler.virq);
+		next = handler.virq + 1;
+		if (!exists(ctx, handler.domid)) return fail(ctx, L.RULE_DOMAIN_REFERENCE, row + L.VIRQ_HANDLER__DOMID, 0, handler.domid);
+	}
+	return true;
+}
+
+/** LU_REGIONS and LU_M2P: after the owners are known. Regions are free frames; the M2P is Xen's. */
+export function checkRegions(ctx: usize): bool {
+	const record = findRecord(ctx, 0, L.RECORD_LU_REGIONS);
+	at(ctx, L.PASS_H, L.DOMID_XEN, record);
+	const rows = partFrom(L.RECORD_LU_REGIONS, record, 0);
+	const count = load<u32>(bodyOf(record), L.REGIONS__REGION_COUNT);
+	let bootmem: u32 = 0;
+	for (let i: u32 = 0; i < count; i++) {
+		const row = rows + i * L.REGION_BYTES;
+		const region = changetype<L.Region>(row);
+		if (region.kind == 0 || region.kind > L.REGION_REUSABLE || region.frameCount == 0) return fail(ctx, L.RULE_REGION, row + L.REGION__KIND, L.REGION_REUSABLE, region.kind);
+		if (region.kind == L.REGION_BOOTMEM) bootmem++;
+		if (!reserveRange(ctx, row, region.firstMfn, region.frameCount)) return false;
+	}
+	if (bootmem != 1) return fail(ctx, L.RULE_REGION, bodyOf(record), 1, bootmem);
+	const m2p = findRecord(ctx, 0, L.RECORD_LU_M2P);
+	at(ctx, L.PASS_H, L.DOMID_XEN, m2p);
+	const ranges = partFrom(L.RECORD_LU_M2P, m2p, 0);
+	const rangeCount = load<u32>(bodyOf(m2p), L.M2P__RANGE_COUNT);
+	for (let i: u32 = 0; i < rangeCount; i++) {
+		const row = ranges + i * L.FRAME_RANGE_BYTES;
+		const range = changetype<L.FrameRange>(row);
+		const frames = context(ctx).frameCount;
+		if (range.firstMfn >= frames || range.frameCount > frames - range.firstMfn) return fail(ctx, L.RULE_FRAME_RESERVED, row, frames, range.firstMfn);
+		for (let mfn = range.firstMfn; mfn < range.firstMfn + range.frameCount; mfn++) {
+			const owner = <u32>ownerEntry(ctx, mfn) & L.FRAME_OWNER_MASK;
+			if (owner != L.DOMID_XEN) return fail(ctx, L.RULE_FRAME_RESERVED, row, L.DOMID_XEN, owner);
+		}
+	}
+	return true;
+}
+
+function poolExists(ctx: usize, id: u32): bool {
+	const record = findRecord(ctx, 0, L.RECORD_LU_CPUPOOLS);
+	const rows = partFrom(L.RECORD_LU_CPUPOOLS, record, 0);
+	const count = load<u32>(bodyOf(record), L.CPUPOOLS__POOL_COUNT);
+	for (let i: u32 = 0; i < count; i++) if (load<u32>(rows + i * L.POOL_BYTES, L.POOL__POOL_ID) == id) return true;
+	return false;
+}
+
+/** LU_DOMAIN's fields; at most one hardware domain in the host. */
+export function checkDomain(ctx: usize, plan: L.DomainPlan, hardware: u32): bool {
+	at(ctx, L.PASS_0, plan.domid, plan.domainPtr);
+	const body = bodyOf(plan.domainPtr);
+	const domain = changetype<L.Domain>(body);
+	if (<u32>domain.domid != plan.domid) return fail(ctx, L.RULE_DOMID, body + L.DOMAIN__DOMID, plan.domid, domain.domid);
+	if (plan.kind < L.KIND_PV || plan.kind > L.KIND_HVM) return fail(ctx, L.RULE_DOMAIN_FIELD, body + L.DOMAIN__KIND, L.KIND_HVM, plan.kind);
+	if (plan.life > L.LIFE_DEAD) return fail(ctx, L.RULE_DOMAIN_FIELD, body + L.DOMAIN__LIFE, L.LIFE_DEAD, plan.life);
+	if ((domain.createFlags & ~KNOWN_CREATE) != 0) return fail(ctx, L.RULE_DOMAIN_FIELD, body + L.DOMAIN__CREATE_FLAGS, KNOWN_CREATE, domain.createFlags);
+	if ((domain.createFlags & L.CREATE_HARDWARE) != 0 && hardware != 0) return fail(ctx, L.RULE_DOMAIN_FIELD, body + L.DOMAIN__CREATE_FLAGS, 0, L.CREATE_HARDWARE);
+	if (domain.guestWidth != 4 && domain.guestWidth != 8) return fail(ctx, L.RULE_DOMAIN_FIELD, body + L.DOMAIN__GUEST_WIDTH, 8, domain.guestWidth);
+	if (plan.kind == L.KIND_PV && domain.guestWidth == 4) return fail(ctx, L.RULE_VERSION1_REFUSES, body + L.DOMAIN__GUEST_WIDTH, 8, 4);
+	if (domain.maxVcpus > VCPU_LIMIT) return fail(ctx, L.RULE_DOMAIN_FIELD, body + L.DOMAIN__MAX_VCPUS, VCPU_LIMIT, domain.maxVcpus);
+	if (domain.grantVersionLimit > 2) return fail(ctx, L.RULE_DOMAIN_FIELD, body + L.DOMAIN__GRANT_VERSION_LIMIT, 2, domain.grantVersionLimit);
+	if (!poolExists(ctx, domain.cpupoolId)) return fail(ctx, L.RULE_DOMAIN_REFERENCE, body + L.DOMAIN__CPUPOOL_ID, 0, domain.cpupoolId);
+	return true;
+}
+
+/** LU_DOMAIN_STATE's fields, and what a dead domain must not have. */
+export function checkState(ctx: usize, plan: L.DomainPlan): bool {
+	at(ctx, L.PASS_2, plan.domid, plan.statePtr);
+	const body = bodyOf(plan.statePtr);
+	const state = changetype<L.DomainState>(body);
+	if (<u32>state.shutdownState > L.SHUTDOWN_STATE_SHUT_DOWN) return fail(ctx, L.RULE_DOMAIN_STATE, body + L.DOMAIN_STATE__SHUTDOWN_STATE, L.SHUTDOWN_STATE_SHUT_DOWN, state.shutdownState);
+	if (state.creationFinished > 1) return fail(ctx, L.RULE_DOMAIN_STATE, body + L.DOMAIN_STATE__CREATION_FINISHED, 1, state.creationFinished);
+	if (state.callbackAsserted > 1) return fail(ctx, L.RULE_DOMAIN_STATE, body + L.DOMAIN_STATE__CALLBACK_ASSERTED, 1, state.callbackAsserted);
+	if (state.suspendedS3 > 1) return fail(ctx, L.RULE_DOMAIN_STATE, body + L.DOMAIN_STATE__SUSPENDED_S3, 1, state.suspendedS3);
+	if (state.pirqEoiMode > 2) return fail(ctx, L.RULE_DOMAIN_STATE, body + L.DOMAIN_STATE__PIRQ_EOI_MODE, 2, state.pirqEoiMode);
+	if (<u32>state.target != L.DOMID_INVALID && !exists(ctx, state.target)) return fail(ctx, L.RULE_DOMAIN_REFERENCE, body + L.DOMAIN_STATE__TARGET, L.DOMID_INVALID, state.target);
+	if (state.pirqEoiMfn != L.NONE64 && !checkOwned(ctx, body + L.DOMAIN_STATE__PIRQ_EOI_MFN, state.pirqEoiMfn, plan.domid)) return false;
+	if (plan.life == L.LIFE_DEAD) {
+		const running = plan.portsPtr | plan.sharedInfoPtr | plan.mapsPtr;
+		if (running != 0) {
+			at(ctx, L.PASS_2, plan.domid, running);
+			return fail(ctx, L.RULE_DEAD_DOMAIN, 0, 0, 1);
+		}
+		return true;
+	}
+	if (!plan.sharedInfoPtr) return fail(ctx, L.RULE_SHARED_INFO, 0, L.TYPE_LU_SHARED_INFO, 0);
+	at(ctx, L.PASS_2, plan.domid, plan.sharedInfoPtr);
+	return takeXenheap(ctx, bodyOf(plan.sharedInfoPtr), load<u64>(bodyOf(plan.sharedInfoPtr), L.SHARED_INFO__MFN), plan.domid);
+}
+
+/** Xenheap frames are those that records name, frames no more than allowed. After every record has taken its own. */
+export function checkCounts(ctx: usize, plan: L.DomainPlan): bool {
+	at(ctx, L.PASS_0, plan.domid, plan.domainPtr);
+	let named: u32 = plan.sharedInfoPtr ? 1 : 0;
+	if (plan.grantTablePtr) {
+		const table = changetype<L.GrantTable>(bodyOf(plan.grantTablePtr));
+		named += table.grantFrameCount + table.statusFrameCount;
+	}
+	if (plan.xenheapFrames != named) return fail(ctx, L.RULE_XENHEAP_COUNT, 0, named, plan.xenheapFrames);
+	const most = load<u64>(bodyOf(plan.domainPtr), L.DOMAIN__MAX_PAGES);
+	if (<u64>plan.frames > most) return fail(ctx, L.RULE_MAX_PAGES, bodyOf(plan.domainPtr) + L.DOMAIN__MAX_PAGES, most, plan.frames);
+	return true;
+}
+
+function serverAt(record: usize, id: u32): usize {
+	const rows = partFrom(L.RECORD_LU_IOREQ_SERVERS, record, 0);
+	const count = load<u32>(bodyOf(record), L.IOREQ_SERVERS__SERVER_COUNT);
+	for (let i: u32 = 0; i < count; i++) if (load<u32>(rows + i * L.IOREQ_SERVER_BYTES) == id) return rows + i * L.IOREQ_SERVER_BYTES;
+	return 0;
+}
+
+/** LU_IOREQ_SERVERS: servers ascend; what belongs to one names it; ranges ascend within one server and kind. */
+function checkServers(ctx: usize, plan: L.DomainPlan): bool {
+	const record = findRecord(ctx, plan.section2, L.RECORD_LU_IOREQ_SERVERS);
+	if (!record) return true;
+	at(ctx, L.PASS_2, plan.domid, record);
+	const head = changetype<L.IoreqServers>(bodyOf(record));
+	if (head.serverCount > IOREQ_SERVERS) return fail(ctx, L.RULE_IOREQ, bodyOf(record), IOREQ_SERVERS, head.serverCount);
+	const servers = partFrom(L.RECORD_LU_IOREQ_SERVERS, record, 0);
+	let next: u32 = 0;
+	for (let i: u32 = 0; i < head.serverCount; i++) {
+		const row = servers + i * L.IOREQ_SERVER_BYTES;
+		const server = changetype<L.IoreqServer>(row);
+		if (server.serverId < next || server.serverId >= 65536) return fail(ctx, L.RULE_IOREQ, row, next, server.serverId);
+		next = server.serverId + 1;
+		if (!exists(ctx, server.emulator)) return fail(ctx, L.RULE_DOMAIN_REFERENCE, row + L.IOREQ_SERVER__EMULATOR, 0, server.emulator);
+		if (<u32>server.bufferedMode > L.BUFIOREQ_ATOMIC) return fail(ctx, L.RULE_IOREQ, row + L.IOREQ_SERVER__BUFFERED_MODE, L.BUFIOREQ_ATOMIC, server.bufferedMode);
+		if (server.flags > 3) return fail(ctx, L.RULE_IOREQ, row + L.IOREQ_SERVER__FLAGS, 3, server.flags);
+		if (server.bufferedPort != 0 && !isChannel(plan, server.bufferedPort)) return fail(ctx, L.RULE_IOREQ, row + L.IOREQ_SERVER__BUFFERED_PORT, L.EVTCHN_STATE_INTERDOMAIN, server.bufferedPort);
+	}
+	const ports = partFrom(L.RECORD_LU_IOREQ_SERVERS, record, 1);
+	for (let i: u32 = 0; i < head.portCount; i++) {
+		const row = ports + i * L.IOREQ_PORT_BYTES;
+		const port = changetype<L.IoreqPort>(row);
+		if (!serverAt(record, port.serverId)) return fail(ctx, L.RULE_IOREQ, row, 0, port.serverId);
+		if (port.vcpuId >= plan.vcpuSlots) return fail(ctx, L.RULE_IOREQ, row + L.IOREQ_PORT__VCPU_ID, plan.vcpuSlots, port.vcpuId);
+		if (!isChannel(plan, port.port)) return fail(ctx, L.RULE_IOREQ, row + L.IOREQ_PORT__PORT, L.EVTCHN_STATE_INTERDOMAIN, port.port);
+	}
+	const pages = partFrom(L.RECORD_LU_IOREQ_SERVERS, record, 2);
+	for (let i: u32 = 0; i < head.pageCount; i++) {
+		const row = pages + i * L.IOREQ_PAGE_BYTES;
+		const page = changetype<L.IoreqPage>(row);
+		if (!serverAt(record, page.serverId)) return fail(ctx, L.RULE_IOREQ, row + L.IOREQ_PAGE__SERVER_ID, 0, page.serverId);
+		if (<u32>page.role > L.IOREQ_PAGE_BUFFERED || page.flags > 1) return fail(ctx, L.RULE_IOREQ, row + L.IOREQ_PAGE__ROLE, L.IOREQ_PAGE_BUFFERED, page.role);
+		if (!checkOwned(ctx, row, page.mfn, plan.domid)) return false;
+	}
+	return checkRanges(ctx, record, head.rangeCount);
+}
+
+function checkRanges(ctx: usize, record: usize, count: u32): bool {
+	const rows = partFrom(L.RECORD_LU_IOREQ_SERVERS, record, 3);
+	for (let i: u32 = 0; i < count; i++) {
+		const row = rows + i * L.IOREQ_RANGE_BYTES;
+		const range = changetype<L.IoreqRange>(row);
+		if (!serverAt(record, range.serverId)) return fail(ctx, L.RULE_IOREQ, row, 0, range.serverId);
+		if (range.type > L.IOREQ_RANGE_PCI) return fail(ctx, L.RULE_IOREQ, row + L.IOREQ_RANGE__TYPE, L.IOREQ_RANGE_PCI, range.type);
+		if (range.first > range.last) return fail(ctx, L.RULE_IOREQ, row + L.IOREQ_RANGE__LAST, range.first, range.last);
+		if (i == 0) continue;
+		const before = changetype<L.IoreqRange>(row - L.IOREQ_RANGE_BYTES);
+		if (before.serverId != range.serverId || before.type != range.type) {
+			const ascends = before.serverId < range.serverId || (before.serverId == range.serverId && range.type > before.type);
+			if (!ascends) return fail(ctx, L.RULE_IOREQ, row, before.serverId, range.serverId);
+		} else if (range.first <= before.last) return fail(ctx, L.RULE_IOREQ, row + L.IOREQ_RANGE__FIRST, before.last + 1, range.first);
+	}
+	return true;
+}
+
+/** LU_CAPS: by kind, ascending, not overlapping. */
+function checkCaps(ctx: usize, plan: L.DomainPlan): bool {
+	const record = findRecord(ctx, plan.section2, L.RECORD_LU_CAPS);
+	if (!record) return true;
+	at(ctx, L.PASS_2, plan.domid, record);
+	const rows = partFrom(L.RECORD_LU_CAPS, record, 0);
+	const count = load<u32>(bodyOf(record), L.CAPS__RANGE_COUNT);
+	for (let i: u32 = 0; i < count; i++) {
+		const row = rows + i * L.CAP_RANGE_BYTES;
+		const range = changetype<L.CapRange>(row);
+		if (range.kind < L.CAP_IO_PORT || range.kind > L.CAP_INTERRUPT) return fail(ctx, L.RULE_CAPS, row, L.CAP_INTERRUPT, range.kind);
+		if (range.first > range.last) return fail(ctx, L.RULE_CAPS, row + L.CAP_RANGE__LAST, range.first, range.last);
+		if (i == 0) continue;
+		const before = changetype<L.CapRange>(row - L.CAP_RANGE_BYTES);
+		if (range.kind < before.kind) return fail(ctx, L.RULE_CAPS, row, before.kind, range.kind);
+		if (range.kind == before.kind && range.first <= before.last) return fail(ctx, L.RULE_CAPS, row + L.CAP_RANGE__FIRST, before.last + 1, range.first);
+	}
+	return true;
+}
+
+/** What concerns one domain alone and comes last: page tables kept, servers, permissions. */
+export function checkDomainRest(ctx: usize, plan: L.DomainPlan): bool {
+	const kept = findRecord(ctx, plan.section0, L.RECORD_LU_KEPT_FRAMES);
+	if (kept) {
+		at(ctx, L.PASS_0, plan.domid, kept);
+		if (!checkKept(ctx, kept)) return false;
+	}
+	return checkServers(ctx, plan) && checkCaps(ctx, plan);
+}
+
+export function hardwareDomains(ctx: usize, before: u32): u32 {
+	let found: u32 = 0;
+	for (let i: u32 = 0; i < before; i++) {
+		if ((load<u32>(bodyOf(planAt(ctx, i).domainPtr), L.DOMAIN__CREATE_FLAGS) & L.CREATE_HARDWARE) != 0) found++;
+	}
+	return found;
+}

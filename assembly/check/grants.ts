@@ -1,0 +1,158 @@
+/**
+ * Grants. LU_GRANT_ACTIVE is the truth (what the guest's shared entry says does not matter: a hostile guest must not be
+ * able to veto an update); maptrack of every other domain is checked against it, and pins must be the sum of mappings.
+ */
+import { at, context, fail } from "../context";
+import * as L from "../layout.gen";
+import { bodyOf, partFrom, sparseFind, sparseRows, sparseRowsAt, sparseRuns, sparseSlots } from "../record";
+import { pinsAt, planAt, planOf } from "../sections";
+import { checkOwned, ownerEntry, takeXenheap } from "./frames";
+import { exists } from "./sections";
+
+/** Entries in a 4 KiB grant frame, by version; status words in a status frame; handles in a maptrack frame. */
+const V1_ENTRIES: u32 = 512;
+const V2_ENTRIES: u32 = 256;
+const STATUS_ENTRIES: u32 = 2048;
+const MAPTRACK_ENTRIES: u32 = 256;
+const PIN_LIMIT: u32 = 128;
+
+function limit(plan: L.DomainPlan, field: u32): u32 {
+	return load<u32>(bodyOf(plan.domainPtr) + field);
+}
+
+/** LU_GRANT_TABLE: version, frames within limits, each a xenheap frame of the domain's own. */
+export function checkGrantTable(ctx: usize, plan: L.DomainPlan): bool {
+	const record = <usize>plan.grantTablePtr;
+	if (!record) return true;
+	at(ctx, L.PASS_1D, plan.domid, record);
+	const body = bodyOf(record);
+	const table = changetype<L.GrantTable>(body);
+	if (table.version != 1 && table.version != 2) return fail(ctx, L.RULE_GRANT_TABLE, body + L.GRANT_TABLE__VERSION, 2, table.version);
+	const most = limit(plan, L.DOMAIN__MAX_GRANT_FRAMES);
+	if (table.grantFrameCount > most) return fail(ctx, L.RULE_GRANT_TABLE, body + L.GRANT_TABLE__GRANT_FRAME_COUNT, most, table.grantFrameCount);
+	const mostTrack = limit(plan, L.DOMAIN__MAX_MAPTRACK_FRAMES);
+	if (table.maptrackFrameCount > mostTrack) {
+		return fail(ctx, L.RULE_GRANT_TABLE, body + L.GRANT_TABLE__MAPTRACK_FRAME_COUNT, mostTrack, table.maptrackFrameCount);
+	}
+	const status = table.version == 1 ? 0 : (<u64>table.grantFrameCount * V2_ENTRIES + STATUS_ENTRIES - 1) / STATUS_ENTRIES;
+	if (<u64>table.statusFrameCount != status) {
+		return fail(ctx, L.RULE_GRANT_TABLE, body + L.GRANT_TABLE__STATUS_FRAME_COUNT, status, table.statusFrameCount);
+	}
+	if (plan.life == L.LIFE_DEAD && table.grantFrameCount != 0) return fail(ctx, L.RULE_DEAD_DOMAIN, body + L.GRANT_TABLE__GRANT_FRAME_COUNT, 0, table.grantFrameCount);
+	return checkFrames(ctx, plan, partFrom(L.RECORD_LU_GRANT_TABLE, record, 0), table.grantFrameCount) &&
+		checkFrames(ctx, plan, partFrom(L.RECORD_LU_GRANT_TABLE, record, 1), table.statusFrameCount);
+}
+
+function checkFrames(ctx: usize, plan: L.DomainPlan, rows: usize, count: u32): bool {
+	for (let i: u32 = 0; i < count; i++) {
+		const row = rows + i * L.GRANT_FRAME_BYTES;
+		if (!takeXenheap(ctx, row, changetype<L.GrantFrame>(row).mfn, plan.domid)) return false;
+	}
+	return true;
+}
+
+/** Most grant references that the domain's table can hold. */
+function capacity(plan: L.DomainPlan): u64 {
+	if (!plan.grantTablePtr) return 0;
+	const table = changetype<L.GrantTable>(bodyOf(plan.grantTablePtr));
+	const perFrame = table.version == 1 ? V1_ENTRIES : V2_ENTRIES;
+	const frames = plan.life == L.LIFE_DEAD ? limit(plan, L.DOMAIN__MAX_GRANT_FRAMES) : table.grantFrameCount;
+	return <u64>frames * perFrame;
+}
+
+/** LU_GRANT_ACTIVE: in the table, pinned, its frame the domain's, its grantee known. Gives each row its counters. */
+export function checkActive(ctx: usize, plan: L.DomainPlan, pins: u32): bool {
+	const record = <usize>plan.activePtr;
+	if (!record) return true;
+	at(ctx, L.PASS_1D, plan.domid, record);
+	const body = bodyOf(record);
+	if (<u64>sparseSlots(body) > capacity(plan)) return fail(ctx, L.RULE_GRANT_ACTIVE, body, capacity(plan), sparseSlots(body));
+	plan.pinsPtr = pins;
+	const rows = sparseRowsAt(body);
+	const count = sparseRows(body);
+	memory.fill(pins, 0, count * 4);
+	for (let i: u32 = 0; i < count; i++) {
+		const row = rows + i * L.GRANT_ACTIVE_BYTES;
+		const grant = changetype<L.GrantActive>(row);
+		const most = max<u32>(max<u32>(grant.hostWrite, grant.hostRead), max<u32>(grant.deviceWrite, grant.deviceRead));
+		if (most == 0 || most > PIN_LIMIT) return fail(ctx, L.RULE_GRANT_ACTIVE, row + L.GRANT_ACTIVE__HOST_WRITE, PIN_LIMIT, most);
+		if (!exists(ctx, grant.grantee)) return fail(ctx, L.RULE_DOMAIN_REFERENCE, row + L.GRANT_ACTIVE__GRANTEE, 0, grant.grantee);
+		if (grant.mfn < context(ctx).frameCount && (<u32>ownerEntry(ctx, grant.mfn) & L.FRAME_OWNER_MASK) == L.DOMID_IO) continue;
+		if (!checkOwned(ctx, row, grant.mfn, plan.domid)) return false;
+	}
+	return true;
+}
+
+/** Adds one mapping to a pin counter; Xen's order of octets is the record's. */
+function addPin(counters: usize, counter: u32): bool {
+	const value = load<u8>(counters + counter);
+	if (<u32>value == 255) return false;
+	store<u8>(counters + counter, value + 1);
+	return true;
+}
+
+/** LU_GRANT_MAPS of one domain: each handle finds its active grant, and is counted there. */
+export function checkMaptrack(ctx: usize, plan: L.DomainPlan): bool {
+	const record = <usize>plan.mapsPtr;
+	if (!record) return true;
+	at(ctx, L.PASS_2, plan.domid, record);
+	const body = bodyOf(record);
+	const most = <u64>limit(plan, L.DOMAIN__MAX_MAPTRACK_FRAMES) * MAPTRACK_ENTRIES;
+	if (<u64>sparseSlots(body) > most) return fail(ctx, L.RULE_MAPTRACK, body, most, sparseSlots(body));
+	const rows = sparseRowsAt(body);
+	const count = sparseRows(body);
+	for (let i: u32 = 0; i < count; i++) {
+		const row = rows + i * L.MAPTRACK_BYTES;
+		const map = changetype<L.Maptrack>(row);
+		const kinds = <u32>map.flags & (L.GRANT_MAP_DEVICE | L.GRANT_MAP_HOST);
+		if (map.flags > 7 || kinds == 0) return fail(ctx, L.RULE_MAPTRACK, row + L.MAPTRACK__FLAGS, 7, map.flags);
+		if (map.vcpuId >= limit(plan, L.DOMAIN__MAX_VCPUS)) return fail(ctx, L.RULE_MAPTRACK, row + L.MAPTRACK__VCPU_ID, limit(plan, L.DOMAIN__MAX_VCPUS), map.vcpuId);
+		const granter = planOf(ctx, map.domid);
+		if (!granter) return fail(ctx, L.RULE_MAPTRACK_UNMATCHED, row + L.MAPTRACK__DOMID, 0, map.domid);
+		if (!granter.activePtr) return fail(ctx, L.RULE_MAPTRACK_UNMATCHED, row, 0, map.reference);
+		const active = bodyOf(granter.activePtr);
+		const index = sparseFind(active, map.reference);
+		if (index == L.NONE32) return fail(ctx, L.RULE_MAPTRACK_UNMATCHED, row, 0, map.reference);
+		const grant = changetype<L.GrantActive>(sparseRowsAt(active) + index * L.GRANT_ACTIVE_BYTES);
+		if (<u32>grant.grantee != plan.domid) return fail(ctx, L.RULE_MAPTRACK_UNMATCHED, row, grant.grantee, plan.domid);
+		const counters = <usize>granter.pinsPtr + index * 4;
+		const readonly = (<u32>map.flags & L.GRANT_MAP_READONLY) != 0;
+		if ((kinds & L.GRANT_MAP_HOST) != 0 && !addPin(counters, readonly ? 1 : 0)) return fail(ctx, L.RULE_PIN_SUM, row, PIN_LIMIT, 256);
+		if ((kinds & L.GRANT_MAP_DEVICE) != 0 && !addPin(counters, readonly ? 3 : 2)) return fail(ctx, L.RULE_PIN_SUM, row, PIN_LIMIT, 256);
+	}
+	return true;
+}
+
+/** After every domain's maptrack: pins equal the sum of mappings. */
+export function checkPins(ctx: usize, plan: L.DomainPlan): bool {
+	const record = <usize>plan.activePtr;
+	if (!record) return true;
+	at(ctx, L.PASS_1D, plan.domid, record);
+	const rows = sparseRowsAt(bodyOf(record));
+	const count = sparseRows(bodyOf(record));
+	for (let i: u32 = 0; i < count; i++) {
+		const pins = rows + i * L.GRANT_ACTIVE_BYTES + L.GRANT_ACTIVE__HOST_WRITE;
+		const counted = load<u32>(<usize>plan.pinsPtr + i * 4);
+		if (load<u32>(pins) != counted) return fail(ctx, L.RULE_PIN_SUM, pins, counted, load<u32>(pins));
+	}
+	return true;
+}
+
+/** Where the counters of the next domain begin. */
+export function pinsEnd(plan: L.DomainPlan, pins: u32): u32 {
+	return plan.activePtr ? pins + sparseRows(bodyOf(plan.activePtr)) * 4 : pins;
+}
+
+/** Runs over all domains, in the order that the cross-checks need. */
+export function checkGrants(ctx: usize): bool {
+	const domains = context(ctx).domainCount;
+	let pins = <u32>pinsAt(ctx);
+	for (let i: u32 = 0; i < domains; i++) {
+		const plan = planAt(ctx, i);
+		if (!checkGrantTable(ctx, plan) || !checkActive(ctx, plan, pins)) return false;
+		pins = pinsEnd(plan, pins);
+	}
+	for (let i: u32 = 0; i < domains; i++) if (!checkMaptrack(ctx, planAt(ctx, i))) return false;
+	for (let i: u32 = 0; i < domains; i++) if (!checkPins(ctx, planAt(ctx, i))) return false;
+	return true;
+}

@@ -1,0 +1,81 @@
+/**
+ * check: the whole stream is proven restorable before a byte of the target is written (X1). Writes the workspace alone.
+ *
+ * The order is that of dependence: sections and records, the host, domains, frames and types, P2Ms, grants, events,
+ * vCPUs, the rest, and last what needs the preserved memory. The first rule that is broken ends it.
+ */
+import { begin, context, fail, OK, PHASE_CHECKED, PHASE_PLANNED, REFUSED, refuse } from "../context";
+import * as L from "../layout.gen";
+import { planAt } from "../sections";
+import { checkCounts, checkDomain, checkDomainRest, checkHost, checkRegions, checkState, hardwareDomains } from "./domains";
+import { checkEvents } from "./events";
+import { checkOwners, checkTypes } from "./frames";
+import { checkGrants } from "./grants";
+import { checkMemory, checkPreserved } from "./memory";
+import { checkP2m } from "./p2m";
+import { checkSectionRecords, makePlans } from "./sections";
+import { checkVcpuList, checkVcpus } from "./vcpus";
+
+/** Rules that only the preserved memory lets us check. */
+const MEMORY_RULES: u32 = 1;
+
+function checkRecords(ctx: usize): bool {
+	if (!makePlans(ctx) || !checkSectionRecords(ctx, 0, null)) return false;
+	for (let i: u32 = 0; i < context(ctx).domainCount; i++) {
+		const plan = planAt(ctx, i);
+		if (!checkSectionRecords(ctx, plan.section0, plan)) return false;
+		if (!checkSectionRecords(ctx, plan.section1, plan)) return false;
+		if (!checkSectionRecords(ctx, plan.section2, plan)) return false;
+	}
+	return checkSectionRecords(ctx, context(ctx).framesSection, null);
+}
+
+function checkAll(ctx: usize): bool {
+	const c = context(ctx);
+	if (!checkRecords(ctx) || !checkHost(ctx)) return false;
+	for (let i: u32 = 0; i < c.domainCount; i++) {
+		if (!checkDomain(ctx, planAt(ctx, i), hardwareDomains(ctx, i))) return false;
+		if (!checkVcpuList(ctx, planAt(ctx, i))) return false;
+	}
+	if (!checkOwners(ctx) || !checkTypes(ctx) || !checkRegions(ctx)) return false;
+	for (let i: u32 = 0; i < c.domainCount; i++) if (!checkP2m(ctx, planAt(ctx, i))) return false;
+	if (!checkGrants(ctx) || !checkEvents(ctx)) return false;
+	for (let i: u32 = 0; i < c.domainCount; i++) {
+		const plan = planAt(ctx, i);
+		if (!checkState(ctx, plan) || !checkVcpus(ctx, plan) || !checkDomainRest(ctx, plan) || !checkCounts(ctx, plan)) return false;
+	}
+	return c.memoryPtr == 0 || (checkMemory(ctx) && checkPreserved(ctx));
+}
+
+function apart(a: u64, aBytes: u64, b: u64, bytes: u64): bool {
+	return a + aBytes <= b || b + bytes <= a;
+}
+
+/**
+ * Checks an opened and planned stream. `work` (8-aligned, planWorkBytes octets) is the call's to write and stays with the
+ * context; `memory` is the preserved memory, 0 for none: rules that need it are then counted in notChecked.
+ */
+export function check(ctx: usize, work: usize, workBytes: u32, memoryPtr: usize, memoryBytes: u32): u32 {
+	begin(ctx);
+	const c = context(ctx);
+	if (c.phase != PHASE_PLANNED && c.phase != PHASE_CHECKED) return refuse(ctx, L.RULE_NOT_CHECKED, PHASE_PLANNED, c.phase);
+	if (c.hostDone != 0) return refuse(ctx, L.RULE_PASS_ORDER, 0, c.hostDone);
+	const end = <u64>memory.size() << 16;
+	const inside = <u64>work + workBytes <= end && <u64>memoryPtr + memoryBytes <= end;
+	const clear =
+		apart(work, workBytes, c.streamPtr, c.streamBytes) &&
+		apart(work, workBytes, memoryPtr, memoryBytes) &&
+		apart(work, workBytes, ctx, L.CONTEXT_BYTES + L.FAULT_BYTES);
+	if (((work | memoryPtr) & 7) != 0 || work == 0 || !inside || !clear) return refuse(ctx, L.RULE_WINDOW, 8, work);
+	if (workBytes < c.planWorkBytes) return refuse(ctx, L.RULE_WINDOW, c.planWorkBytes, workBytes);
+	c.phase = PHASE_PLANNED;
+	c.workPtr = <u32>work;
+	c.workBytes = workBytes;
+	c.memoryPtr = <u32>memoryPtr;
+	c.memoryBytes = memoryBytes;
+	c.notChecked = memoryPtr == 0 ? MEMORY_RULES : 0;
+	if (!checkAll(ctx)) return REFUSED;
+	begin(ctx);
+	c.phase = PHASE_CHECKED;
+	return OK;
+}

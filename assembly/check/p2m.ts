@@ -1,0 +1,174 @@
+/** The P2M of HVM and PVH domains, walked by runs; foreign entries against LU_FOREIGN_MAPS; kept page tables. */
+import { at, context, cursorOf, fail } from "../context";
+import { RunCursor, runsNext, runsOpen } from "../extent/decode";
+import * as L from "../layout.gen";
+import { bodyBytes, bodyOf, partFrom, recordBytes } from "../record";
+import { defOf, indexEntry, sectionEnd, sectionFirst } from "../sections";
+import { exists } from "./sections";
+import { checkOwned, MARK_RESERVED, ownerEntry, reserveRange } from "./frames";
+
+const MFN_MASK: u64 = 0xff_ffff_ffff;
+const TYPE_SHIFT: u64 = L.P2M_BITS_TYPE;
+const ACCESS_SHIFT: u64 = L.P2M_BITS_ACCESS;
+const ORDER_SHIFT: u64 = L.P2M_BITS_ORDER;
+const HIGHEST_ACCESS: u32 = L.P2M_ACCESS_R_PW;
+
+/** Types whose frame is the domain's own RAM. */
+function isRam(type: u32): bool {
+	return type == L.P2M_TYPE_RAM_RW || type == L.P2M_TYPE_RAM_LOGDIRTY || type == L.P2M_TYPE_RAM_RO || type == L.P2M_TYPE_IOREQ_SERVER;
+}
+
+/** What version 1 refuses by name: sharing and paging. */
+function isRefused(type: u32): bool {
+	return type == L.P2M_TYPE_PAGING_OUT || type == L.P2M_TYPE_PAGED || type == L.P2M_TYPE_PAGING_IN || type == L.P2M_TYPE_SHARED;
+}
+
+/** The next LU_FOREIGN_MAPS row that a foreign entry must match. */
+function checkForeign(ctx: usize, field: usize, plan: L.DomainPlan, gfn: u64, mfn: u64): bool {
+	const index = plan.foreignEntries;
+	plan.foreignEntries++;
+	const count = plan.foreignPtr ? load<u32>(bodyOf(plan.foreignPtr), L.FOREIGN_MAPS__MAP_COUNT) : 0;
+	if (index >= count) return fail(ctx, L.RULE_P2M_FOREIGN, field, count, gfn);
+	const row = changetype<L.ForeignMap>(partFrom(L.RECORD_LU_FOREIGN_MAPS, plan.foreignPtr, 0) + index * L.FOREIGN_MAP_BYTES);
+	if (row.gfn != gfn) return fail(ctx, L.RULE_P2M_FOREIGN, field, row.gfn, gfn);
+	if (row.mfn != mfn) return fail(ctx, L.RULE_P2M_FOREIGN, field, row.mfn, mfn);
+	const known = exists(ctx, row.owner) || row.owner == <u16>L.DOMID_XEN || row.owner == <u16>L.DOMID_IO;
+	if (!known) return fail(ctx, L.RULE_DOMAIN_REFERENCE, field, 0, row.owner);
+	return checkOwned(ctx, field, mfn, row.owner);
+}
+
+/** A run of P2M entries: `value` is the first one's, `length` entries count on from it. */
+function checkRun(ctx: usize, field: usize, plan: L.DomainPlan, gfn: u64, length: u64, value: u64): bool {
+	const mfn = value & MFN_MASK;
+	const type = <u32>(value >> TYPE_SHIFT) & 15;
+	const access = <u32>(value >> ACCESS_SHIFT) & 15;
+	const order = <u32>(value >> ORDER_SHIFT) & 63;
+	const present = value >> 63 != 0;
+	if ((value >> 54) & 0x1ff) return fail(ctx, L.RULE_P2M_ENTRY, field, 0, value);
+	if (access > HIGHEST_ACCESS) return fail(ctx, L.RULE_P2M_ENTRY, field, HIGHEST_ACCESS, value);
+	if (order != L.P2M_ORDER_4_K && order != L.P2M_ORDER_2_M && order != L.P2M_ORDER_1_G) return fail(ctx, L.RULE_P2M_ENTRY, field, L.P2M_ORDER_1_G, value);
+	if (isRefused(type)) return fail(ctx, L.RULE_VERSION1_REFUSES, field, L.P2M_TYPE_RAM_RW, value);
+	const pages = (<u64>1) << order;
+	if (((gfn | length) & (pages - 1)) != 0) return fail(ctx, L.RULE_P2M_SUPERPAGE, field, pages, gfn);
+	if (!present) {
+		if (mfn != 0) return fail(ctx, L.RULE_P2M_ENTRY, field, 0, value);
+		const hasNoFrame = type == L.P2M_TYPE_POPULATE_ON_DEMAND || type == L.P2M_TYPE_MMIO_DM;
+		return hasNoFrame || fail(ctx, L.RULE_P2M_ENTRY, field, L.P2M_TYPE_POPULATE_ON_DEMAND, value);
+	}
+	if ((mfn & (pages - 1)) != 0) return fail(ctx, L.RULE_P2M_SUPERPAGE, field, pages, mfn);
+	if (type == L.P2M_TYPE_POPULATE_ON_DEMAND || type == L.P2M_TYPE_MMIO_DM || type == L.P2M_TYPE_INVALID) {
+		return fail(ctx, L.RULE_P2M_ENTRY, field, 0, value);
+	}
+	if ((type == L.P2M_TYPE_FOREIGN || type == L.P2M_TYPE_IOREQ_SERVER) && order != 0) return fail(ctx, L.RULE_P2M_FOREIGN, field, 0, value);
+	if (isRam(type)) {
+		for (let i: u64 = 0; i < length; i++) {
+			const frame = mfn + i;
+			if (frame >= context(ctx).frameCount) return fail(ctx, L.RULE_P2M_FRAME, field, context(ctx).frameCount, frame);
+			const entry = ownerEntry(ctx, frame);
+			if ((entry & L.FRAME_OWNED) == 0 || (<u32>entry & L.FRAME_OWNER_MASK) != plan.domid) {
+				return fail(ctx, L.RULE_P2M_FRAME, field, plan.domid, frame);
+			}
+		}
+		return true;
+	}
+	if (type == L.P2M_TYPE_FOREIGN) {
+		for (let i: u64 = 0; i < length; i++) if (!checkForeign(ctx, field, plan, gfn + i, mfn + i)) return false;
+		return true;
+	}
+	// MMIO and grant mappings name frames of others, but never ones that must stay as they are.
+	for (let i: u64 = 0; i < length && mfn + i < context(ctx).frameCount; i++) {
+		if ((ownerEntry(ctx, mfn + i) & MARK_RESERVED) != 0) return fail(ctx, L.RULE_FRAME_RESERVED, field, 0, mfn + i);
+	}
+	return true;
+}
+
+/** The runs of one slice. A superpage may span chunks, so runs that go on are joined before they are looked at. */
+function checkSlice(ctx: usize, record: usize, plan: L.DomainPlan): u64 {
+	const body = bodyOf(record);
+	const first = load<u64>(body, L.P2M_SLICE__FIRST_GFN);
+	const chunks = partFrom(L.RECORD_LU_P2M, record, 0);
+	const cursor = changetype<RunCursor>(cursorOf(ctx));
+	runsOpen(cursor, 8, chunks, <u32>(body + bodyBytes(record) - chunks), load<u32>(body, L.P2M_SLICE__ENTRY_COUNT));
+	let from: u64 = 0;
+	let length: u64 = 0;
+	let value: u64 = 0;
+	let last: u64 = L.NONE64;
+	while (true) {
+		const more = runsNext(cursor);
+		if (more && length != 0 && cursor.value == value + (value >> 63) * length && cursor.value != 0) {
+			length += cursor.length;
+			continue;
+		}
+		if (length != 0 && value != 0) {
+			if (!checkRun(ctx, body + L.P2M_SLICE__FIRST_GFN, plan, first + from, length, value)) return FAILED;
+			last = first + from + length - 1;
+		}
+		if (!more) return last;
+		from = cursor.first;
+		length = cursor.length;
+		value = cursor.value;
+	}
+}
+const FAILED: u64 = u64.MAX_VALUE - 1;
+
+/** All slices of a domain's P2M, then what LU_FOREIGN_MAPS lists beyond them. */
+export function checkP2m(ctx: usize, plan: L.DomainPlan): bool {
+	const end = sectionEnd(ctx, plan.section0);
+	let next: u64 = 0;
+	let last: u64 = L.NONE64;
+	let highest: u64 = L.NONE64;
+	let access: u32 = 0;
+	let slices: u32 = 0;
+	for (let record = sectionFirst(ctx, plan.section0); record < end; record += recordBytes(record)) {
+		if (defOf(record) != L.RECORD_LU_P2M) continue;
+		at(ctx, indexEntry(ctx, plan.section0).pass, plan.domid, record);
+		const body = bodyOf(record);
+		if (plan.kind == L.KIND_PV) return fail(ctx, L.RULE_HVM_ONLY, 0, L.KIND_PVH, plan.kind);
+		const first = load<u64>(body, L.P2M_SLICE__FIRST_GFN);
+		const count = load<u32>(body, L.P2M_SLICE__ENTRY_COUNT);
+		const claimed = load<u64>(body, L.P2M_SLICE__HIGHEST_GFN);
+		if (claimed == L.NONE64) return fail(ctx, L.RULE_P2M_HIGHEST, body + L.P2M_SLICE__HIGHEST_GFN, first, claimed);
+		if (first < next || first > claimed || first + count > claimed + 1) return fail(ctx, L.RULE_SLICE, body, next, first);
+		const defaultAccess = load<u32>(body, L.P2M_SLICE__DEFAULT_ACCESS);
+		if (defaultAccess > HIGHEST_ACCESS) return fail(ctx, L.RULE_P2M_ENTRY, body + L.P2M_SLICE__DEFAULT_ACCESS, HIGHEST_ACCESS, defaultAccess);
+		if (slices != 0 && (claimed != highest || defaultAccess != access)) {
+			return fail(ctx, L.RULE_P2M_HIGHEST, body + L.P2M_SLICE__HIGHEST_GFN, highest, claimed);
+		}
+		highest = claimed;
+		access = defaultAccess;
+		slices++;
+		const found = checkSlice(ctx, record, plan);
+		if (found == FAILED) return false;
+		if (found != L.NONE64) last = found;
+		next = first + count;
+	}
+	if (slices != 0 && last != highest) return fail(ctx, L.RULE_P2M_HIGHEST, 0, last, highest);
+	if (plan.foreignPtr) {
+		at(ctx, L.PASS_2, plan.domid, plan.foreignPtr);
+		const count = load<u32>(bodyOf(plan.foreignPtr), L.FOREIGN_MAPS__MAP_COUNT);
+		if (count != plan.foreignEntries) return fail(ctx, L.RULE_P2M_FOREIGN, bodyOf(plan.foreignPtr), plan.foreignEntries, count);
+	}
+	return true;
+}
+
+/** LU_KEPT_FRAMES: roots of a known kind inside the kept ranges' host, ranges that nobody owns. */
+export function checkKept(ctx: usize, record: usize): bool {
+	const body = bodyOf(record);
+	const roots = load<u32>(body, L.KEPT_FRAMES__ROOT_COUNT);
+	const first = partFrom(L.RECORD_LU_KEPT_FRAMES, record, 0);
+	for (let i: u32 = 0; i < roots; i++) {
+		const row = first + i * L.KEPT_ROOT_BYTES;
+		const root = changetype<L.KeptRoot>(row);
+		const known = root.purpose >= 1 && root.purpose <= L.KEPT_PURPOSE_IOMMU && root.format >= 1 && root.format <= <u16>L.KEPT_FORMAT_AMD_IOMMU;
+		if (!known || root.levels < 3 || root.levels > 5) return fail(ctx, L.RULE_FRAME_RESERVED, row, L.KEPT_FORMAT_AMD_IOMMU, root.format);
+		if (root.rootMfn >= context(ctx).frameCount) return fail(ctx, L.RULE_FRAME_RESERVED, row, context(ctx).frameCount, root.rootMfn);
+	}
+	const ranges = partFrom(L.RECORD_LU_KEPT_FRAMES, record, 1);
+	const count = load<u32>(body, L.KEPT_FRAMES__RANGE_COUNT);
+	for (let i: u32 = 0; i < count; i++) {
+		const row = ranges + i * L.FRAME_RANGE_BYTES;
+		const range = changetype<L.FrameRange>(row);
+		if (!reserveRange(ctx, row, range.firstMfn, range.frameCount)) return false;
+	}
+	return true;
+}

@@ -1,0 +1,171 @@
+/** vCPUs: which exist, their state, a PV vCPU's registers and XSAVE area, the HVM context's framing. */
+import { at, context, fail } from "../context";
+import * as L from "../layout.gen";
+import { bodyBytes, bodyOf, partFrom, recordBytes } from "../record";
+import { affinityWords } from "../plan";
+import { defOf, findRecord, recordVcpu, sectionEnd, sectionFirst, VCPU_LIMIT } from "../sections";
+import { checkOwned } from "./frames";
+import { checkSectionRecords, vcpuBit, vcpuMark } from "./sections";
+
+const VCPU_INFO_OCTETS: u32 = 64;
+const KNOWN_FLAGS: u32 = L.VCPU_FLAG_EXISTS | L.VCPU_FLAG_INITIALISED | L.VCPU_FLAG_DOWN | L.VCPU_FLAG_BLOCKED | L.VCPU_FLAG_POLL_ANY;
+/** xcr0 and xcr0_accum, then the area: legacy region and XSAVE header at least. */
+const XSAVE_PREFIX: u32 = 16;
+const XSAVE_LEGACY: u32 = 512;
+const XSAVE_LEAST: u32 = XSAVE_PREFIX + XSAVE_LEGACY + 64;
+const HVM_HEADER: u16 = 1;
+const HVM_CPU: u16 = 2;
+const HVM_DESCRIPTOR: u32 = 8;
+
+/** LU_VCPUS: ascending, below the limit. Sets the plan's slots. */
+export function checkVcpuList(ctx: usize, plan: L.DomainPlan): bool {
+	const record = <usize>plan.vcpusPtr;
+	at(ctx, L.PASS_0, plan.domid, record);
+	const rows = partFrom(L.RECORD_LU_VCPUS, record, 0);
+	const count = load<u32>(bodyOf(record), L.VCPUS__VCPU_COUNT);
+	const most = load<u32>(bodyOf(plan.domainPtr), L.DOMAIN__MAX_VCPUS);
+	let next: u32 = 0;
+	for (let i: u32 = 0; i < count; i++) {
+		const row = rows + i * L.VCPU_SLOT_BYTES;
+		const vcpu = load<u32>(row, L.VCPU_SLOT__VCPU_ID);
+		if (vcpu < next || vcpu >= most || vcpu >= VCPU_LIMIT) return fail(ctx, L.RULE_VCPU, row, most, vcpu);
+		next = vcpu + 1;
+	}
+	plan.vcpuSlots = next;
+	return true;
+}
+
+/** Each vCPU that exists has its LU_VCPU, and no other one has. */
+function checkPresence(ctx: usize, plan: L.DomainPlan): bool {
+	const rows = partFrom(L.RECORD_LU_VCPUS, plan.vcpusPtr, 0);
+	const count = load<u32>(bodyOf(plan.vcpusPtr), L.VCPUS__VCPU_COUNT);
+	let listed: u32 = 0;
+	for (let vcpu: u32 = 0; vcpu < VCPU_LIMIT; vcpu++) {
+		const isListed = listed < count && load<u32>(rows + listed * L.VCPU_SLOT_BYTES, L.VCPU_SLOT__VCPU_ID) == vcpu;
+		if (isListed) listed++;
+		const mark = vcpuMark(ctx, vcpu);
+		if (isListed != ((mark & 1) != 0) || (mark != 0 && !isListed)) {
+			at(ctx, L.PASS_0, plan.domid, plan.vcpusPtr);
+			return fail(ctx, L.RULE_VCPU, 0, isListed ? 1 : 0, vcpu);
+		}
+	}
+	return true;
+}
+
+function checkVcpu(ctx: usize, plan: L.DomainPlan, record: usize, words: u32): bool {
+	const body = bodyOf(record);
+	const vcpu = changetype<L.Vcpu>(body);
+	if ((vcpu.flags & ~KNOWN_FLAGS) != 0 || (vcpu.flags & L.VCPU_FLAG_EXISTS) == 0) return fail(ctx, L.RULE_VCPU_STATE, body + L.VCPU__FLAGS, KNOWN_FLAGS, vcpu.flags);
+	if (vcpu.affinityWordCount != words) return fail(ctx, L.RULE_VCPU_STATE, body + L.VCPU__AFFINITY_WORD_COUNT, words, vcpu.affinityWordCount);
+	if (vcpu.runstate > 3) return fail(ctx, L.RULE_VCPU_STATE, body + L.VCPU__RUNSTATE, 3, vcpu.runstate);
+	if (vcpu.ioPrivilege > 3) return fail(ctx, L.RULE_VCPU_STATE, body + L.VCPU__IO_PRIVILEGE, 3, vcpu.ioPrivilege);
+	if (<u32>vcpu.runstateArea > L.TIME_AREA_FRAME) return fail(ctx, L.RULE_VCPU_STATE, body + L.VCPU__RUNSTATE_AREA, L.TIME_AREA_FRAME, vcpu.runstateArea);
+	if (<u32>vcpu.timeArea > L.TIME_AREA_FRAME) return fail(ctx, L.RULE_VCPU_STATE, body + L.VCPU__TIME_AREA, L.TIME_AREA_FRAME, vcpu.timeArea);
+	if (vcpu.vcpuInfoMfn != L.NONE64) {
+		if (vcpu.vcpuInfoOffset > 4096 - VCPU_INFO_OCTETS) return fail(ctx, L.RULE_VCPU_STATE, body + L.VCPU__VCPU_INFO_OFFSET, 4096 - VCPU_INFO_OCTETS, vcpu.vcpuInfoOffset);
+		if (!checkOwned(ctx, body + L.VCPU__VCPU_INFO_MFN, vcpu.vcpuInfoMfn, plan.domid)) return false;
+	} else if (vcpu.vcpuInfoOffset != 0) return fail(ctx, L.RULE_VCPU_STATE, body + L.VCPU__VCPU_INFO_OFFSET, 0, vcpu.vcpuInfoOffset);
+	const initialised = (vcpu.flags & L.VCPU_FLAG_INITIALISED) != 0;
+	const hasContext = (vcpuMark(ctx, vcpu.vcpuId) & vcpuBit(L.RECORD_LU_PV_VCPU)) != 0;
+	if (plan.kind == L.KIND_PV && initialised != hasContext) return fail(ctx, L.RULE_VCPU_CONTEXT, body + L.VCPU__FLAGS, initialised ? 1 : 0, hasContext ? 1 : 0);
+	return true;
+}
+
+/** A PV vCPU's page-table and GDT frames are the domain's own. */
+function checkPvVcpu(ctx: usize, plan: L.DomainPlan, record: usize): bool {
+	const body = bodyOf(record);
+	const vcpu = changetype<L.PvVcpu>(body);
+	if (vcpu.gdtEntries > 16 * 512) return fail(ctx, L.RULE_VCPU_CONTEXT, body + L.PV_VCPU__GDT_ENTRIES, 16 * 512, vcpu.gdtEntries);
+	const frames = (vcpu.gdtEntries + 511) >>> 9;
+	for (let i: u32 = 0; i < frames; i++) {
+		const field = body + L.PV_VCPU__GDT_MFN + i * 8;
+		if (!checkOwned(ctx, field, load<u64>(field), plan.domid)) return false;
+	}
+	// cr3, and cr1 which holds the user's: machine addresses, zero for none.
+	for (let i: u32 = 1; i <= 3; i += 2) {
+		const field = body + L.PV_VCPU__CR + i * 8;
+		const address = load<u64>(field);
+		if (address != 0 && !checkOwned(ctx, field, address >> 12, plan.domid)) return false;
+	}
+	return true;
+}
+
+/** The area's header claims no component that the guest never enabled, and the area is long enough to have one. */
+function checkXsave(ctx: usize, record: usize): bool {
+	const body = bodyOf(record);
+	const length = bodyBytes(record) - L.VCPU_XSAVE_BYTES;
+	if (length == 0) return true;
+	const area = body + L.VCPU_XSAVE_BYTES;
+	if (length < XSAVE_LEAST) return fail(ctx, L.RULE_XSAVE, area, XSAVE_LEAST, length);
+	const enabled = load<u64>(area);
+	const accumulated = load<u64>(area, 8);
+	if ((enabled & ~accumulated) != 0 || (enabled & 1) == 0) return fail(ctx, L.RULE_XSAVE, area, accumulated, enabled);
+	const present = load<u64>(area, XSAVE_PREFIX + XSAVE_LEGACY);
+	if ((present & ~accumulated) != 0) return fail(ctx, L.RULE_XSAVE, area + XSAVE_PREFIX + XSAVE_LEGACY, accumulated, present);
+	return true;
+}
+
+/** HVM_CONTEXT: HEADER first, END last, each entry whole, CPU entries for vCPUs that exist. */
+function checkHvmContext(ctx: usize, plan: L.DomainPlan, record: usize): bool {
+	const body = bodyOf(record);
+	const end = body + bodyBytes(record);
+	let entry = body;
+	let first = true;
+	while (true) {
+		if (end - entry < HVM_DESCRIPTOR) return fail(ctx, L.RULE_HVM_CONTEXT, entry < end ? entry : body, HVM_DESCRIPTOR, end - entry);
+		const type = load<u16>(entry);
+		const instance = load<u16>(entry, 2);
+		const length = load<u32>(entry, 4);
+		if (<u64>length > <u64>(end - entry - HVM_DESCRIPTOR)) return fail(ctx, L.RULE_HVM_CONTEXT, entry, end - entry - HVM_DESCRIPTOR, length);
+		if (first && type != HVM_HEADER) return fail(ctx, L.RULE_HVM_CONTEXT, entry, HVM_HEADER, type);
+		first = false;
+		entry += HVM_DESCRIPTOR + length;
+		if (type == 0) break;
+		if (type == HVM_CPU && <u32>instance >= plan.vcpuSlots) return fail(ctx, L.RULE_HVM_CONTEXT, entry - length - HVM_DESCRIPTOR, plan.vcpuSlots, instance);
+	}
+	if (entry != end) return fail(ctx, L.RULE_HVM_CONTEXT, body, end - body, entry - body);
+	return true;
+}
+
+/** Whether a record belongs to the other kind of guest. */
+function isForOtherKind(def: u32, kind: u32): bool {
+	const pvOnly = def == L.RECORD_LU_PV_VCPU || def == L.RECORD_X86_PV_VCPU_EXTENDED || def == L.RECORD_X86_PV_VCPU_XSAVE || def == L.RECORD_X86_PV_VCPU_MSRS;
+	const hvmOnly = def == L.RECORD_HVM_PARAMS || def == L.RECORD_HVM_CONTEXT || def == L.RECORD_LU_IOREQ_SERVERS || def == L.RECORD_LU_FOREIGN_MAPS;
+	return kind == L.KIND_PV ? hvmOnly : pvOnly;
+}
+
+/** Section 2 once more, for all that concerns vCPUs. Leaves the vCPU marks of the section behind. */
+export function checkVcpus(ctx: usize, plan: L.DomainPlan): bool {
+	if (!checkSectionRecords(ctx, plan.section2, plan)) return false;
+	if (!checkPresence(ctx, plan)) return false;
+	const words = affinityWords(findRecord(ctx, 0, L.RECORD_LU_HOST));
+	const end = sectionEnd(ctx, plan.section2);
+	let running = false;
+	let initialised = false;
+	let hvmContext = false;
+	for (let record = sectionFirst(ctx, plan.section2); record < end; record += recordBytes(record)) {
+		const def = defOf(record);
+		at(ctx, L.PASS_2, plan.domid, record);
+		if (isForOtherKind(def, plan.kind)) return fail(ctx, L.RULE_HVM_ONLY, 0, plan.kind, load<u32>(record));
+		if (def == L.RECORD_LU_VCPU) {
+			if (!checkVcpu(ctx, plan, record, words)) return false;
+			const flags = changetype<L.Vcpu>(bodyOf(record)).flags;
+			if ((flags & L.VCPU_FLAG_INITIALISED) != 0) initialised = true;
+			if ((flags & L.VCPU_FLAG_DOWN) == 0) running = true;
+		} else if (def == L.RECORD_LU_PV_VCPU) {
+			if (!checkPvVcpu(ctx, plan, record)) return false;
+		} else if (def == L.RECORD_X86_PV_VCPU_XSAVE) {
+			if (!checkXsave(ctx, record)) return false;
+		} else if (def == L.RECORD_HVM_CONTEXT) {
+			if (!checkHvmContext(ctx, plan, record)) return false;
+			hvmContext = true;
+		}
+	}
+	at(ctx, L.PASS_2, plan.domid, plan.statePtr);
+	if (plan.life == L.LIFE_DEAD) return true;
+	if (plan.kind != L.KIND_PV && initialised && !hvmContext) return fail(ctx, L.RULE_RECORD_MISSING, 0, L.TYPE_HVM_CONTEXT, 0);
+	const state = changetype<L.DomainState>(bodyOf(plan.statePtr));
+	const mayRest = <u32>state.shutdownState != L.SHUTDOWN_STATE_NONE || state.creationFinished == 0;
+	if (!running && !mayRest) return fail(ctx, L.RULE_VCPU_STATE, 0, 1, 0);
+	return true;
+}

@@ -1,0 +1,224 @@
+// biome-ignore-all lint/correctness/noPrecisionLoss: AssemblyScript's u64 literals are exact
+/**
+ * XXH3-64, seed 0, default secret, bit-exact with the reference at every length.
+ *
+ * It guards against damage in transit, not against forgery: a hostile stream carries a right checksum, so every rule of
+ * check() holds without it.
+ *
+ * The seed is zero throughout, so the terms of the reference that add or subtract it are left out.
+ */
+
+const PRIME32_1: u64 = 0x9e3779b1;
+const PRIME32_2: u64 = 0x85ebca77;
+const PRIME32_3: u64 = 0xc2b2ae3d;
+const PRIME64_1: u64 = 0x9e3779b185ebca87;
+const PRIME64_2: u64 = 0xc2b2ae3d27d4eb4f;
+const PRIME64_3: u64 = 0x165667b19e3779f9;
+const PRIME64_4: u64 = 0x85ebca77c2b2ae63;
+const PRIME64_5: u64 = 0x27d4eb2f165667c5;
+/** Multiplier of the final mix of XXH3; differs from PRIME64_3 in the middle. */
+const PRIME_MX1: u64 = 0x165667919e3779f9;
+/** Multiplier of the mix of 4 to 8 octets. */
+const PRIME_MX2: u64 = 0x9fb21c651e98df25;
+
+const LOW32: u64 = 0xffffffff;
+
+/** Octets taken in at once by the long form: 8 lanes of 8. */
+const STRIPE_BYTES: u32 = 64;
+/** Where in the secret the long form's last stripe finds its key: 192 - 64 - 7. */
+const LAST_STRIPE_KEY: u32 = 121;
+/** Where the scramble that ends a block of 16 stripes finds its key: 192 - 64. */
+const SCRAMBLE_KEY: u32 = 128;
+const MERGE_KEY: u32 = 11;
+
+/** The reference's default secret (kSecret), 192 octets. Static data: no start function writes it. */
+// biome-ignore format: twelve rows of 16
+const SECRET: usize = memory.data<u8>([
+	0xb8, 0xfe, 0x6c, 0x39, 0x23, 0xa4, 0x4b, 0xbe, 0x7c, 0x01, 0x81, 0x2c, 0xf7, 0x21, 0xad, 0x1c,
+	0xde, 0xd4, 0x6d, 0xe9, 0x83, 0x90, 0x97, 0xdb, 0x72, 0x40, 0xa4, 0xa4, 0xb7, 0xb3, 0x67, 0x1f,
+	0xcb, 0x79, 0xe6, 0x4e, 0xcc, 0xc0, 0xe5, 0x78, 0x82, 0x5a, 0xd0, 0x7d, 0xcc, 0xff, 0x72, 0x21,
+	0xb8, 0x08, 0x46, 0x74, 0xf7, 0x43, 0x24, 0x8e, 0xe0, 0x35, 0x90, 0xe6, 0x81, 0x3a, 0x26, 0x4c,
+	0x3c, 0x28, 0x52, 0xbb, 0x91, 0xc3, 0x00, 0xcb, 0x88, 0xd0, 0x65, 0x8b, 0x1b, 0x53, 0x2e, 0xa3,
+	0x71, 0x64, 0x48, 0x97, 0xa2, 0x0d, 0xf9, 0x4e, 0x38, 0x19, 0xef, 0x46, 0xa9, 0xde, 0xac, 0xd8,
+	0xa8, 0xfa, 0x76, 0x3f, 0xe3, 0x9c, 0x34, 0x3f, 0xf9, 0xdc, 0xbb, 0xc7, 0xc7, 0x0b, 0x4f, 0x1d,
+	0x8a, 0x51, 0xe0, 0x4b, 0xcd, 0xb4, 0x59, 0x31, 0xc8, 0x9f, 0x7e, 0xc9, 0xd9, 0x78, 0x73, 0x64,
+	0xea, 0xc5, 0xac, 0x83, 0x34, 0xd3, 0xeb, 0xc3, 0xc5, 0x81, 0xa0, 0xff, 0xfa, 0x13, 0x63, 0xeb,
+	0x17, 0x0d, 0xdd, 0x51, 0xb7, 0xf0, 0xda, 0x49, 0xd3, 0x16, 0x55, 0x26, 0x29, 0xd4, 0x68, 0x9e,
+	0x2b, 0x16, 0xbe, 0x58, 0x7d, 0x47, 0xa1, 0xfc, 0x8f, 0xf8, 0xb8, 0xd1, 0x7a, 0xd0, 0x31, 0xce,
+	0x45, 0xcb, 0x3a, 0x8f, 0x95, 0x16, 0x04, 0x28, 0xaf, 0xd7, 0xfb, 0xca, 0xbb, 0x4b, 0x40, 0x7e,
+]);
+
+/** High half XOR low half of the 128-bit product, from 32-bit halves: WebAssembly has no wide multiply. */
+function foldedProduct(a: u64, b: u64): u64 {
+	const lowLow = (a & LOW32) * (b & LOW32);
+	const highLow = (a >>> 32) * (b & LOW32);
+	const lowHigh = (a & LOW32) * (b >>> 32);
+	const highHigh = (a >>> 32) * (b >>> 32);
+	// Cannot overflow: (2^32-1)^2 + 2 * (2^32-1) is 2^64-1.
+	const cross = (lowLow >>> 32) + (highLow & LOW32) + lowHigh;
+	const upper = (highLow >>> 32) + (cross >>> 32) + highHigh;
+	const lower = (cross << 32) | (lowLow & LOW32);
+	return upper ^ lower;
+}
+
+function avalanche(hash: u64): u64 {
+	hash ^= hash >>> 37;
+	hash *= PRIME_MX1;
+	return hash ^ (hash >>> 32);
+}
+
+/** The final mix of XXH64, which XXH3 keeps for 0 to 3 octets. */
+function avalancheXxh64(hash: u64): u64 {
+	hash ^= hash >>> 33;
+	hash *= PRIME64_2;
+	hash ^= hash >>> 29;
+	hash *= PRIME64_3;
+	return hash ^ (hash >>> 32);
+}
+
+function mix16(ptr: usize, key: usize): u64 {
+	return foldedProduct(load<u64>(ptr) ^ load<u64>(key), load<u64>(ptr, 8) ^ load<u64>(key, 8));
+}
+
+function hash0to16(ptr: usize, len: u32): u64 {
+	if (len > 8) {
+		const low = load<u64>(ptr) ^ (load<u64>(SECRET, 24) ^ load<u64>(SECRET, 32));
+		const high = load<u64>(ptr + len - 8) ^ (load<u64>(SECRET, 40) ^ load<u64>(SECRET, 48));
+		return avalanche(<u64>len + bswap<u64>(low) + high + foldedProduct(low, high));
+	}
+	if (len >= 4) {
+		const joined = <u64>load<u32>(ptr + len - 4) + ((<u64>load<u32>(ptr)) << 32);
+		let hash = joined ^ (load<u64>(SECRET, 8) ^ load<u64>(SECRET, 16));
+		hash ^= rotl<u64>(hash, 49) ^ rotl<u64>(hash, 24);
+		hash *= PRIME_MX2;
+		hash ^= (hash >>> 35) + <u64>len;
+		hash *= PRIME_MX2;
+		return hash ^ (hash >>> 28);
+	}
+	if (len > 0) {
+		const first = <u32>load<u8>(ptr);
+		const middle = <u32>load<u8>(ptr + (len >>> 1));
+		const last = <u32>load<u8>(ptr + len - 1);
+		const joined = (first << 16) | (middle << 24) | last | (len << 8);
+		return avalancheXxh64(<u64>(joined ^ load<u32>(SECRET) ^ load<u32>(SECRET, 4)));
+	}
+	return avalancheXxh64(load<u64>(SECRET, 56) ^ load<u64>(SECRET, 64));
+}
+
+/** Pairs of 16 octets from both ends inwards; the pairs overlap in the middle. */
+function hash17to128(ptr: usize, len: u32): u64 {
+	const end = ptr + len;
+	let sum = <u64>len * PRIME64_1;
+	if (len > 32) {
+		if (len > 64) {
+			if (len > 96) {
+				sum += mix16(ptr + 48, SECRET + 96) + mix16(end - 64, SECRET + 112);
+			}
+			sum += mix16(ptr + 32, SECRET + 64) + mix16(end - 48, SECRET + 80);
+		}
+		sum += mix16(ptr + 16, SECRET + 32) + mix16(end - 32, SECRET + 48);
+	}
+	sum += mix16(ptr, SECRET) + mix16(end - 16, SECRET + 16);
+	return avalanche(sum);
+}
+
+function hash129to240(ptr: usize, len: u32): u64 {
+	let sum = <u64>len * PRIME64_1;
+	for (let at: u32 = 0; at < 128; at += 16) {
+		sum += mix16(ptr + at, SECRET + at);
+	}
+	sum = avalanche(sum);
+	const whole = len & ~15;
+	for (let at: u32 = 128; at < whole; at += 16) {
+		sum += mix16(ptr + at, SECRET + at - 125);
+	}
+	sum += mix16(ptr + len - 16, SECRET + 119);
+	return avalanche(sum);
+}
+
+function laneProduct(keyed: u64): u64 {
+	return (keyed & LOW32) * (keyed >>> 32);
+}
+
+function scrambled(lane: u64, key: u64): u64 {
+	return (lane ^ (lane >>> 47) ^ key) * PRIME32_1;
+}
+
+/**
+ * More than 240 octets. Stripes of 64 octets feed 8 lanes; a block is 16 stripes, each with its key 8 octets further on
+ * in the secret, and ends with a scramble of the lanes. The last stripe ends with the input, overlapping the one before.
+ *
+ *     stripe  | x0 | x1 | x2 | x3 | x4 | x5 | x6 | x7 |   lane[i]     += low32(xi ^ ki) * high32(xi ^ ki)
+ *     lanes   | l0 | l1 | l2 | l3 | l4 | l5 | l6 | l7 |   lane[i ^ 1] += xi
+ */
+function hashLong(ptr: usize, len: u32): u64 {
+	let l0 = PRIME32_3;
+	let l1 = PRIME64_1;
+	let l2 = PRIME64_2;
+	let l3 = PRIME64_3;
+	let l4 = PRIME64_4;
+	let l5 = PRIME32_2;
+	let l6 = PRIME64_5;
+	let l7 = PRIME32_1;
+	// A length that is a multiple of 64 leaves its last 64 octets to the last stripe: hence len - 1.
+	const stripes = (len - 1) / STRIPE_BYTES;
+	for (let stripe: u32 = 0; stripe <= stripes; stripe++) {
+		const isLast = stripe == stripes;
+		const at = isLast ? ptr + len - STRIPE_BYTES : ptr + stripe * STRIPE_BYTES;
+		const key = isLast ? SECRET + LAST_STRIPE_KEY : SECRET + ((stripe & 15) << 3);
+		const x0 = load<u64>(at);
+		const x1 = load<u64>(at, 8);
+		const x2 = load<u64>(at, 16);
+		const x3 = load<u64>(at, 24);
+		const x4 = load<u64>(at, 32);
+		const x5 = load<u64>(at, 40);
+		const x6 = load<u64>(at, 48);
+		const x7 = load<u64>(at, 56);
+		l0 += x1 + laneProduct(x0 ^ load<u64>(key));
+		l1 += x0 + laneProduct(x1 ^ load<u64>(key, 8));
+		l2 += x3 + laneProduct(x2 ^ load<u64>(key, 16));
+		l3 += x2 + laneProduct(x3 ^ load<u64>(key, 24));
+		l4 += x5 + laneProduct(x4 ^ load<u64>(key, 32));
+		l5 += x4 + laneProduct(x5 ^ load<u64>(key, 40));
+		l6 += x7 + laneProduct(x6 ^ load<u64>(key, 48));
+		l7 += x6 + laneProduct(x7 ^ load<u64>(key, 56));
+		if ((stripe & 15) == 15 && !isLast) {
+			l0 = scrambled(l0, load<u64>(SECRET + SCRAMBLE_KEY));
+			l1 = scrambled(l1, load<u64>(SECRET + SCRAMBLE_KEY, 8));
+			l2 = scrambled(l2, load<u64>(SECRET + SCRAMBLE_KEY, 16));
+			l3 = scrambled(l3, load<u64>(SECRET + SCRAMBLE_KEY, 24));
+			l4 = scrambled(l4, load<u64>(SECRET + SCRAMBLE_KEY, 32));
+			l5 = scrambled(l5, load<u64>(SECRET + SCRAMBLE_KEY, 40));
+			l6 = scrambled(l6, load<u64>(SECRET + SCRAMBLE_KEY, 48));
+			l7 = scrambled(l7, load<u64>(SECRET + SCRAMBLE_KEY, 56));
+		}
+	}
+	const key = SECRET + MERGE_KEY;
+	return avalanche(
+		<u64>len * PRIME64_1 +
+			foldedProduct(l0 ^ load<u64>(key), l1 ^ load<u64>(key, 8)) +
+			foldedProduct(l2 ^ load<u64>(key, 16), l3 ^ load<u64>(key, 24)) +
+			foldedProduct(l4 ^ load<u64>(key, 32), l5 ^ load<u64>(key, 40)) +
+			foldedProduct(l6 ^ load<u64>(key, 48), l7 ^ load<u64>(key, 56)),
+	);
+}
+
+/**
+ * The checksum of a window.
+ *
+ * @param ptr start of the window, any alignment
+ * @param len octets in the window, 0 upwards; the caller has made sure that all of them lie in memory
+ */
+export function xxh3_64(ptr: usize, len: usize): u64 {
+	const bytes = <u32>len;
+	if (bytes <= 16) {
+		return hash0to16(ptr, bytes);
+	}
+	if (bytes <= 128) {
+		return hash17to128(ptr, bytes);
+	}
+	if (bytes <= 240) {
+		return hash129to240(ptr, bytes);
+	}
+	return hashLong(ptr, bytes);
+}

@@ -1,0 +1,182 @@
+/**
+ * References, rebuilt and never streamed (S2; stream.md, "References that restore rebuilds"). Pass 1h sets where a frame
+ * starts; pass 2 only adds, so that domains may come in any order; finish has nothing left but to look.
+ *
+ * A PV domain's page tables are walked by nothing here: what its own entries hold is not counted yet.
+ */
+import {
+	domainDirectory,
+	domainEntry,
+	entryDomid,
+	findDomain,
+	hostDirectory,
+	rootOf,
+	tableAt,
+	tableRows,
+} from "./image";
+import * as L from "./layout.gen";
+
+function frameCount(image: usize): u32 {
+	return tableRows(hostDirectory(image), L.HT_FRAME_COUNTS);
+}
+
+function countsAt(image: usize): usize {
+	return tableAt(image, hostDirectory(image), L.HT_FRAME_COUNTS);
+}
+
+function ownerOf(image: usize, mfn: u64): u64 {
+	return load<u64>(tableAt(image, hostDirectory(image), L.HT_FRAME_OWNERS) + (<usize>mfn << 3));
+}
+
+/** Adds to a frame's counts. check has proven the frame and the sums; a frame beyond the table is left alone all the same. */
+function add(image: usize, mfn: u64, references: u32, types: u32): void {
+	if (mfn >= <u64>frameCount(image)) return;
+	const counts = changetype<L.FrameCount>(countsAt(image) + (<usize>mfn << 3));
+	counts.references += references;
+	counts.typeReferences += types;
+}
+
+export function domainCounts(image: usize, entry: usize): L.DomainCounts {
+	return changetype<L.DomainCounts>(tableAt(image, domainDirectory(entry), L.DT_DOMAIN_COUNTS));
+}
+
+function addDomainReference(image: usize, domid: u32): void {
+	const entry = findDomain(image, domid);
+	if (entry) domainCounts(image, entry).references++;
+}
+
+function domainOf(image: usize, entry: usize): L.Domain {
+	return changetype<L.Domain>(tableAt(image, domainDirectory(entry), L.DT_DOMAIN));
+}
+
+/** An external guest's frames take no writable-type reference from others' mappings: its kind is not PV. */
+function isExternal(image: usize, entry: usize): bool {
+	return domainOf(image, entry).kind != <u8>L.KIND_PV;
+}
+
+/**
+ * Pass 1h, after the owners: a frame starts with one reference if allocated, none if not (a dead domain's); a xenheap
+ * frame shared with a guest starts at one of each.
+ */
+export function startFrames(image: usize): void {
+	const frames = frameCount(image);
+	const owners = tableAt(image, hostDirectory(image), L.HT_FRAME_OWNERS);
+	const counts = countsAt(image);
+	let domid: u32 = L.NONE32;
+	let domain: usize = 0;
+	for (let mfn: u32 = 0; mfn < frames; mfn++) {
+		const owner = load<u64>(owners + (mfn << 3));
+		if (owner == 0) continue;
+		const isXenheap = (owner & L.FRAME_XENHEAP) != 0;
+		const isGuest = <u32>(owner & L.FRAME_OWNER_MASK) < L.DOMID_FIRST_RESERVED;
+		const frame = changetype<L.FrameCount>(counts + (mfn << 3));
+		frame.references = (owner & L.FRAME_ALLOCATED) != 0 ? 1 : 0;
+		frame.typeReferences = isXenheap && isGuest ? 1 : 0;
+		if (!isGuest) continue;
+		if (<u32>(owner & L.FRAME_OWNER_MASK) != domid) {
+			domid = <u32>(owner & L.FRAME_OWNER_MASK);
+			domain = findDomain(image, domid);
+		}
+		if (!domain) continue;
+		const sums = domainCounts(image, domain);
+		if (isXenheap) sums.xenheapFrames++;
+		else if ((owner & L.FRAME_EXTRA) != 0) sums.extraFrames++;
+		else sums.frames++;
+	}
+}
+
+/**
+ * Pass 1h: a domain starts with one reference while it lives, one if it has frames, one if it has xenheap frames; each
+ * domain that handles a global VIRQ has one more.
+ */
+export function startDomains(image: usize): void {
+	const root = rootOf(image);
+	for (let i: u32 = 0; i < root.domainCount; i++) {
+		const entry = domainEntry(image, i);
+		const sums = domainCounts(image, entry);
+		sums.references += domainOf(image, entry).life == <u8>L.LIFE_ALIVE ? 1 : 0;
+		sums.references += sums.frames != 0 ? 1 : 0;
+		sums.references += sums.xenheapFrames != 0 ? 1 : 0;
+	}
+	const host = hostDirectory(image);
+	const handlers = tableAt(image, host, L.HT_VIRQ_HANDLERS);
+	const count = tableRows(host, L.HT_VIRQ_HANDLERS);
+	for (let i: u32 = 0; i < count; i++) {
+		addDomainReference(image, changetype<L.VirqHandler>(handlers + i * L.VIRQ_HANDLER_BYTES).domid);
+	}
+}
+
+/**
+ * Pass 2, the granting side: per mapping one page reference and, if writable, one writable-type reference, which frames
+ * of an external guest take only from the guest itself. I/O memory takes none.
+ */
+function addGrants(image: usize, entry: usize): void {
+	const directory = domainDirectory(entry);
+	const rows = tableRows(directory, L.DT_GRANT_ACTIVE);
+	const table = tableAt(image, directory, L.DT_GRANT_ACTIVE);
+	const external = isExternal(image, entry);
+	for (let i: u32 = 0; i < rows; i++) {
+		const grant = changetype<L.GrantActive>(table + i * L.GRANT_ACTIVE_BYTES);
+		const writable = <u32>grant.hostWrite + grant.deviceWrite;
+		const all = writable + grant.hostRead + grant.deviceRead;
+		if (all == 0 || grant.mfn >= <u64>frameCount(image)) continue;
+		if ((<u32>ownerOf(image, grant.mfn) & L.FRAME_OWNER_MASK) == L.DOMID_IO) continue;
+		const typed = !external || grant.grantee == <u16>entryDomid(entry);
+		add(image, grant.mfn, all, typed ? writable : 0);
+	}
+}
+
+function addForeignMaps(image: usize, directory: usize): void {
+	const rows = tableRows(directory, L.DT_FOREIGN_MAP_LIST);
+	const table = tableAt(image, directory, L.DT_FOREIGN_MAP_LIST);
+	for (let i: u32 = 0; i < rows; i++) add(image, changetype<L.ForeignMap>(table + i * L.FOREIGN_MAP_BYTES).mfn, 1, 0);
+}
+
+/** Guest frames that the hypervisor itself has mapped: one page and one writable-type reference each. */
+function addGuestFrames(image: usize, directory: usize): void {
+	const vcpus = tableRows(directory, L.DT_VCPU);
+	const vcpuTable = tableAt(image, directory, L.DT_VCPU);
+	for (let v: u32 = 0; v < vcpus; v++) {
+		const vcpu = changetype<L.Vcpu>(vcpuTable + v * L.VCPU_BYTES);
+		if ((vcpu.flags & L.VCPU_FLAG_EXISTS) != 0) add(image, vcpu.vcpuInfoMfn, 1, 1);
+	}
+	const blocks = tableRows(directory, L.DT_CONTROL_BLOCKS);
+	const blockTable = tableAt(image, directory, L.DT_CONTROL_BLOCKS);
+	for (let i: u32 = 0; i < blocks; i++) {
+		add(image, changetype<L.ControlBlock>(blockTable + i * L.CONTROL_BLOCK_BYTES).mfn, 1, 1);
+	}
+	const arrays = tableRows(directory, L.DT_EVENT_ARRAYS);
+	const arrayTable = tableAt(image, directory, L.DT_EVENT_ARRAYS);
+	for (let i: u32 = 0; i < arrays; i++) add(image, load<u64>(arrayTable + i * L.MFN_BYTES), 1, 1);
+	if (tableRows(directory, L.DT_DOMAIN_STATE) == 0) return;
+	add(image, changetype<L.DomainState>(tableAt(image, directory, L.DT_DOMAIN_STATE)).pirqEoiMfn, 1, 1);
+}
+
+/**
+ * An I/O request server's page: one reference for the server, which maps it writable, and one for the emulator that has
+ * acquired it as a resource.
+ */
+function addIoreqServers(image: usize, directory: usize): void {
+	const pages = tableRows(directory, L.DT_IOREQ_PAGES);
+	const pageTable = tableAt(image, directory, L.DT_IOREQ_PAGES);
+	for (let i: u32 = 0; i < pages; i++) {
+		const page = changetype<L.IoreqPage>(pageTable + i * L.IOREQ_PAGE_BYTES);
+		add(image, page.mfn, (page.flags & <u16>L.IOREQ_PAGE_FLAG_RESOURCE) != 0 ? 2 : 1, 1);
+	}
+	const servers = tableRows(directory, L.DT_IOREQ_SERVER_LIST);
+	const serverTable = tableAt(image, directory, L.DT_IOREQ_SERVER_LIST);
+	for (let i: u32 = 0; i < servers; i++) {
+		addDomainReference(image, changetype<L.IoreqServer>(serverTable + i * L.IOREQ_SERVER_BYTES).emulator);
+	}
+}
+
+/** Pass 2 of one domain: all that its tables hold of frames and of other domains. */
+export function addReferences(image: usize, entry: usize): void {
+	const directory = domainDirectory(entry);
+	addGrants(image, entry);
+	addForeignMaps(image, directory);
+	addGuestFrames(image, directory);
+	addIoreqServers(image, directory);
+	if (tableRows(directory, L.DT_DOMAIN_STATE) == 0) return;
+	addDomainReference(image, changetype<L.DomainState>(tableAt(image, directory, L.DT_DOMAIN_STATE)).target);
+}

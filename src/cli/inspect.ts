@@ -1,0 +1,148 @@
+/** xlu inspect HOST|FILE: sections and records, one record field by field, event channels, what a capture assumed. */
+import pc from "picocolors";
+import { loadCore } from "../core/load.ts";
+import { EXIT, XluError } from "../errors.ts";
+import { isDirectory, loadHost } from "../host.ts";
+import {
+	type InspectedPort,
+	type InspectedRecord,
+	inspectRecord,
+	portsOf,
+	readHeader,
+	type WalkedRecord,
+	walkRecords,
+} from "../inspect/stream.ts";
+import { describeDomains, saveHost } from "../update.ts";
+import { print, printJson, progress, progressDone, report, table } from "./output.ts";
+import { pagesOf, readStreamFile } from "./stream.ts";
+
+export interface InspectOptions {
+	memory?: string;
+	record?: number;
+	json: boolean;
+}
+
+const JSON_ROWS = 64;
+
+export async function inspect(path: string, options: InspectOptions): Promise<number> {
+	return path !== "-" && isDirectory(path) ? inspectHost(path, options) : inspectFile(path, options);
+}
+
+/** A captured host: what it is, what was assumed, and the stream that it would be saved as. */
+async function inspectHost(path: string, options: InspectOptions): Promise<number> {
+	progress(`${path}: reading the host`);
+	const host = loadHost(path);
+	const core = await loadCore();
+	const { stream, image } = saveHost(core, host);
+	progressDone();
+	const bytes = core.bytes(stream).slice();
+	const domains = describeDomains(core.bytes(image)).map(({ passMs: _, ...domain }) => domain);
+	const extra = { host: host.name, domains, assumptions: host.assumptions };
+	const status = show(path, bytes, (mfn) => host.preserved.get(mfn), options, extra);
+	if (options.json || options.record !== undefined) return status;
+	print(pc.bold("domains"));
+	print(table(["domid", "kind", "vcpus", "frames", "ports", "grant mappings"], domains.map((d) => [d.domid, d.kind, d.vcpus, d.frames, d.ports, d.grantMappings])));
+	print(`\n${pc.bold("assigned or defaulted, because a capture does not hold it")}`);
+	print(table(["domid", "what", "how"], host.assumptions.map(({ domid, what, how }) => [domid ?? "host", what, how])));
+	return status;
+}
+
+/** A stream: shown as far as it goes; then what the core says of its framing. */
+async function inspectFile(path: string, options: InspectOptions): Promise<number> {
+	const { stream, memory } = readStreamFile(path, options.memory);
+	const status = show(path, stream, pagesOf(memory), options, {});
+	if (status !== EXIT.done) return status;
+	const core = await loadCore();
+	const context = core.createContext();
+	try {
+		context.open(core.place(stream));
+	} catch (error) {
+		return report(error, false);
+	}
+	return EXIT.done;
+}
+
+function show(
+	path: string,
+	stream: Uint8Array,
+	pageOf: (mfn: number) => Uint8Array | undefined,
+	options: InspectOptions,
+	extra: object,
+): number {
+	const header = readHeader(stream);
+	const walked: WalkedRecord[] = [];
+	let failure: unknown;
+	try {
+		for (const record of walkRecords(stream)) walked.push(record);
+	} catch (error) {
+		failure = error;
+	}
+	if (options.record !== undefined) {
+		const record = walked[options.record];
+		if (!record) {
+			throw new XluError("XLU_E_USAGE", `There is no record ${options.record}.`, {
+				expected: `0 to ${walked.length - 1}`,
+				got: `${options.record}`,
+			});
+		}
+		const one = inspectRecord(record, Number.POSITIVE_INFINITY);
+		if (options.json) printJson(one);
+		else showRecord(one);
+		return EXIT.done;
+	}
+	const records = walked.map((record) => inspectRecord(record, options.json ? JSON_ROWS : 0));
+	const ports = portsOf(walked, pageOf);
+	if (options.json) printJson({ format: "xlu", ...header, records, ports, ...extra });
+	else showStream(path, header, records, ports);
+	return failure ? report(failure, false) : EXIT.done;
+}
+
+function showStream(
+	path: string,
+	header: { version: number; endianness: string },
+	records: readonly InspectedRecord[],
+	ports: readonly InspectedPort[],
+): void {
+	print(pc.bold(`${path}: live-update stream, version ${header.version}, ${header.endianness}-endian`));
+	const rows = records.map(({ index, pass, domid, name, offset, length }) => [
+		index,
+		pass ?? "",
+		domid ?? "",
+		name,
+		offset,
+		length,
+	]);
+	print(table(["record", "section", "domid", "name", "offset", "length"], rows));
+	if (ports.length === 0) return;
+	print(`\n${pc.bold("event channels")}`);
+	const bit = (value: boolean | null) => (value === null ? "?" : value ? "1" : "0");
+	const states = ["free", "reserved", "unbound", "interdomain", "PIRQ", "VIRQ", "IPI"];
+	const portRows = ports.map((port) => [
+		port.domid,
+		port.port,
+		states[port.state] ?? port.state,
+		port.vcpu,
+		port.remoteDomid === null ? "" : `d${port.remoteDomid}${port.remotePort === null ? "" : ` port ${port.remotePort}`}`,
+		port.virq ?? port.pirq ?? "",
+		bit(port.pending),
+		bit(port.masked),
+	]);
+	print(table(["domid", "port", "state", "vcpu", "remote", "virq/pirq", "pending", "masked"], portRows));
+	print("");
+}
+
+function showRecord(record: InspectedRecord): void {
+	const { index, name, offset, length, pass, domid, fields } = record;
+	print(pc.bold(`record ${index}: ${name}, offset ${offset}, ${length} octets${pass ? `, section ${pass}` : ""}${domid === null ? "" : `, domain ${domid}`}`));
+	for (const [field, value] of Object.entries(fields)) {
+		if (!Array.isArray(value) || value.length === 0 || typeof value[0] !== "object") {
+			print(`  ${field.padEnd(22)} ${Array.isArray(value) ? value.join(" ") : value}`);
+			continue;
+		}
+		print(`  ${field} (${value.length})`);
+		const names = Object.keys(value[0]);
+		const cells = value.map((row: Record<string, unknown>) => names.map((key) => `${row[key]}`));
+		print(table(names, cells).replace(/^/gm, "    "));
+	}
+}
+

@@ -1,0 +1,122 @@
+#!/usr/bin/env node
+/** xlu: the commands, their options, and the exit status that each ends in. */
+import { readFileSync } from "node:fs";
+import { Command, CommanderError, InvalidArgumentError } from "commander";
+import { loadCore } from "../core/load.ts";
+import { EXIT, XluError } from "../errors.ts";
+import { FORMAT_VERSION } from "../format/schema.ts";
+import { inspect } from "./inspect.ts";
+import { report, settings } from "./output.ts";
+import { restore } from "./restore.ts";
+import { run } from "./run.ts";
+import { save } from "./save.ts";
+import { verify } from "./verify.ts";
+
+function whole(text: string): number {
+	const value = Number(text);
+	if (!/^\d+$/.test(text) || !Number.isSafeInteger(value)) throw new InvalidArgumentError("expected a whole number");
+	return value;
+}
+
+async function versionText(): Promise<string> {
+	const { version } = JSON.parse(readFileSync(new URL("../../package.json", import.meta.url), "utf8")) as { version: string };
+	const core = await loadCore();
+	return `xlu ${version}, core ABI ${core.abi}, stream format ${FORMAT_VERSION}`;
+}
+
+function program(done: (status: number) => void, version: string): Command {
+	const xlu = new Command("xlu")
+		.description("Save, check, hand over and restore a hypervisor's state across a live update.")
+		.version(version, "-V, --version", "versions of the tool, the core and the format")
+		.exitOverride()
+		.configureHelp({ sortSubcommands: false, showGlobalOptions: true })
+		.option("-q, --quiet", "no progress on the terminal")
+		.hook("preAction", (command) => {
+			settings.quiet = command.opts().quiet === true;
+		})
+		.addHelpText(
+			"after",
+			`
+A HOST is a directory with a host's capture (docs/CAPTURE.md). FILE is a live-update stream, - for standard input or
+output; FILE.mem beside it holds the preserved memory.
+
+Examples:
+  xlu run examples/pv                       a live update, end to end: timeline, domains, identical or not
+  xlu save examples/pv -o pv.xlu            pv.xlu and pv.xlu.mem
+  xlu verify pv.xlu                         would xen#2 restore it?
+  xlu restore pv.xlu --compare examples/pv  three passes, then the comparison
+  xlu inspect pv.xlu --record 3             one record, field by field
+
+Exit status: 0 done; 1 a check or a version refuses, or a comparison differs; 2 usage; 3 damaged input.`,
+		);
+	const action =
+		<A extends unknown[]>(command: (...args: A) => Promise<number>) =>
+		async (...args: A) =>
+			done(await command(...args));
+	xlu
+		.command("run")
+		.description("run a live update of each host: every stage, then timeline, domains, blackout, verdict")
+		.argument("<host...>", "captured hosts")
+		.option("--json", "one object a host", false)
+		.option("--xen2-size <MiB>", "size of xen#2 (default: as large as xen#1)", whole)
+		.option("--seed <n>", "seed of the stream frames' places", whole)
+		.addHelpText("after", "\nExample:\n  xlu run examples/pv --json | jq .blackoutMs")
+		.action(action((hosts: string[], options) => run(hosts, options)));
+	xlu
+		.command("save")
+		.description("save a host: the stream, and the preserved memory beside it")
+		.argument("<host>", "captured host")
+		.requiredOption("-o, --output <file>", "the stream; - for standard output")
+		.option("--memory <file>", "the preserved memory (default: FILE.mem)")
+		.option("--json", "sizes as one object", false)
+		.action(action((host: string, options) => save(host, options)));
+	xlu
+		.command("verify")
+		.description("open and check a stream; nothing is restored")
+		.argument("<file>", "stream, - for standard input")
+		.option("--memory <file>", "the preserved memory (default: FILE.mem if it is there)")
+		.option("--json", "verdict and findings as one object", false)
+		.action(action((file: string, options) => verify(file, options)));
+	xlu
+		.command("restore")
+		.description("restore a stream into a fresh image, in three passes")
+		.argument("<file>", "stream, - for standard input")
+		.option("--memory <file>", "the preserved memory (default: FILE.mem)")
+		.option("--compare <host>", "compare the result with a captured host")
+		.option("--json", "result as one object", false)
+		.action(action((file: string, options) => restore(file, options)));
+	xlu
+		.command("inspect")
+		.description("show sections, records and event channels of a host or a stream")
+		.argument("<host|file>", "captured host, or stream (- for standard input)")
+		.option("--record <n>", "one record, field by field", whole)
+		.option("--memory <file>", "the preserved memory (default: FILE.mem if it is there)")
+		.option("--json", "everything as one object", false)
+		.action(action((what: string, options) => inspect(what, options)));
+	return xlu;
+}
+
+async function main(): Promise<number> {
+	let status: number = EXIT.done;
+	const json = process.argv.includes("--json");
+	try {
+		await program(
+			(result) => {
+				status = result;
+			},
+			await versionText(),
+		).parseAsync();
+		return status;
+	} catch (error) {
+		// commander has printed its own message; help and version end in 0.
+		if (error instanceof CommanderError) return error.exitCode === 0 ? EXIT.done : EXIT.usage;
+		return report(error, json && !(error instanceof XluError && error.code === "XLU_E_USAGE"));
+	}
+}
+
+// A reader that closes the pipe early (head, less) is no error.
+process.stdout.on("error", (error: NodeJS.ErrnoException) => {
+	if (error.code === "EPIPE") process.exit(EXIT.done);
+	throw error;
+});
+process.exitCode = await main();

@@ -1,0 +1,40 @@
+/** xlu restore FILE: the three passes into a fresh image, its digest, and on request a comparison with a host. */
+import pc from "picocolors";
+import { loadCore } from "../core/load.ts";
+import { EXIT } from "../errors.ts";
+import { loadHost } from "../host.ts";
+import { buildImage, viewImage } from "../machine/image.ts";
+import { describeDomains, openAndCheck, restorePasses } from "../update.ts";
+import { print, printJson, table } from "./output.ts";
+import { differenceText } from "./run.ts";
+import { needMemory, readStreamFile } from "./stream.ts";
+
+export async function restore(path: string, options: { memory?: string; compare?: string; json: boolean }): Promise<number> {
+	const file = readStreamFile(path, options.memory);
+	const core = await loadCore();
+	const stream = core.place(file.stream);
+	// Damage is said before what is missing beside the stream.
+	if (!file.memory) openAndCheck(core, stream, undefined);
+	const memory = core.place(needMemory(file, path));
+	const { context, imageBytes } = openAndCheck(core, stream, memory);
+	const target = core.allocate(imageBytes);
+	context.target(target);
+	// Until pass 0 of the host has run there is no image to ask; the domains are those of section 0.
+	const domids = context.domids();
+	restorePasses(context, domids);
+	const digest = `0x${core.createContext().digest(target).toString(16).padStart(16, "0")}`;
+	const difference = options.compare
+		? (core.createContext().compare(core.place(buildImage(loadHost(options.compare).model)), target) ?? null)
+		: undefined;
+	const domains = describeDomains(core.bytes(target)).map(({ passMs: _, ...domain }) => domain);
+	if (options.json) {
+		printJson({ file: path, digest, imageBytes, domains, ...(difference === undefined ? {} : { identical: difference === null, difference }) });
+	} else {
+		const rows = domains.map(({ domid, kind, vcpus, frames, ports, grantMappings }) => [domid, kind, vcpus, frames, ports, grantMappings]);
+		print(table(["domid", "kind", "vcpus", "frames", "ports", "grant mappings"], rows));
+		print(`restored ${viewImage(core.bytes(target)).domains.length} domains, image ${imageBytes} octets, digest ${digest}`);
+		if (difference) print(pc.red(`different from ${options.compare}: ${differenceText(difference)}`));
+		else if (difference === null) print(pc.green(`identical to ${options.compare}`));
+	}
+	return difference ? EXIT.refused : EXIT.done;
+}

@@ -1,0 +1,79 @@
+/** xlu run HOST...: a live update of each host, end to end. */
+import pc from "picocolors";
+import { EXIT } from "../errors.ts";
+import { loadHost } from "../host.ts";
+import { liveUpdate, type UpdateReport } from "../update.ts";
+import { print, printJson, progress, progressDone, table } from "./output.ts";
+
+export interface RunOptions {
+	json: boolean;
+	/** MiB of xen#2's image. */
+	xen2Size?: number;
+	seed?: number;
+}
+
+export async function run(hosts: readonly string[], options: RunOptions): Promise<number> {
+	let status: number = EXIT.done;
+	for (const path of hosts) {
+		progress(`${path}: reading the host`);
+		const host = loadHost(path);
+		const report = await liveUpdate(host, {
+			onStage: (name) => progress(`${path}: ${name}`),
+			...(options.xen2Size === undefined ? {} : { xen2Bytes: options.xen2Size * 1024 * 1024 }),
+			...(options.seed === undefined ? {} : { seed: options.seed }),
+		});
+		progressDone();
+		if (options.json) printJson(report);
+		else print(describe(report));
+		if (!report.identical) status = EXIT.refused;
+	}
+	return status;
+}
+
+const WIDTH = 40;
+
+/** A bar per stage, to scale, so that the eye finds the long one. */
+function timeline(report: UpdateReport): string {
+	const longest = Math.max(...report.stages.map(({ ms }) => ms));
+	return report.stages
+		.map(({ name, ms }) => {
+			const bar = "█".repeat(Math.max(1, Math.round((ms / longest) * WIDTH)));
+			return `  ${name.padEnd(10)} ${ms.toFixed(3).padStart(10)} ms  ${name === "trigger" ? pc.dim(bar) : bar}`;
+		})
+		.join("\n");
+}
+
+function describe(report: UpdateReport): string {
+	const rows = report.domains.map((domain) => [
+		domain.domid,
+		domain.kind,
+		domain.vcpus,
+		domain.frames,
+		domain.ports,
+		domain.grantMappings,
+		...domain.passMs.map((ms) => ms.toFixed(3)),
+	]);
+	const names = ["domid", "kind", "vcpus", "frames", "ports", "grant mappings", "pass 0 ms", "pass 1 ms", "pass 2 ms"];
+	const verdict = report.difference
+		? pc.red(`different: ${differenceText(report.difference)}`)
+		: pc.green("identical: every table of xen#1 and xen#2 agrees, counts included");
+	return [
+		pc.bold(`live update of ${report.host}`),
+		timeline(report),
+		"",
+		table(names, rows),
+		"",
+		`blackout     ${report.blackoutMs.toFixed(3)} ms (the serializer's share, measured in a process; no hardware was paused)`,
+		`stream size  ${report.streamBytes} octets`,
+		verdict,
+		"",
+	].join("\n");
+}
+
+export function differenceText(difference: NonNullable<UpdateReport["difference"]>): string {
+	const { domid, table: name, index, field, expected, got } = difference;
+	const where = `${domid === undefined ? "host" : `domain ${domid}`}, table ${name}`;
+	return index === undefined
+		? `${where}: ${expected} rows in xen#1, ${got} in xen#2`
+		: `${where}, row ${index}, field ${field}: octet ${expected} in xen#1, ${got} in xen#2`;
+}

@@ -1,0 +1,49 @@
+/** A stream FILE and the preserved memory beside it, as verify, restore and inspect take them. */
+import { existsSync } from "node:fs";
+import { XluError } from "../errors.ts";
+import { readStruct } from "../format/layout.ts";
+import { imageStructs } from "../format/schema.ts";
+import { checkPreservedFrame, PAGE_BYTES } from "../machine/preserved.ts";
+import { readInput } from "./output.ts";
+
+export interface StreamFile {
+	stream: Uint8Array;
+	/** The preserved memory, absent if there is no FILE.mem. */
+	memory: Uint8Array | undefined;
+	memoryPath: string | undefined;
+}
+
+/** Reads FILE (`-`: standard input) and FILE.mem, or the memory file that is named. */
+export function readStreamFile(path: string, memoryPath?: string): StreamFile {
+	const stream = readInput(path);
+	const beside = memoryPath ?? (path === "-" ? undefined : `${path}.mem`);
+	if (!beside || (memoryPath === undefined && !existsSync(beside))) return { stream, memory: undefined, memoryPath: undefined };
+	const memory = readInput(beside);
+	checkPreservedFrame(memory, beside);
+	return { stream, memory, memoryPath: beside };
+}
+
+/** Content of preserved frames by MFN. */
+export function pagesOf(memory: Uint8Array | undefined): (mfn: number) => Uint8Array | undefined {
+	if (!memory) return () => undefined;
+	const view = new DataView(memory.buffer, memory.byteOffset, memory.byteLength);
+	const header = readStruct(imageStructs.MemoryHeader, view, 0);
+	const places = new Map<number, number>();
+	for (let i = 0; i < Number(header.pageCount); i++) {
+		places.set(Number(view.getBigUint64(imageStructs.MemoryHeader.size + i * 8, true)), Number(header.pagesOffset) + i * PAGE_BYTES);
+	}
+	return (mfn) => {
+		const at = places.get(mfn);
+		return at === undefined ? undefined : memory.subarray(at, at + PAGE_BYTES);
+	};
+}
+
+export function needMemory(file: StreamFile, path: string): Uint8Array {
+	if (file.memory) return file.memory;
+	throw new XluError("XLU_E_MEMORY", `${path} alone cannot be restored: the preserved memory is missing (XLU-R035).`, {
+		rule: "XLU-R035",
+		record: path,
+		expected: `${path}.mem beside it, or --memory FILE`,
+		got: "the stream alone",
+	});
+}

@@ -1,0 +1,334 @@
+/**
+ * The core as the host sees it: one instance of the module, windows handed out from its memory, and calls whose faults
+ * become errors. The module imports nothing and keeps nothing: all state is in the windows.
+ */
+import { readFile } from "node:fs/promises";
+import { XluError } from "../errors.ts";
+import { DOMID, KIND, PASS } from "../format/enums.ts";
+import { fieldAt } from "../format/decode.ts";
+import { readStruct } from "../format/layout.ts";
+import { domainTables, hostTables, imageStructs, recordByType, structs } from "../format/schema.ts";
+import { ruleByNumber, ruleId } from "../format/rules.ts";
+
+/** What the module exports; every u32 arrives signed and is brought back by `>>> 0`. */
+interface Exports {
+	readonly memory: WebAssembly.Memory;
+	abi(): number;
+	heapBase(): number;
+	contextBytes(): number;
+	hash(pointer: number, bytes: number): bigint;
+	planSave(ctx: number, image: number, bytes: number): number;
+	save(ctx: number, image: number, bytes: number, out: number, capacity: number): number;
+	open(ctx: number, stream: number, bytes: number, flags: number): number;
+	plan(ctx: number): number;
+	check(ctx: number, work: number, workBytes: number, memory: number, memoryBytes: number): number;
+	target(ctx: number, image: number, bytes: number): number;
+	restore(ctx: number, pass: number, domid: number): number;
+	finish(ctx: number): number;
+	digest(ctx: number, image: number, bytes: number, out: number): number;
+	compare(ctx: number, a: number, bytesA: number, b: number, bytesB: number): number;
+}
+
+/** The fault record of a refused call, as the core wrote it. */
+export interface Fault {
+	rule: number;
+	/** `XLU-Rnnn` */
+	ruleId: string;
+	pass?: string;
+	domid?: number;
+	record?: string;
+	offset: number;
+	field?: string;
+	expected: bigint;
+	got: bigint;
+}
+
+/** A stretch of the core's memory. */
+export interface Window {
+	readonly pointer: number;
+	readonly length: number;
+}
+
+const PAGE = 65536;
+const passNames = Object.fromEntries(Object.entries(PASS).map(([name, code]) => [code, name]));
+const NONE = 0xffff_ffff;
+
+export interface LoadOptions {
+	/** A compiled module, for bundlers and workers; by default the one that the package ships. */
+	module?: WebAssembly.Module;
+}
+
+/** Loads the core. One instance serves any number of updates, one after the other. */
+export async function loadCore(options: LoadOptions = {}): Promise<Core> {
+	const module =
+		options.module ?? (await WebAssembly.compile(await readFile(new URL("../core.wasm", import.meta.url))));
+	return new Core(new WebAssembly.Instance(module, {}));
+}
+
+export class Core {
+	readonly #exports: Exports;
+	#next: number;
+
+	constructor(instance: WebAssembly.Instance) {
+		this.#exports = instance.exports as unknown as Exports;
+		this.#next = this.#exports.heapBase() >>> 0;
+	}
+
+	/** Version of the core's interface. */
+	get abi(): number {
+		return this.#exports.abi() >>> 0;
+	}
+
+	/** Drops all windows; what they held is gone. */
+	reset(): void {
+		this.#next = this.#exports.heapBase() >>> 0;
+	}
+
+	/**
+	 * Hands out `length` octets, 16-aligned, growing the memory. Views of older windows die when the memory grows: take
+	 * them anew with `bytes`.
+	 * @throws XLU_E_SPACE beyond 4 GiB
+	 */
+	allocate(length: number): Window {
+		const pointer = Math.ceil(this.#next / 16) * 16;
+		const end = pointer + length;
+		const missing = Math.ceil((end - this.#exports.memory.buffer.byteLength) / PAGE);
+		if (missing > 0) {
+			try {
+				this.#exports.memory.grow(missing);
+			} catch (cause) {
+				throw new XluError("XLU_E_SPACE", `The core's memory cannot hold ${length} more octets.`, {
+					expected: "at most 4 GiB in all windows",
+					got: `${end} octets`,
+					cause,
+				});
+			}
+		}
+		this.#next = end;
+		return { pointer, length };
+	}
+
+	/** Copies octets into a window of their own. */
+	place(data: Uint8Array): Window {
+		const window = this.allocate(data.length);
+		this.bytes(window).set(data);
+		return window;
+	}
+
+	/** A live view of a window, valid until the next allocation. */
+	bytes(window: Window): Uint8Array<ArrayBuffer> {
+		return new Uint8Array(this.#exports.memory.buffer as ArrayBuffer, window.pointer, window.length);
+	}
+
+	/** XXH3-64 (seed 0) of a window. */
+	hash(window: Window): bigint {
+		return BigInt.asUintN(64, this.#exports.hash(window.pointer, window.length));
+	}
+
+	/** A context block: one save, or one restore. */
+	createContext(): Context {
+		return new Context(this, this.#exports, this.allocate(this.#exports.contextBytes() >>> 0));
+	}
+}
+
+/** One context block and the calls on it. Methods throw XluError with the fault's details. */
+export class Context {
+	readonly #core: Core;
+	readonly #exports: Exports;
+	readonly #window: Window;
+
+	constructor(core: Core, exports: Exports, window: Window) {
+		this.#core = core;
+		this.#exports = exports;
+		this.#window = window;
+		core.bytes(window).fill(0);
+	}
+
+	/** A field of the context block. */
+	figure(name: string): number {
+		const block = this.#core.bytes(this.#window);
+		const row = readStruct(imageStructs.Context, new DataView(block.buffer), this.#window.pointer);
+		return Number(row[name]);
+	}
+
+	/** The fault record as it stands. */
+	fault(stream?: Window): Fault {
+		const { buffer } = this.#core.bytes(this.#window);
+		const row = readStruct(imageStructs.Fault, new DataView(buffer), this.#window.pointer + imageStructs.Context.size);
+		const number = (name: string) => Number(row[name]);
+		const type = number("recordType");
+		const fault: Fault = {
+			rule: number("rule"),
+			ruleId: ruleId(number("rule")),
+			offset: number("offset"),
+			expected: row.expected as bigint,
+			got: row.got as bigint,
+		};
+		if (number("pass") !== NONE) fault.pass = passNames[number("pass")] as string;
+		if (number("domid") !== NONE) fault.domid = number("domid");
+		if (type !== NONE) fault.record = recordByType(type)?.name ?? `0x${type.toString(16).padStart(8, "0")}`;
+		if (number("field") !== NONE && stream) {
+			fault.field = fieldAt(this.#core.bytes(stream), fault.offset, type, number("field"));
+		}
+		return fault;
+	}
+
+	#throw(what: string, stream?: Window): never {
+		throw faultError(this.fault(stream), what);
+	}
+
+	/** Most octets that the stream of an image can take. */
+	planSave(image: Window): number {
+		if (this.#exports.planSave(this.#window.pointer, image.pointer, image.length)) this.#throw("save");
+		return this.figure("planStreamBytes");
+	}
+
+	/** Saves an image into a window; returns the stream's part of it. */
+	save(image: Window, out: Window): Window {
+		const { pointer } = this.#window;
+		if (this.#exports.save(pointer, image.pointer, image.length, out.pointer, out.length)) this.#throw("save");
+		return { pointer: out.pointer, length: this.figure("streamUsed") };
+	}
+
+	/** Opens a stream: framing, checksums, index. `padded`: zeros may fill its last frame (H2). */
+	open(stream: Window, padded = false): void {
+		if (this.#exports.open(this.#window.pointer, stream.pointer, stream.length, padded ? 1 : 0)) this.#throw("open", stream);
+	}
+
+	/** Sizes of the target image and of the workspace, in octets. */
+	plan(stream: Window): { imageBytes: number; workBytes: number } {
+		if (this.#exports.plan(this.#window.pointer)) this.#throw("plan", stream);
+		return { imageBytes: this.figure("planImageBytes"), workBytes: this.figure("planWorkBytes") };
+	}
+
+	/** Checks every rule; writes nothing but the workspace. `memory` is the preserved memory, where there is one. */
+	check(stream: Window, work: Window, memory?: Window): void {
+		const { pointer } = this.#window;
+		const { check } = this.#exports;
+		if (check(pointer, work.pointer, work.length, memory?.pointer ?? 0, memory?.length ?? 0)) this.#throw("check", stream);
+	}
+
+	/** Domids of the opened stream, ascending: those that have a section 0. */
+	domids(): number[] {
+		const { buffer } = this.#core.bytes(this.#window);
+		const view = new DataView(buffer);
+		const first = this.figure("indexPtr");
+		const entries = Array.from({ length: this.figure("sectionCount") }, (_, i) =>
+			readStruct(structs.IndexEntry, view, first + i * structs.IndexEntry.size),
+		);
+		return entries
+			.filter((entry) => entry.pass === PASS["0"])
+			.map((entry) => Number(entry.domid))
+			.sort((a, b) => a - b);
+	}
+
+	/** Gives the restore its target window. */
+	target(image: Window): void {
+		if (this.#exports.target(this.#window.pointer, image.pointer, image.length)) this.#throw("restore");
+	}
+
+	/** One pass of one domain, or of the host (DOMID.XEN). */
+	restore(pass: number, domid: number): void {
+		if (this.#exports.restore(this.#window.pointer, pass, domid)) {
+			const fault = this.fault();
+			throw new XluError("XLU_E_PASS", `Pass ${pass} of domain ${domid} may not run now.`, {
+				rule: fault.ruleId,
+				domid,
+				expected: `the passes before it done for every domain, and not yet this one`,
+				got: `state ${fault.expected}`,
+			});
+		}
+	}
+
+	finish(): void {
+		if (this.#exports.finish(this.#window.pointer)) {
+			const fault = this.fault();
+			throw new XluError("XLU_E_PASS", "The restore cannot be finished: passes are missing.", {
+				rule: fault.ruleId,
+				expected: `${fault.expected} domains through pass 2`,
+				got: `${fault.got}`,
+			});
+		}
+	}
+
+	/** Canonical digest of an image. */
+	digest(image: Window): bigint {
+		const out = this.#core.allocate(32);
+		if (this.#exports.digest(this.#window.pointer, image.pointer, image.length, out.pointer)) this.#throw("digest");
+		return new DataView(this.#core.bytes(out).buffer).getBigUint64(out.pointer, true);
+	}
+
+	/** First difference of two images, undefined if there is none. */
+	compare(a: Window, b: Window): Difference | undefined {
+		const { compare } = this.#exports;
+		if (!compare(this.#window.pointer, a.pointer, a.length, b.pointer, b.length)) return undefined;
+		const fault = this.fault();
+		if (ruleByNumber(fault.rule)?.name !== "COMPARE") this.#throw("compare");
+		const { buffer } = this.#core.bytes(this.#window);
+		const row = readStruct(imageStructs.Fault, new DataView(buffer), this.#window.pointer + imageStructs.Context.size);
+		const domid = Number(row.domid);
+		const table = (domid === DOMID.XEN ? hostTables : domainTables)[Number(row.recordType)];
+		const index = Number(row.field);
+		const octet = Number(row.offset);
+		const field = table?.row.fields.findLast((entry) => entry.offset <= octet)?.name;
+		return {
+			domid: domid === DOMID.XEN ? undefined : domid,
+			table: table?.name ?? "domains",
+			index: index === NONE ? undefined : index,
+			field: index === NONE ? undefined : field,
+			expected: `${row.expected}`,
+			got: `${row.got}`,
+		};
+	}
+}
+
+/** The first difference of two images. Without an index the tables' lengths differ. */
+export interface Difference {
+	/** Absent for the host's own tables. */
+	domid: number | undefined;
+	table: string;
+	/** Row: MFN, GFN, port, handle, vCPU ..., by the table. */
+	index: number | undefined;
+	field: string | undefined;
+	expected: string;
+	got: string;
+}
+
+const severities = { damaged: "XLU_E_DAMAGED", version: "XLU_E_VERSION", refused: "XLU_E_REFUSED" } as const;
+const codes: Record<string, "XLU_E_SPACE" | "XLU_E_MEMORY" | "XLU_E_PASS"> = {
+	WINDOW: "XLU_E_SPACE",
+	MEMORY: "XLU_E_MEMORY",
+	NEEDS_MEMORY: "XLU_E_MEMORY",
+	PASS_ORDER: "XLU_E_PASS",
+	NOT_CHECKED: "XLU_E_PASS",
+};
+
+function value(number: bigint): string {
+	return number > 9n ? `${number} (0x${number.toString(16)})` : `${number}`;
+}
+
+/** Turns a fault into the error that people read: what must hold, where, what was expected, what was found. */
+export function faultError(fault: Fault, what: string): XluError {
+	const rule = ruleByNumber(fault.rule);
+	const code = (rule && codes[rule.name]) ?? (rule ? severities[rule.severity] : "XLU_E_INTERNAL");
+	const place = [
+		fault.record,
+		fault.field && `field ${fault.field}`,
+		fault.domid !== undefined && fault.domid < DOMID.FIRST_RESERVED && `domain ${fault.domid}`,
+		fault.pass && `section ${fault.pass}`,
+		`offset ${fault.offset}`,
+	].filter(Boolean);
+	const message = `${what} refused by ${fault.ruleId}: ${rule?.doc ?? "unknown rule"} At ${place.join(", ")}: expected ${value(fault.expected)}, found ${value(fault.got)}.`;
+	return new XluError(code, message, {
+		rule: fault.ruleId,
+		domid: fault.domid,
+		record: fault.record,
+		offset: fault.offset,
+		field: fault.field,
+		expected: value(fault.expected),
+		got: value(fault.got),
+	});
+}
+
+/** Names of the kinds of guest, by their code. */
+export const kindNames = Object.fromEntries(Object.entries(KIND).map(([name, code]) => [code, name])) as Record<number, string>;

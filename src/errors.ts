@@ -1,0 +1,68 @@
+/**
+ * The one error class of the project. A stable code says what went wrong, the fields say where: nothing less
+ * than what was expected, what was found, and the place (requirements.md X1).
+ */
+
+/** How a command ends: 0 done, 1 refused or different, 2 usage, 3 damaged input. */
+export const EXIT = { done: 0, refused: 1, usage: 2, damaged: 3 } as const;
+
+/** Every error code of the library, with the exit status of a command that ends in it. docs/ERRORS.md lists them. */
+export const errorCodes = {
+	XLU_E_USAGE: { exit: EXIT.usage, doc: "The command line or a function's argument is not valid." },
+	XLU_E_IO: { exit: EXIT.usage, doc: "A file cannot be read or written." },
+	XLU_E_CAPTURE: { exit: EXIT.damaged, doc: "A captured host's file is missing, damaged or contradicts another one." },
+	XLU_E_IMAGE: { exit: EXIT.damaged, doc: "A libxc, libxl or xl image breaks its framing." },
+	XLU_E_DAMAGED: { exit: EXIT.damaged, doc: "A live-update stream breaks its framing or a checksum." },
+	XLU_E_VERSION: { exit: EXIT.refused, doc: "A stream's version or a feature in it is not supported." },
+	XLU_E_REFUSED: { exit: EXIT.refused, doc: "A rule of the check refuses the stream." },
+	XLU_E_PASS: { exit: EXIT.refused, doc: "A restore pass was called out of order, twice, or before its predecessor ended." },
+	XLU_E_SPACE: { exit: EXIT.refused, doc: "A window is too small; nothing was written." },
+	XLU_E_MEMORY: { exit: EXIT.refused, doc: "The preserved memory is missing, damaged, or belongs to another stream." },
+	XLU_E_HANDOVER: { exit: EXIT.refused, doc: "xen#2 cannot find or read the stream: breadcrumb, MFN array or placement." },
+	XLU_E_DIFFERENT: { exit: EXIT.refused, doc: "Two hosts that had to be identical are not." },
+	XLU_E_INTERNAL: { exit: EXIT.refused, doc: "A defect of this program; please report it." },
+} as const;
+
+export type ErrorCode = keyof typeof errorCodes;
+
+/** Where an error was found and what it was; every field is optional but the more the better. */
+export interface ErrorDetail {
+	/** Rule identifier, `XLU-Rnnn`. */
+	rule?: string;
+	domid?: number;
+	/** Record type's name, or file's name for captured hosts. */
+	record?: string;
+	/** Octets from the start of the stream or file. */
+	offset?: number;
+	/** 1-based line of a text file. */
+	line?: number;
+	field?: string;
+	expected?: string;
+	got?: string;
+	cause?: unknown;
+}
+
+export class XluError extends Error implements ErrorDetail {
+	readonly code: ErrorCode;
+	readonly rule?: string;
+	readonly domid?: number;
+	readonly record?: string;
+	readonly offset?: number;
+	readonly line?: number;
+	readonly field?: string;
+	readonly expected?: string;
+	readonly got?: string;
+
+	constructor(code: ErrorCode, message: string, detail: ErrorDetail = {}) {
+		const { cause, ...fields } = detail;
+		super(message, cause === undefined ? undefined : { cause });
+		this.name = "XluError";
+		this.code = code;
+		Object.assign(this, fields);
+	}
+
+	/** The exit status of a command that ends in this error. */
+	get exitStatus(): number {
+		return errorCodes[this.code].exit;
+	}
+}

@@ -1,0 +1,120 @@
+/**
+ * From fields to offsets: natural alignment, structs padded to 8 octets, reserved fields zero.
+ *
+ * This is the only place that turns a list of fields into offsets. The core's views, the C header and the
+ * document's tables are all made from what it returns, so nobody types an offset.
+ */
+
+/** The scalar types a field may have. All are little-endian unless the image header's options say otherwise. */
+export const scalarBytes = { u8: 1, u16: 2, u32: 4, u64: 8 } as const;
+export type Scalar = keyof typeof scalarBytes;
+
+/** How a value is shown to people: an enumeration's or flags' name, an address in hexadecimal, a UUID. */
+export type Show = "hex" | "uuid" | "signed" | { enum: Record<string, number> } | { flags: Record<string, number> };
+
+export interface Field {
+	readonly name: string;
+	readonly type: Scalar;
+	/** Number of elements; 1 unless the field is a small array. */
+	readonly length: number;
+	readonly doc: string;
+	/** Zero in every valid stream; checked. */
+	readonly reserved: boolean;
+	readonly show?: Show | undefined;
+}
+
+export interface PlacedField extends Field {
+	/** Octets from the start of the struct. */
+	readonly offset: number;
+}
+
+export interface Struct {
+	readonly name: string;
+	readonly doc: string;
+	readonly fields: readonly PlacedField[];
+	/** Octets, a multiple of 8 unless `packed`. */
+	readonly size: number;
+}
+
+export function alignUp(value: number, alignment: number): number {
+	return Math.ceil(value / alignment) * alignment;
+}
+
+/**
+ * Places fields one after the other. A field that is not naturally aligned, or a struct whose size is no multiple
+ * of its largest field, is refused: padding is always a named reserved field.
+ */
+export function layOut(name: string, doc: string, fields: readonly Field[]): Struct {
+	let offset = 0;
+	let largest = 1;
+	const placed = fields.map((field) => {
+		const width = scalarBytes[field.type];
+		largest = Math.max(largest, width);
+		if (offset % width !== 0) throw new Error(`${name}.${field.name} at ${offset} is not ${width}-octet aligned`);
+		const at = offset;
+		offset += width * field.length;
+		return { ...field, offset: at };
+	});
+	if (offset % largest !== 0) throw new Error(`${name} has ${offset} octets, no multiple of ${largest}`);
+	return { name, doc, fields: placed, size: offset };
+}
+
+export type FieldValue = number | bigint | readonly number[] | readonly bigint[];
+/** One decoded struct; u64 fields are bigint, others number, small arrays are arrays. */
+export type Row = Record<string, FieldValue>;
+
+function readScalar(view: DataView, offset: number, type: Scalar, little: boolean): number | bigint {
+	switch (type) {
+		case "u8":
+			return view.getUint8(offset);
+		case "u16":
+			return view.getUint16(offset, little);
+		case "u32":
+			return view.getUint32(offset, little);
+		case "u64":
+			return view.getBigUint64(offset, little);
+	}
+}
+
+function writeScalar(view: DataView, offset: number, type: Scalar, value: number | bigint): void {
+	switch (type) {
+		case "u8":
+			return view.setUint8(offset, Number(value));
+		case "u16":
+			return view.setUint16(offset, Number(value), true);
+		case "u32":
+			return view.setUint32(offset, Number(value), true);
+		case "u64":
+			return view.setBigUint64(offset, BigInt.asUintN(64, BigInt(value)), true);
+	}
+}
+
+/** Reads one struct at `offset` octets into `view`. */
+export function readStruct(struct: Struct, view: DataView, offset: number, little = true): Row {
+	const row: Row = {};
+	for (const field of struct.fields) {
+		if (field.reserved) continue;
+		const at = offset + field.offset;
+		if (field.length === 1) {
+			row[field.name] = readScalar(view, at, field.type, little);
+		} else {
+			const width = scalarBytes[field.type];
+			row[field.name] = Array.from({ length: field.length }, (_, i) =>
+				readScalar(view, at + i * width, field.type, little),
+			) as number[];
+		}
+	}
+	return row;
+}
+
+/** Writes one struct; fields that `row` lacks become zero. */
+export function writeStruct(struct: Struct, view: DataView, offset: number, row: Partial<Row>): void {
+	for (const field of struct.fields) {
+		const value = row[field.name] ?? 0;
+		const width = scalarBytes[field.type];
+		for (let i = 0; i < field.length; i++) {
+			const element = typeof value === "object" ? (value[i] ?? 0) : i === 0 ? value : 0;
+			writeScalar(view, offset + field.offset + i * width, field.type, element);
+		}
+	}
+}

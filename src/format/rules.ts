@@ -1,0 +1,115 @@
+/**
+ * Every rule that open, plan, check, restore and finish enforce. The number is the rule's identity: `XLU-R` and three
+ * digits, never re-used. docs/RULES.md is generated from here, and so are the core's constants.
+ */
+
+export interface Rule {
+	readonly id: number;
+	/** Name of the core's constant. */
+	readonly name: string;
+	/** damaged: framing or checksum (exit status 3); version: not supported; refused: a check refuses. */
+	readonly severity: "damaged" | "version" | "refused";
+	/** What must hold. */
+	readonly doc: string;
+	/** The requirement or the part of the format that it stems from. */
+	readonly from: string;
+}
+
+const rule = (id: number, name: string, severity: Rule["severity"], from: string, doc: string): Rule => ({
+	id,
+	name,
+	severity,
+	from,
+	doc,
+});
+
+export const rules: readonly Rule[] = [
+	// Framing
+	rule(1, "TRUNCATED", "damaged", "framing", "The stream holds every record whole, up to END."),
+	rule(2, "MARKER", "damaged", "framing", "The image header begins with 64 one bits and the id XLUS."),
+	rule(3, "VERSION", "version", "F2", "The stream's version is one that this core reads."),
+	rule(4, "OPTIONS", "version", "F1", "The stream is little-endian and no unknown option is set."),
+	rule(5, "RESERVED", "damaged", "framing", "Reserved fields and padding are zero."),
+	rule(6, "BODY_LENGTH", "damaged", "framing", "A body has exactly the length that its head and counts make, at most 128 MiB."),
+	rule(7, "UNKNOWN_RECORD", "version", "F3", "Every mandatory record is known."),
+	rule(8, "SECTION_EXPECTED", "damaged", "framing", "Every record but LU_SECTION, LU_INDEX and END stands in a section."),
+	rule(9, "SECTION_ORDER", "damaged", "stream order", "Sections stand in the order H, 0, 1h, 1d, 2, by ascending domid within a pass or in any order, none twice."),
+	rule(10, "SECTION_LENGTH", "damaged", "framing", "A section's records fill its length exactly and are as many as it says."),
+	rule(11, "CHECKSUM", "damaged", "framing", "The XXH3-64 of a section's records and of the index agree with the stream."),
+	rule(12, "INDEX", "damaged", "framing", "LU_INDEX lists exactly the sections that stand in the stream."),
+	rule(13, "END", "damaged", "framing", "One END, its body empty, nothing after it but the padding of the last frame."),
+	rule(14, "WRONG_SECTION", "refused", "P0-P2", "A record stands in the section that the format gives it."),
+	rule(15, "RECORD_ORDER", "refused", "P3", "A record stands after those that it depends on."),
+	rule(16, "RECORD_TWICE", "refused", "stream", "A record that stands once in its section (or once for a vCPU) is not repeated."),
+	rule(17, "RECORD_MISSING", "refused", "stream", "Every record that its section needs is there."),
+	rule(18, "SECTION_MISSING", "refused", "stream", "The host has sections H and 1h, each domain its sections 0, 1d and 2."),
+	rule(19, "SPARSE", "damaged", "framing", "Runs of a sparse table ascend, do not touch, and cover its rows."),
+	rule(20, "CHUNK", "damaged", "framing", "Chunks are well formed and cover their slice exactly."),
+	rule(21, "SLICE", "refused", "stream", "Slices ascend without overlap and stay within their table."),
+	// Windows and calls
+	rule(30, "WINDOW", "refused", "core", "Windows are aligned, apart from each other and large enough."),
+	rule(31, "PASS_ORDER", "refused", "P0-P2", "A pass starts when the one before it has ended for every domain, and runs once for each domain."),
+	rule(32, "NOT_CHECKED", "refused", "X1", "A restore follows a check that passed."),
+	rule(33, "IMAGE", "refused", "core", "The hypervisor image is consistent: tables inside it, in order."),
+	rule(34, "MEMORY", "refused", "S3", "The preserved memory is whole and belongs to the stream."),
+	rule(35, "NEEDS_MEMORY", "refused", "S3", "A stream alone cannot be restored: the preserved memory is needed."),
+	// Host and domains
+	rule(40, "HOST_LIMIT", "refused", "LU_HOST", "The host's figures are within the core's limits and agree with the stream."),
+	rule(41, "DOMID", "refused", "domains", "Domids are unique and below 0x7FF0, and a section's domid is its LU_DOMAIN's."),
+	rule(42, "DOMAIN_FIELD", "refused", "LU_DOMAIN", "Kind, life, width and flags are known values; at most one hardware domain."),
+	rule(43, "DOMAIN_REFERENCE", "refused", "domains", "Targets, emulators, grantees, CPU pools and VIRQ handlers exist."),
+	rule(44, "VERSION1_REFUSES", "version", "version 1", "Nothing that version 1 refuses by name: 32-bit PV guests, shared, paged or ring-monitored memory."),
+	rule(45, "DEAD_DOMAIN", "refused", "S4", "A dead domain has frames and grants alone: no vCPUs to run, no ports, no xenheap."),
+	rule(46, "REGION", "refused", "H3", "Regions lie in the host, do not overlap, and one is bootmem."),
+	// Frames
+	rule(50, "FRAME_ENTRY", "refused", "LU_FRAMES", "A frame's entry has no unknown bit, and flags only where it is owned."),
+	rule(51, "FRAME_OWNER", "refused", "frames", "A frame's owner exists or is DOMID_XEN or DOMID_IO."),
+	rule(52, "FRAME_RESERVED", "refused", "frames", "No frame of bootmem or kept page tables is owned by a guest."),
+	rule(53, "XENHEAP_COUNT", "refused", "frames", "A domain's xenheap frames are its shared_info, grant and status frames."),
+	rule(54, "MAX_PAGES", "refused", "LU_DOMAIN", "A domain owns no more frames than its limit."),
+	rule(55, "FRAME_NOT_OWNED", "refused", "frames", "A frame that a record names is in the host and belongs to whom the record says."),
+	rule(56, "PAGE_TYPE", "refused", "types", "Page types are known; pinned only L1 to L4; page tables only in PV guests; none in use on a free frame."),
+	// P2M
+	rule(60, "P2M_ENTRY", "refused", "P2M", "A P2M entry has no unknown bit, a known order and access, and an MFN only where it is present."),
+	rule(61, "P2M_SUPERPAGE", "refused", "P2M", "Superpages are aligned and whole."),
+	rule(62, "P2M_FRAME", "refused", "P2M", "A RAM entry names a frame of that domain."),
+	rule(63, "P2M_FOREIGN", "refused", "P2M", "Foreign and I/O-server entries are 4 KiB, and LU_FOREIGN_MAPS lists exactly the foreign ones, with their owner."),
+	rule(64, "P2M_HIGHEST", "refused", "P2M", "The highest mapped GFN is that of the P2M, and every slice says the same; PV guests have none."),
+	// Grants
+	rule(70, "GRANT_TABLE", "refused", "grants", "Version 1 or 2, frames within the limits, status frames only in version 2."),
+	rule(71, "GRANT_ACTIVE", "refused", "grants", "An active grant lies in the table, is pinned, no counter above 128, its frame the domain's."),
+	rule(72, "MAPTRACK", "refused", "grants", "A handle lies within the limit, its vCPU exists, its flags are known."),
+	rule(73, "MAPTRACK_UNMATCHED", "refused", "grants", "A handle finds an active grant of that domain, with that grantee."),
+	rule(74, "PIN_SUM", "refused", "grants", "Pins equal the sum of the mappings."),
+	// Events
+	rule(80, "PORT_FIELD", "refused", "events", "A port's state, consumer, vCPU and priority are known; port 0 is not used."),
+	rule(81, "PORT_LIMIT", "refused", "events", "Ports lie within the limits of the ABI and of the domain."),
+	rule(82, "INTERDOMAIN", "refused", "events", "Interdomain ends name each other."),
+	rule(83, "VIRQ", "refused", "events", "A VIRQ is bound once, on vCPU 0 unless it is per vCPU; a global one by one domain."),
+	rule(84, "FIFO", "refused", "events", "Control blocks are aligned inside one frame, one for a vCPU; tails, arrays and links lie in range."),
+	rule(85, "PIRQ", "refused", "events", "PIRQs are unique and their ports agree with LU_EVTCHN_PORTS."),
+	// vCPUs
+	rule(90, "VCPU", "refused", "vCPUs", "vCPUs ascend below the limit, and each has its record."),
+	rule(91, "VCPU_STATE", "refused", "vCPUs", "A vCPU's flags, areas and vcpu_info are valid."),
+	rule(92, "VCPU_CONTEXT", "refused", "vCPUs", "Every initialised PV vCPU has its context, no other guest has one."),
+	rule(93, "XSAVE", "refused", "vCPUs", "An XSAVE area's header and length agree."),
+	rule(94, "HVM_CONTEXT", "refused", "HVM", "HVM_CONTEXT is a row of whole entries, HEADER first, END last; CPU entries name existing vCPUs."),
+	rule(95, "HVM_ONLY", "refused", "HVM", "HVM records stand for HVM and PVH domains alone, PV records for PV ones."),
+	rule(96, "DOMAIN_STATE", "refused", "LU_DOMAIN_STATE", "A domain's state has known values."),
+	// I/O servers and permissions
+	rule(100, "IOREQ", "refused", "I/O servers", "Servers are unique, their pages, ports and ranges exist, ranges of one server do not overlap."),
+	rule(101, "CAPS", "refused", "LU_CAPS", "Permitted ranges are of a known kind, ascending, not overlapping."),
+	rule(102, "SHARED_INFO", "refused", "LU_SHARED_INFO", "A living domain has a shared_info frame of its own."),
+	// Finish
+	rule(110, "COUNT_OVERFLOW", "refused", "references", "No reference count overflows."),
+	rule(111, "COMPARE", "refused", "compare", "The two images are identical."),
+];
+
+export function ruleId(id: number): string {
+	return `XLU-R${String(id).padStart(3, "0")}`;
+}
+
+const byId = new Map(rules.map((entry) => [entry.id, entry]));
+export function ruleByNumber(id: number): Rule | undefined {
+	return byId.get(id);
+}

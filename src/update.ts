@@ -1,0 +1,247 @@
+/**
+ * A live update, stage by stage, timed.
+ *
+ *     describe ─ brown-out ─┬─ quiesce ─ save ─ check ─ hand-over ─ open ─ pass 0 ─ pass 1 ─ pass 2 ─ unpause
+ *                           └─ blackout: first pause to last unpause ──────────────────────────────┘
+ *
+ * xen#1 saves its image, has xen#2's module check the stream (X3), scatters it over free frames and leaves a breadcrumb
+ * (H1, H2). xen#2 is a fresh instance of the core that is given bootmem, the preserved memory and the frames to which
+ * the breadcrumb leads, nothing else (H3). "Identical" compares every table of the two images, counts included.
+ *
+ * Unhappy paths: a stream that check refuses never leads to a jump, xen#1 resumes untouched; a hand-over that xen#2
+ * cannot read ends the update with the reason.
+ *
+ * The times are the serializer's shares, measured in a process: never the pause of real hardware.
+ */
+import { performance } from "node:perf_hooks";
+import { type Context, type Core, type Difference, kindNames, loadCore, type Window } from "./core/load.ts";
+import { XluError } from "./errors.ts";
+import { DOMID, EVTCHN_STATE } from "./format/enums.ts";
+import { readStruct } from "./format/layout.ts";
+import { consumeBreadcrumb, gatherStream, needNotReusable, readBreadcrumb, readFrameList, writeHandOver } from "./handover/breadcrumb.ts";
+import { freeFrames, planHandOver } from "./handover/frames.ts";
+import { PhysicalMemory } from "./handover/physical.ts";
+import { placeXen2 } from "./handover/placement.ts";
+import { allowedUntilConsumed, contains } from "./handover/regions.ts";
+import type { Host } from "./host.ts";
+import { buildImage, viewImage } from "./machine/image.ts";
+import { PAGE_BYTES, packPreserved } from "./machine/preserved.ts";
+
+/** The stages in order; a timeline always names all that ran. */
+export const stageNames = ["trigger", "quiesce", "save", "check", "hand-over", "open", "pass 0", "pass 1", "pass 2", "unpause"] as const;
+export type StageName = (typeof stageNames)[number];
+
+export interface Stage {
+	name: StageName;
+	ms: number;
+}
+
+export interface DomainReport {
+	domid: number;
+	kind: string;
+	vcpus: number;
+	/** nr_pages: frames without xenheap and extra ones. */
+	frames: number;
+	/** Event channels in use: states 2 (unbound) to 6 (IPI). */
+	ports: number;
+	/** Maptrack entries: grants of others that it has mapped. */
+	grantMappings: number;
+	/** Time of its own part of each pass, milliseconds. */
+	passMs: [number, number, number];
+}
+
+export interface UpdateReport {
+	host: string;
+	identical: boolean;
+	difference: Difference | null;
+	blackoutMs: number;
+	streamBytes: number;
+	stages: Stage[];
+	domains: DomainReport[];
+}
+
+export interface UpdateOptions {
+	/** Called when a stage begins. */
+	onStage?: (name: StageName) => void;
+	/** Octets of xen#2, for its placement (H4); by default as large as xen#1. */
+	xen2Bytes?: number;
+	/** Seed of the stream frames' places. */
+	seed?: number;
+	/** The core's module; by default the one that the package ships. */
+	module?: WebAssembly.Module;
+}
+
+/** A host's image, its stream and its preserved memory, in windows of one core. */
+export interface SavedHost {
+	image: Window;
+	stream: Window;
+	memory: Window;
+}
+
+/** Saves a host: image, stream, and the preserved memory that goes with the stream. */
+export function saveHost(core: Core, host: Host): SavedHost {
+	const image = core.place(buildImage(host.model));
+	const context = core.createContext();
+	const stream = context.save(image, core.allocate(context.planSave(image)));
+	return { image, stream, memory: placeMemory(core, host, stream) };
+}
+
+function placeMemory(core: Core, host: Host, stream: Window): Window {
+	return core.place(
+		packPreserved(host.preserved, core.hash(stream), (octets) => {
+			const scratch = core.place(octets);
+			return core.hash(scratch);
+		}),
+	);
+}
+
+/** Opens and checks a stream; `memory` where there is one. Returns the context, ready for a restore. */
+export function openAndCheck(core: Core, stream: Window, memory: Window | undefined, padded = false) {
+	const context = core.createContext();
+	context.open(stream, padded);
+	const sizes = context.plan(stream);
+	context.check(stream, core.allocate(sizes.workBytes), memory);
+	return { context, ...sizes };
+}
+
+/** The three passes over all domains. `timed` wraps each pass, `perDomain` hears what each domain took. */
+export function restorePasses(
+	context: Context,
+	domids: readonly number[],
+	timed: (pass: 0 | 1 | 2, run: () => void) => void = (_pass, run) => run(),
+	perDomain: (pass: 0 | 1 | 2, domid: number, ms: number) => void = () => {},
+): void {
+	for (const pass of [0, 1, 2] as const) {
+		timed(pass, () => {
+			if (pass < 2) context.restore(pass, DOMID.XEN);
+			for (const domid of domids) {
+				const start = performance.now();
+				context.restore(pass, domid);
+				perDomain(pass, domid, performance.now() - start);
+			}
+		});
+	}
+	context.finish();
+}
+
+/**
+ * Runs a live update of one host.
+ * @throws XLU_E_REFUSED, XLU_E_VERSION if check refuses the stream: no jump; XLU_E_HANDOVER if xen#2 cannot find it
+ */
+export async function liveUpdate(host: Host, options: UpdateOptions = {}): Promise<UpdateReport> {
+	const load = () => loadCore(options.module ? { module: options.module } : {});
+	const xen1 = await load();
+	const xen2 = await load();
+	const stages: Stage[] = [];
+	const stage = <T>(name: StageName, run: () => T): T => {
+		options.onStage?.(name);
+		const start = performance.now();
+		const result = run();
+		stages.push({ name, ms: performance.now() - start });
+		return result;
+	};
+	const domids = host.model.domains.map(({ domain }) => domain.domid).sort((a, b) => a - b);
+	const passMs = new Map(domids.map((domid) => [domid, [0, 0, 0] as [number, number, number]]));
+
+	// Brown-out: what can be done while guests run.
+	const image = xen1.place(buildImage(host.model));
+	const saving = xen1.createContext();
+	const { out, machine, bootmem, placement, free } = stage("trigger", () => trigger(xen1, saving, image, host, options));
+
+	const paused = stage("quiesce", () => new Set(domids));
+	const stream = stage("save", () => saving.save(image, out));
+	const memory = placeMemory(xen1, host, stream);
+	stage("check", () => openAndCheck(xen1, stream, memory));
+	stage("hand-over", () => {
+		const plan = planHandOver(stream.length, free, bootmem, options.seed ?? 1);
+		writeHandOver(machine, xen1.bytes(stream), plan, placement);
+	});
+
+	// From here on xen#2: another instance, which sees only what it is entitled to.
+	const regions = host.model.regionList;
+	const mfns = new Set(host.preserved.keys());
+	const listed = new Set<number>();
+	const early = allowedUntilConsumed(regions, placement.bootmem);
+	const view = machine.restrict((mfn) => contains(placement.bootmem, mfn) || early(mfn) || mfns.has(mfn) || listed.has(mfn));
+	// The array's frames become readable when the breadcrumb names them, the stream's when the array does.
+	const opened = stage("open", () => {
+		const breadcrumb = readBreadcrumb(view, placement.bootmem);
+		const arrayFrames = Math.ceil((breadcrumb.frameCount * 8) / PAGE_BYTES);
+		for (let i = 0; i < arrayFrames; i++) listed.add(breadcrumb.arrayAddress / PAGE_BYTES + i);
+		const frames = readFrameList(view, breadcrumb, placement);
+		for (const mfn of frames) listed.add(mfn);
+		const received = xen2.place(gatherStream(view, breadcrumb, placement));
+		const kept = xen2.place(xen1.bytes(memory));
+		const result = openAndCheck(xen2, received, kept, true);
+		needNotReusable(breadcrumb, frames, regions);
+		return result;
+	});
+	const target = xen2.allocate(opened.imageBytes);
+	opened.context.target(target);
+	restorePasses(
+		opened.context,
+		domids,
+		(pass, run) => stage(`pass ${pass}`, run),
+		(pass, domid, ms) => {
+			(passMs.get(domid) as [number, number, number])[pass] = ms;
+		},
+	);
+	consumeBreadcrumb(view, placement.bootmem);
+	stage("unpause", () => paused.clear());
+
+	const blackout = stages.slice(stages.findIndex(({ name }) => name === "quiesce"));
+	const original = xen2.place(xen1.bytes(image));
+	const difference = xen2.createContext().compare(original, target) ?? null;
+	return {
+		host: host.name,
+		identical: difference === null,
+		difference,
+		blackoutMs: blackout.reduce((sum, { ms }) => sum + ms, 0),
+		streamBytes: stream.length,
+		stages,
+		domains: describeDomains(xen2.bytes(target), passMs),
+	};
+}
+
+/** Before the pause: windows, machine memory, where xen#2 will stand (H4), frames that the stream may take (H1). */
+function trigger(core: Core, saving: Context, image: Window, host: Host, options: UpdateOptions) {
+	const { regionList, frameOwners, m2pRanges, iommuRanges, domains } = host.model;
+	const row = (kind: number) => {
+		const found = regionList.find((region) => Number(region.kind) === kind);
+		if (found) return found;
+		throw new XluError("XLU_E_HANDOVER", "The host has no such region.", { expected: `a region of kind ${kind}`, got: "none" });
+	};
+	const xenImage = row(2);
+	const xen2Bytes = options.xen2Bytes ?? Number(xenImage.frameCount) * PAGE_BYTES;
+	const placement = placeXen2({ bootmem: row(1), xenImage, xen2Bytes });
+	const kept = [...domains.flatMap((domain) => domain.keptRanges ?? []), ...(iommuRanges ?? [])];
+	return {
+		out: core.allocate(saving.planSave(image)),
+		machine: new PhysicalMemory(frameOwners.length, host.preserved),
+		bootmem: placement.bootmem,
+		placement,
+		free: freeFrames(frameOwners, regionList, kept, m2pRanges),
+	};
+}
+
+/** What the restored image says of each domain. */
+export function describeDomains(image: Uint8Array, passMs?: ReadonlyMap<number, [number, number, number]>): DomainReport[] {
+	const { view, domains } = viewImage(image);
+	return domains.map(({ domid, tables }) => {
+		const rows = (name: string) => {
+			const found = tables.find(({ table }) => table.name === name);
+			if (!found) return [];
+			const { table, offset, count } = found;
+			return Array.from({ length: count }, (_, i) => readStruct(table.row, view, offset + i * table.row.size));
+		};
+		return {
+			domid,
+			kind: kindNames[Number(rows("Domain")[0]?.kind)] ?? "unknown",
+			vcpus: rows("VcpuSlots").length,
+			frames: Number(rows("DomainCounts")[0]?.frames ?? 0),
+			ports: rows("Ports").filter(({ state }) => Number(state) >= EVTCHN_STATE.unbound).length,
+			grantMappings: rows("Maptrack").filter(({ flags }) => flags !== 0).length,
+			passMs: passMs?.get(domid) ?? [0, 0, 0],
+		};
+	});
+}
