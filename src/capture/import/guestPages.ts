@@ -1,0 +1,153 @@
+/**
+ * Pages that a guest and the hypervisor share, as far as an import writes them: Xen's public interface (public/xen.h,
+ * arch-x86/xen.h, grant_table.h, event_channel.h) for 64-bit guests.
+ */
+import { array, type RowInput, reserved, u8, u16, u32, u64 } from "../../format/fields.ts";
+import { layOut, type Row, type Struct, writeStruct } from "../../format/layout.ts";
+
+export const PAGE_BYTES = 4096;
+
+const vcpuInfo = layOut("vcpu_info", "A vCPU's part of shared_info.", [
+	u8("upcallPending", "evtchn_upcall_pending."),
+	u8("upcallMask", "evtchn_upcall_mask."),
+	reserved("pad", 6),
+	u64("pendingSelector", "evtchn_pending_sel: words of evtchn_pending that have news."),
+	reserved("arch", 16),
+	reserved("time", 32),
+]);
+/** vCPUs whose vcpu_info stands in shared_info unless they register another place (XEN_LEGACY_MAX_VCPUS). */
+const LEGACY_VCPUS = 32;
+
+const sharedInfo = layOut("shared_info", "What every guest shares with the hypervisor.", [
+	array(LEGACY_VCPUS * vcpuInfo.size, u8("vcpuInfo", "vcpu_info of the first vCPUs.")),
+	array(64, u64("pending", "evtchn_pending (2-level).")),
+	array(64, u64("mask", "evtchn_mask (2-level).")),
+	u32("wallclockVersion", "wc_version."),
+	u32("wallclockSec", "wc_sec."),
+	u32("wallclockNsec", "wc_nsec."),
+	u32("wallclockSecHigh", "wc_sec_hi."),
+	reserved("arch", 48),
+]);
+/** Ports of the 2-level ABI of a 64-bit guest. */
+export const TWO_LEVEL_PORTS = 4096;
+
+const grantV1Fields = [u16("flags", "GTF bits."), u16("domid", "Grantee."), u32("frame", "GFN.")] as const;
+const grantV1 = layOut("grant_entry_v1", "A grant, version 1.", grantV1Fields);
+const grantV2Fields = [
+	u16("flags", "GTF bits."),
+	u16("domid", "Grantee."),
+	reserved("pad", 4),
+	u64("frame", "GFN."),
+] as const;
+const grantV2 = layOut("grant_entry_v2", "A grant of a whole page, version 2.", grantV2Fields);
+const grantStatus = layOut("grant_status", "A grant's status, version 2.", [u16("status", "GTF bits.")]);
+
+const controlBlock = layOut("evtchn_fifo_control_block", "A vCPU's FIFO queues.", [
+	u32("ready", "Queues that have events, one bit each."),
+	reserved("pad", 4),
+	array(16, u32("head", "First port of each queue.")),
+]);
+
+/** Every layout above, for the test that holds them against the public headers. */
+export const guestPageLayouts: readonly Struct[] = [vcpuInfo, sharedInfo, grantV1, grantV2, grantStatus, controlBlock];
+
+/** Flags of a grant entry (GTF_) that an import makes. */
+export const GTF_PERMIT_ACCESS = 1;
+
+export const GRANT_ENTRIES_PER_FRAME: Readonly<Record<1 | 2, number>> = {
+	1: PAGE_BYTES / grantV1.size,
+	2: PAGE_BYTES / grantV2.size,
+};
+const STATUS_WORDS_PER_FRAME = PAGE_BYTES / grantStatus.size;
+
+/** Status frames of a version 2 table with so many shared frames. */
+export function statusFrameCount(version: 1 | 2, grantFrames: number): number {
+	return version === 1 ? 0 : Math.ceil((grantFrames * GRANT_ENTRIES_PER_FRAME[2]) / STATUS_WORDS_PER_FRAME);
+}
+
+function at(struct: Struct, name: string): number {
+	const field = struct.fields.find((candidate) => candidate.name === name);
+	if (field === undefined) {
+		throw new Error(`${struct.name} has no ${name}`);
+	}
+	return field.offset;
+}
+
+const viewOf = (page: Uint8Array): DataView => new DataView(page.buffer, page.byteOffset, page.byteLength);
+
+function writeBit(view: DataView, offset: number, bit: number, value: boolean): void {
+	const octet = offset + (bit >>> 3);
+	const mask = 1 << (bit & 7);
+	view.setUint8(octet, value ? view.getUint8(octet) | mask : view.getUint8(octet) & ~mask);
+}
+
+/** Writes a port's bits of the 2-level ABI, and where it is pending the word's bit in its vCPU's selector. */
+export function writeTwoLevelPort(
+	page: Uint8Array,
+	port: { port: number; pending: boolean; masked: boolean; selector?: boolean; notifyVcpu: number },
+): void {
+	const view = viewOf(page);
+	writeBit(view, at(sharedInfo, "pending"), port.port, port.pending);
+	writeBit(view, at(sharedInfo, "mask"), port.port, port.masked);
+	if (port.selector === true && port.notifyVcpu < LEGACY_VCPUS) {
+		const selector = port.notifyVcpu * vcpuInfo.size + at(vcpuInfo, "pendingSelector");
+		writeBit(view, selector, port.port >>> 6, true);
+	}
+}
+
+/** Writes a vCPU's upcall flags; no effect for a vCPU that has no place in shared_info. */
+export function writeUpcall(page: Uint8Array, vcpu: number, pending: boolean, mask: boolean): void {
+	if (vcpu < LEGACY_VCPUS) {
+		const view = viewOf(page);
+		view.setUint8(vcpu * vcpuInfo.size + at(vcpuInfo, "upcallPending"), pending ? 1 : 0);
+		view.setUint8(vcpu * vcpuInfo.size + at(vcpuInfo, "upcallMask"), mask ? 1 : 0);
+	}
+}
+
+/** Wall clock at system time 0, as the guest was told. */
+export function readWallclock(page: Uint8Array): { seconds: bigint; nanoseconds: number } {
+	const view = viewOf(page);
+	const low = BigInt(view.getUint32(at(sharedInfo, "wallclockSec"), true));
+	const high = BigInt(view.getUint32(at(sharedInfo, "wallclockSecHigh"), true));
+	return { seconds: (high << 32n) | low, nanoseconds: view.getUint32(at(sharedInfo, "wallclockNsec"), true) };
+}
+
+/** Writes a grant's entry; `index` counts from the start of that frame. */
+export function writeGrantV1(page: Uint8Array, index: number, entry: RowInput<typeof grantV1Fields>): void {
+	writeStruct(grantV1, viewOf(page), index * grantV1.size, entry as Row);
+}
+
+export function writeGrantV2(page: Uint8Array, index: number, entry: RowInput<typeof grantV2Fields>): void {
+	writeStruct(grantV2, viewOf(page), index * grantV2.size, entry as Row);
+}
+
+/** Writes the status word of a grant, by its reference, into the status frames. */
+export function writeGrantStatus(frames: readonly Uint8Array[], ref: number, status: number): void {
+	const page = frames[Math.floor(ref / STATUS_WORDS_PER_FRAME)];
+	if (page !== undefined) {
+		viewOf(page).setUint16((ref % STATUS_WORDS_PER_FRAME) * grantStatus.size, status, true);
+	}
+}
+
+/*
+ * An event word (FIFO):
+ *
+ *      31      30     29      28    27            17 16                  0
+ *   ┌─────────┬──────┬──────┬──────┬────────────────┬─────────────────────┐
+ *   │ PENDING │MASKED│LINKED│ BUSY │       0        │ LINK: next port     │
+ *   └─────────┴──────┴──────┴──────┴────────────────┴─────────────────────┘
+ */
+export const EVENT_WORD = { pending: 2 ** 31, masked: 2 ** 30, linked: 2 ** 29, busy: 2 ** 28, link: 0x1ffff } as const;
+const EVENT_WORD_BYTES = 4;
+export const EVENT_WORDS_PER_FRAME = PAGE_BYTES / EVENT_WORD_BYTES;
+
+export function writeEventWord(page: Uint8Array, index: number, word: number): void {
+	viewOf(page).setUint32(index * EVENT_WORD_BYTES, word, true);
+}
+
+/** Notes in a control block that the queue of `priority` begins with port `head`. */
+export function writeQueueHead(page: Uint8Array, priority: number, head: number): void {
+	const view = viewOf(page);
+	view.setUint32(at(controlBlock, "ready"), view.getUint32(at(controlBlock, "ready"), true) | (1 << priority), true);
+	view.setUint32(at(controlBlock, "head") + 4 * priority, head, true);
+}

@@ -1,0 +1,255 @@
+/**
+ * Memory of a PV guest: its own P2M table holds the real MFNs, so nothing is assigned. Page types come from the image,
+ * but Xen reports a stale type as well as one in use; in use are tables that are pinned, that a vCPU runs on, or that a
+ * table in use points at. From them also follows which frames are mapped writable.
+ *
+ * Unhappy paths, all XLU_E_CAPTURE: the P2M and the dump disagree in the number of frames, the P2M and the image in
+ * which PFNs have one, two PFNs share a frame, a page-table entry names a PFN outside the P2M.
+ */
+import { FRAME, PAGE_TYPE, PAGE_TYPE_FLAG } from "../../format/enums.ts";
+import { GDT_ENTRIES_PER_FRAME, type GuestContext } from "../../formats/libxc/guestContext.ts";
+import { FIRST_TYPE_WITHOUT_DATA, PAGE_TYPE as PFN_TYPE } from "../../formats/libxc/layout.ts";
+import { pvP2m } from "../../formats/libxc/read.ts";
+import type { GuestImage } from "../../formats/xl/read.ts";
+import type { PreservedPages } from "../../machine/model.ts";
+import type { CapturedDomain } from "../read.ts";
+import type { MachineFrames } from "./frames.ts";
+import { contradiction, hex, type Ledger, plural } from "./ledger.ts";
+
+const ENTRIES_PER_TABLE = 512;
+const TABLE_BYTES = 4096;
+const TWO_POW_20 = 2 ** 20;
+/** Page-table entries: bits 0 and 1 of the low half, the frame number in bits 12-51. */
+const PTE_PRESENT = 1;
+const PTE_WRITABLE = 2;
+const FRAME_HIGH_MASK = 0xfffff;
+/** XEN_DOMCTL_PFINFO_LPINTAB, among the four bits of a PFN's type; and the level beside it. */
+const PINNED_BIT = 8;
+const LEVEL_MASK = 7;
+const L1 = 1;
+const L4 = 4;
+const CR_PRESENT = 1n;
+const CR_FRAME_SHIFT = 12n;
+
+/** A page-table entry's frame number, of its two halves. */
+const frameOf = (low: number, high: number): number => (high & FRAME_HIGH_MASK) * TWO_POW_20 + (low >>> 12);
+
+const viewOf = (page: Uint8Array): DataView => new DataView(page.buffer, page.byteOffset, page.byteLength);
+
+/** PFNs of the tables that a vCPU runs on: CR3, and CR1 where it is one. */
+function rootsOf(context: GuestContext): number[] {
+	const [, user = 0n, , kernel = 0n] = context.cr;
+	return [kernel, ...(user & CR_PRESENT ? [user] : [])].map((value) => Number(value >> CR_FRAME_SHIFT));
+}
+
+/** PFNs of a vCPU's GDT. */
+export function gdtPfns(context: GuestContext): number[] {
+	const frames = Math.ceil(Number(context.gdtEntries) / GDT_ENTRIES_PER_FRAME);
+	return context.gdtFrames.slice(0, frames).map(Number);
+}
+
+export class PvMemory {
+	readonly #domid: number;
+	readonly #image: GuestImage;
+	readonly #startPfn: number;
+	readonly #mfns: Float64Array;
+	/** PFNs of page tables in use, and their levels. */
+	readonly #tables = new Map<number, number>();
+	readonly #writable = new Set<number>();
+	readonly #gdt = new Set<number>();
+
+	constructor({ domid, info }: CapturedDomain, image: GuestImage) {
+		this.#domid = domid;
+		this.#image = image;
+		const p2m = pvP2m(image);
+		this.#startPfn = p2m.startPfn;
+		this.#mfns = p2m.mfns;
+		const count = this.#mfns.reduce((sum, mfn) => sum + (mfn >= 0 ? 1 : 0), 0);
+		if (count !== info.nrPages) {
+			const got = `${count} in the guest's P2M table`;
+			throw contradiction(domid, "frames", `${info.nrPages}, nr_pages of debugkey-q.txt`, got);
+		}
+		this.#checkPopulated();
+	}
+
+	/** The guest's P2M table and the pages of the image must speak of the same PFNs. */
+	#checkPopulated(): void {
+		const { pages } = this.#image;
+		let named = 0;
+		for (let index = 0; index < pages.count; index++) {
+			if (pages.types[index] === PFN_TYPE.XTAB) {
+				continue;
+			}
+			named++;
+			const pfn = pages.pfns[index] as number;
+			if (this.mfnOf(pfn) === undefined) {
+				const expected = `a frame of PFN ${hex(pfn)}, which the image has as memory`;
+				throw contradiction(this.#domid, "P2M", expected, "none in the guest's P2M table");
+			}
+		}
+		const count = this.#mfns.reduce((sum, mfn) => sum + (mfn >= 0 ? 1 : 0), 0);
+		if (named !== count) {
+			throw contradiction(this.#domid, "pages of the image", `${count}, as in the guest's P2M table`, `${named}`);
+		}
+	}
+
+	/** The frame of a PFN; undefined if the guest has none there. */
+	mfnOf(pfn: number): number | undefined {
+		const mfn = this.#mfns[pfn - this.#startPfn] ?? -1;
+		return mfn < 0 ? undefined : mfn;
+	}
+
+	/** The frame of a PFN that must have one. */
+	#needMfn(pfn: number, what: string): number {
+		const mfn = this.mfnOf(pfn);
+		if (mfn === undefined) {
+			throw contradiction(this.#domid, what, "a PFN of the guest's P2M table", hex(pfn));
+		}
+		return mfn;
+	}
+
+	/** Claims every frame of the P2M. */
+	claim(frames: MachineFrames): void {
+		for (const mfn of this.#mfns) {
+			if (mfn >= 0) {
+				frames.own(mfn, this.#domid, FRAME.allocated, "P2M");
+			}
+		}
+	}
+
+	/** A control register with a page table's PFN, with its MFN instead; the bits below stay. */
+	translateCr(value: bigint, name: string): bigint {
+		const mfn = this.#needMfn(Number(value >> CR_FRAME_SHIFT), name);
+		return (BigInt(mfn) << CR_FRAME_SHIFT) | (value & 0xfffn);
+	}
+
+	/** MFNs of a vCPU's GDT. */
+	gdtMfns(context: GuestContext): number[] {
+		return gdtPfns(context).map((pfn, index) => this.#needMfn(pfn, `gdt_frames[${index}]`));
+	}
+
+	/**
+	 * Finds the page tables in use and what they map, sets the types, and puts the tables into preserved memory with
+	 * MFNs in their entries.
+	 */
+	importPageTables(
+		contexts: Iterable<GuestContext>,
+		frames: MachineFrames,
+		preserved: PreservedPages,
+		ledger: Ledger,
+	): void {
+		const roots: number[] = [];
+		for (const context of contexts) {
+			roots.push(...rootsOf(context));
+			for (const pfn of gdtPfns(context)) {
+				this.#gdt.add(pfn);
+			}
+		}
+		const { pages } = this.#image;
+		const typed: number[] = [];
+		for (let index = 0; index < pages.count; index++) {
+			const type = pages.types[index] as number;
+			if (type !== PFN_TYPE.NOTAB && type < FIRST_TYPE_WITHOUT_DATA) {
+				typed.push(pages.pfns[index] as number);
+				if (type & PINNED_BIT) {
+					roots.push(pages.pfns[index] as number);
+				}
+			}
+		}
+		this.#walk(roots);
+		for (const [pfn, level] of this.#tables) {
+			const mfn = this.#needMfn(pfn, "page table");
+			const pinned = (pages.typeOf(pfn) as number) & PINNED_BIT ? PAGE_TYPE_FLAG.pinned : 0;
+			frames.setType(mfn, level, PAGE_TYPE_FLAG.validated | pinned);
+			preserved.set(mfn, this.#translated(pfn, level));
+		}
+		for (const pfn of this.#gdt) {
+			frames.setType(this.#needMfn(pfn, "GDT"), PAGE_TYPE.segDesc);
+		}
+		for (const pfn of this.#writable) {
+			frames.setType(this.#needMfn(pfn, "L1 entry"), PAGE_TYPE.writable);
+		}
+		this.#note(typed.length, ledger);
+	}
+
+	#note(typed: number, ledger: Ledger): void {
+		const stale = typed - this.#tables.size;
+		ledger.note(
+			this.#domid,
+			"page types in use",
+			`derived: ${plural(this.#tables.size, "page table")} from the image` +
+				`${stale > 0 ? ` (${stale} more are typed, but nothing refers to them: stale, dropped)` : ""}, ` +
+				`${plural(this.#gdt.size, "descriptor page")} from the vCPUs' GDTs, ` +
+				`${plural(this.#writable.size, "writable page")} from the L1 tables; any other frame has no type in use`,
+		);
+		ledger.note(
+			this.#domid,
+			"page-table entries that point at Xen's or another domain's frames",
+			"defaulted to not present, and Xen's own slots of each L4 to zero: libxc leaves both out of an image",
+		);
+	}
+
+	/** Marks the tables that `roots` reach, and what their L1 entries map writable. */
+	#walk(roots: number[]): void {
+		const { pages } = this.#image;
+		const left = [...roots];
+		for (let pfn = left.pop(); pfn !== undefined; pfn = left.pop()) {
+			const level = (pages.typeOf(pfn) ?? 0) & LEVEL_MASK;
+			const content = pages.content(pfn);
+			if (this.#tables.has(pfn) || content === undefined || level < L1 || level > L4) {
+				continue;
+			}
+			this.#tables.set(pfn, level);
+			const view = viewOf(content);
+			for (let entry = 0; entry < ENTRIES_PER_TABLE; entry++) {
+				const low = view.getUint32(8 * entry, true);
+				if ((low & PTE_PRESENT) === 0) {
+					continue;
+				}
+				const target = frameOf(low, view.getUint32(8 * entry + 4, true));
+				if (level > L1) {
+					left.push(target);
+				} else if (low & PTE_WRITABLE) {
+					this.#writable.add(target);
+				}
+			}
+		}
+	}
+
+	/** A table's content with MFNs where libxc put PFNs: in its present entries. */
+	#translated(pfn: number, level: number): Uint8Array {
+		const page = new Uint8Array(TABLE_BYTES);
+		page.set(this.#image.pages.content(pfn) as Uint8Array);
+		const view = viewOf(page);
+		for (let entry = 0; entry < ENTRIES_PER_TABLE; entry++) {
+			const low = view.getUint32(8 * entry, true);
+			if ((low & PTE_PRESENT) === 0) {
+				continue;
+			}
+			const high = view.getUint32(8 * entry + 4, true);
+			const mfn = this.#needMfn(frameOf(low, high), `L${level} table PFN ${hex(pfn)}, entry ${entry}`);
+			view.setUint32(8 * entry, (((mfn % TWO_POW_20) << 12) | (low & 0xfff)) >>> 0, true);
+			view.setUint32(8 * entry + 4, ((high & ~FRAME_HIGH_MASK) | Math.floor(mfn / TWO_POW_20)) >>> 0, true);
+		}
+		return page;
+	}
+
+	/** Frames that could be anything: untyped, empty, not of the P2M table nor a GDT; from the top down. */
+	*spareFrames(): Generator<number> {
+		const { pages, p2m } = this.#image;
+		const reservedPfns = new Set([...(p2m?.p2mPfns ?? []), ...this.#gdt]);
+		for (let index = pages.count - 1; index >= 0; index--) {
+			const pfn = pages.pfns[index] as number;
+			const mfn = this.mfnOf(pfn);
+			const ordinary = pages.types[index] === PFN_TYPE.NOTAB && !reservedPfns.has(pfn);
+			if (ordinary && mfn !== undefined && isZero(pages.contentAt(index))) {
+				yield mfn;
+			}
+		}
+	}
+}
+
+/** Whether a page is known and holds nothing. */
+export function isZero(page: Uint8Array | undefined): boolean {
+	return page?.every((octet) => octet === 0) ?? false;
+}

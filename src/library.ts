@@ -1,0 +1,142 @@
+/**
+ * The library: the same steps as the commands, as typed functions over octets. One object wraps one instance of the
+ * core; each call uses its memory anew, results are copies.
+ */
+import { type Core, type Difference, type LoadOptions, loadCore } from "./core/load.ts";
+import { type ErrorCode, XluError } from "./errors.ts";
+import { ruleId, rules } from "./format/rules.ts";
+import type { Host } from "./host.ts";
+import { buildImage } from "./machine/image.ts";
+import { type DomainReport, describeDomains, liveUpdate, openAndCheck, restorePasses, saveHost, type UpdateOptions, type UpdateReport } from "./update.ts";
+
+/** A saved host: the stream, and the preserved memory without which it cannot be restored. */
+export interface Saved {
+	stream: Uint8Array;
+	memory: Uint8Array;
+}
+
+/** One broken rule. Fields that do not apply are null. */
+export interface Finding {
+	/** `XLU-Rnnn` */
+	rule: string | null;
+	domid: number | null;
+	/** Record type's name. */
+	record: string | null;
+	/** Octets from the stream's start to the record. */
+	offset: number | null;
+	field: string | null;
+	expected: string | null;
+	got: string | null;
+	/** All of it in one sentence. */
+	message: string;
+}
+
+export interface CheckResult {
+	ok: boolean;
+	/** The first rule that is broken; empty if none is. */
+	findings: Finding[];
+	/** Rules that need the preserved memory where none was given. */
+	notCheckable: string[];
+	/** What a command ends in: 0, 1 (refused), 3 (damaged). */
+	exitStatus: number;
+}
+
+export interface Restored {
+	/** The hypervisor image that xen#2 built. */
+	image: Uint8Array;
+	/** Canonical digest of it. */
+	digest: bigint;
+	domains: Omit<DomainReport, "passMs">[];
+}
+
+/** Errors that are a verdict on the stream; all others are thrown. */
+const verdicts: ReadonlySet<ErrorCode> = new Set(["XLU_E_DAMAGED", "XLU_E_VERSION", "XLU_E_REFUSED", "XLU_E_MEMORY"]);
+const memoryRules = rules.filter(({ name }) => name === "MEMORY").map(({ id }) => ruleId(id));
+
+export class LiveUpdate {
+	readonly #core: Core;
+	readonly #options: LoadOptions;
+
+	constructor(core: Core, options: LoadOptions = {}) {
+		this.#core = core;
+		this.#options = options;
+	}
+
+	/** Version of the core's interface. */
+	get abi(): number {
+		return this.#core.abi;
+	}
+
+	/**
+	 * Saves a host.
+	 * @throws XLU_E_SPACE if it does not fit the core's 4 GiB of windows
+	 */
+	save(host: Host): Saved {
+		this.#core.reset();
+		const { stream, memory } = saveHost(this.#core, host);
+		return { stream: this.#core.bytes(stream).slice(), memory: this.#core.bytes(memory).slice() };
+	}
+
+	/** Opens and checks a stream. Never throws for what the stream holds: that is the result. */
+	check(stream: Uint8Array, memory?: Uint8Array): CheckResult {
+		this.#core.reset();
+		const notCheckable = memory ? [] : memoryRules;
+		try {
+			openAndCheck(this.#core, this.#core.place(stream), memory && this.#core.place(memory));
+			return { ok: true, findings: [], notCheckable, exitStatus: 0 };
+		} catch (error) {
+			if (!(error instanceof XluError) || !verdicts.has(error.code)) throw error;
+			return { ok: false, findings: [findingOf(error)], notCheckable, exitStatus: error.exitStatus };
+		}
+	}
+
+	/**
+	 * Checks a stream and restores it in three passes.
+	 * @throws XLU_E_DAMAGED, XLU_E_VERSION, XLU_E_REFUSED if check refuses it; XLU_E_MEMORY if the memory does not fit it
+	 */
+	restore(stream: Uint8Array, memory: Uint8Array): Restored {
+		this.#core.reset();
+		const opened = openAndCheck(this.#core, this.#core.place(stream), this.#core.place(memory));
+		const target = this.#core.allocate(opened.imageBytes);
+		opened.context.target(target);
+		restorePasses(opened.context, opened.context.domids());
+		const digest = this.#core.createContext().digest(target);
+		const image = this.#core.bytes(target).slice();
+		return { image, digest, domains: describeDomains(image).map(({ passMs: _, ...domain }) => domain) };
+	}
+
+	/** First difference of two images, null if there is none. */
+	compare(expected: Uint8Array, got: Uint8Array): Difference | null {
+		this.#core.reset();
+		const context = this.#core.createContext();
+		return context.compare(this.#core.place(expected), this.#core.place(got)) ?? null;
+	}
+
+	/** The image of a host, as xen#1 has it. */
+	image(host: Host): Uint8Array {
+		return buildImage(host.model);
+	}
+
+	/** A live update end to end, timed; xen#2 is a fresh instance of the core. */
+	run(host: Host, options: UpdateOptions = {}): Promise<UpdateReport> {
+		return liveUpdate(host, { ...this.#options, ...options });
+	}
+}
+
+/** Loads the core that the package ships, or the module that is given. */
+export async function load(options: LoadOptions = {}): Promise<LiveUpdate> {
+	return new LiveUpdate(await loadCore(options), options);
+}
+
+export function findingOf(error: XluError): Finding {
+	return {
+		rule: error.rule ?? null,
+		domid: error.domid ?? null,
+		record: error.record ?? null,
+		offset: error.offset ?? null,
+		field: error.field ?? null,
+		expected: error.expected ?? null,
+		got: error.got ?? null,
+		message: error.message,
+	};
+}
