@@ -19,5 +19,5 @@ export function contextBytes(): u32 {
 
 /** XXH3-64 (seed 0) of `bytes` octets at `pointer`, for whoever packs preserved memory. Zero for a window outside the memory. */
 export function hash(pointer: usize, bytes: u32): u64 {
-	return <u64>pointer + bytes > <u64>memory.size() << 16 ? 0 : xxh3_64(pointer, bytes);
+	return <u64>pointer + bytes > (<u64>memory.size()) << 16 ? 0 : xxh3_64(pointer, bytes);
 }

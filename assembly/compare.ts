@@ -34,8 +34,8 @@ function digestTables(image: usize, directory: usize, tables: u32, host: bool, c
  */
 export function digest(ctx: usize, image: usize, bytes: u32, out: usize): u32 {
 	begin(ctx);
-	if (<u64>image + bytes > <u64>memory.size() << 16) return refuse(ctx, L.RULE_WINDOW, 0, bytes);
-	if ((out & 7) != 0 || <u64>out + 24 > <u64>memory.size() << 16) return refuse(ctx, L.RULE_WINDOW, 24, 0);
+	if (<u64>image + bytes > (<u64>memory.size()) << 16) return refuse(ctx, L.RULE_WINDOW, 0, bytes);
+	if ((out & 7) != 0 || <u64>out + 24 > (<u64>memory.size()) << 16) return refuse(ctx, L.RULE_WINDOW, 24, 0);
 	if (!checkImage(ctx, image, bytes)) return REFUSED;
 	store<u64>(out, 0);
 	digestTables(image, hostDirectory(image), L.HOST_TABLES, true, out);
@@ -72,7 +72,15 @@ function differ(ctx: usize, domid: u32, table: u32, row: u32, offset: u32, expec
 	return false;
 }
 
-function compareTables(ctx: usize, domid: u32, a: usize, b: usize, directoryA: usize, directoryB: usize, tables: u32): bool {
+function compareTables(
+	ctx: usize,
+	domid: u32,
+	a: usize,
+	b: usize,
+	directoryA: usize,
+	directoryB: usize,
+	tables: u32,
+): bool {
 	const host = domid == L.DOMID_XEN;
 	for (let t: u32 = 0; t < tables; t++) {
 		const rows = tableRows(directoryA, t);
@@ -91,7 +99,8 @@ function compareTables(ctx: usize, domid: u32, a: usize, b: usize, directoryA: u
 
 function compareAll(ctx: usize, a: usize, b: usize): bool {
 	const domains = rootOf(a).domainCount;
-	if (rootOf(b).domainCount != domains) return differ(ctx, L.DOMID_XEN, L.NONE32, L.NONE32, 0, domains, rootOf(b).domainCount);
+	if (rootOf(b).domainCount != domains)
+		return differ(ctx, L.DOMID_XEN, L.NONE32, L.NONE32, 0, domains, rootOf(b).domainCount);
 	if (!compareTables(ctx, L.DOMID_XEN, a, b, hostDirectory(a), hostDirectory(b), L.HOST_TABLES)) return false;
 	for (let i: u32 = 0; i < domains; i++) {
 		const entryA = domainEntry(a, i);
@@ -114,7 +123,7 @@ function compareAll(ctx: usize, a: usize, b: usize): bool {
  */
 export function compare(ctx: usize, a: usize, bytesA: u32, b: usize, bytesB: u32): u32 {
 	begin(ctx);
-	const end = <u64>memory.size() << 16;
+	const end = (<u64>memory.size()) << 16;
 	if (<u64>a + bytesA > end || <u64>b + bytesB > end) return refuse(ctx, L.RULE_WINDOW, end, bytesA);
 	if (!checkImage(ctx, a, bytesA) || !checkImage(ctx, b, bytesB)) return REFUSED;
 	return compareAll(ctx, a, b) ? OK : REFUSED;

@@ -2,7 +2,7 @@
  * The context block: what lives across calls, in the caller's memory. It is the Context struct, the Fault struct, and
  * scratch for the calls' own tables; the module itself has no mutable state (core.md, "Shape").
  */
-import { Context, CONTEXT_BYTES, DOMAIN_TABLES, Fault, FAULT_BYTES, HOST_TABLES, NONE32 } from "./layout.gen";
+import { CONTEXT_BYTES, Context, DOMAIN_TABLES, FAULT_BYTES, Fault, HOST_TABLES, NONE32 } from "./layout.gen";
 
 /** A call's status: done, or refused with the fault record filled. Nothing else ever comes back. */
 export const OK: u32 = 0;

@@ -134,7 +134,8 @@ export function checkImage(ctx: usize, image: usize, bytes: u32): bool {
 	if (root.domainsOffset != DOMAINS_OFFSET) return fail(ctx, RULE_IMAGE, 0, DOMAINS_OFFSET, root.domainsOffset);
 	const lowest = <u32>directories;
 	const host = hostDirectory(image);
-	if (!checkDirectory(host, HOST_TABLEDEFS, HOST_TABLES, root.size, lowest)) return fail(ctx, RULE_IMAGE, 0, root.size, 0);
+	if (!checkDirectory(host, HOST_TABLEDEFS, HOST_TABLES, root.size, lowest))
+		return fail(ctx, RULE_IMAGE, 0, root.size, 0);
 	const frames = tableRows(host, HT_FRAME_OWNERS);
 	if (tableRows(host, HT_FRAME_TYPES) != frames || tableRows(host, HT_FRAME_COUNTS) != frames) {
 		return fail(ctx, RULE_IMAGE, 0, frames, tableRows(host, HT_FRAME_TYPES));
@@ -143,7 +144,8 @@ export function checkImage(ctx: usize, image: usize, bytes: u32): bool {
 	for (let i: u32 = 0; i < root.domainCount; i++) {
 		const entry = domainEntry(image, i);
 		const domid = entryDomid(entry);
-		if (<i64>domid <= previous || domid >= DOMID_FIRST_RESERVED) return fail(ctx, RULE_IMAGE, 0, <u64>(previous + 1), domid);
+		if (<i64>domid <= previous || domid >= DOMID_FIRST_RESERVED)
+			return fail(ctx, RULE_IMAGE, 0, <u64>(previous + 1), domid);
 		previous = domid;
 		if (!checkDirectory(domainDirectory(entry), DOMAIN_TABLEDEFS, DOMAIN_TABLES, root.size, lowest)) {
 			return fail(ctx, RULE_IMAGE, 0, root.size, domid);

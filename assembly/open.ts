@@ -66,14 +66,16 @@ function checkHeader(ctx: usize): bool {
 		return fail(ctx, RULE_TRUNCATED, 0, IMAGE_HEADER_BYTES, context(ctx).streamBytes);
 	}
 	// Header fields are big-endian always (F1).
-	if (load<u64>(stream) != u64.MAX_VALUE) return fail(ctx, RULE_MARKER, 0, u64.MAX_VALUE, bswap<u64>(load<u64>(stream)));
+	if (load<u64>(stream) != u64.MAX_VALUE)
+		return fail(ctx, RULE_MARKER, 0, u64.MAX_VALUE, bswap<u64>(load<u64>(stream)));
 	const id = bswap<u32>(load<u32>(stream, 8));
 	if (id != STREAM_ID) return fail(ctx, RULE_MARKER, 0, STREAM_ID, id);
 	const version = bswap<u32>(load<u32>(stream, 12));
 	if (version != FORMAT_VERSION) return fail(ctx, RULE_VERSION, 0, FORMAT_VERSION, version);
 	const options = bswap<u16>(load<u16>(stream, 16));
 	if (options != 0) return fail(ctx, RULE_OPTIONS, 0, 0, options);
-	if (load<u32>(stream, 18) != 0 || load<u16>(stream, 22) != 0) return fail(ctx, RULE_RESERVED, 0, 0, load<u32>(stream, 18));
+	if (load<u32>(stream, 18) != 0 || load<u16>(stream, 22) != 0)
+		return fail(ctx, RULE_RESERVED, 0, 0, load<u32>(stream, 18));
 	return true;
 }
 
@@ -131,7 +133,8 @@ function checkOpening(ctx: usize, opening: usize, end: usize, previous: u32): bo
 	}
 	const left = <u64>(end - opening) - OPENING_BYTES;
 	if (section.length > left) return fail(ctx, RULE_TRUNCATED, body + SECTION__LENGTH, left, section.length);
-	if ((section.length & 7) != 0) return fail(ctx, RULE_SECTION_LENGTH, body + SECTION__LENGTH, section.length & ~7, section.length);
+	if ((section.length & 7) != 0)
+		return fail(ctx, RULE_SECTION_LENGTH, body + SECTION__LENGTH, section.length & ~7, section.length);
 	return true;
 }
 
@@ -143,7 +146,8 @@ function checkIndex(ctx: usize, index: usize, sections: u32): bool {
 	if (count != sections) return fail(ctx, RULE_INDEX, body + INDEX__SECTION_COUNT, sections, count);
 	const entries = body + INDEX_BYTES;
 	const hash = xxh3_64(entries, count * INDEX_ENTRY_BYTES);
-	if (hash != load<u64>(body, INDEX__HASH)) return fail(ctx, RULE_CHECKSUM, body + INDEX__HASH, load<u64>(body, INDEX__HASH), hash);
+	if (hash != load<u64>(body, INDEX__HASH))
+		return fail(ctx, RULE_CHECKSUM, body + INDEX__HASH, load<u64>(body, INDEX__HASH), hash);
 	let opening = stream + IMAGE_HEADER_BYTES;
 	for (let i: u32 = 0; i < count; i++) {
 		const entry = entries + i * INDEX_ENTRY_BYTES;
@@ -155,7 +159,8 @@ function checkIndex(ctx: usize, index: usize, sections: u32): bool {
 		}
 		if (listed.length != section.length) return fail(ctx, RULE_INDEX, entry, section.length, listed.length);
 		if (listed.hash != section.hash) return fail(ctx, RULE_INDEX, entry, section.hash, listed.hash);
-		if (listed.recordCount != section.recordCount) return fail(ctx, RULE_INDEX, entry, section.recordCount, listed.recordCount);
+		if (listed.recordCount != section.recordCount)
+			return fail(ctx, RULE_INDEX, entry, section.recordCount, listed.recordCount);
 		opening += OPENING_BYTES + <u32>section.length;
 	}
 	return true;
@@ -221,7 +226,8 @@ export function openStream(ctx: usize, stream: usize, bytes: u32, flags: u32): u
 	const c = context(ctx);
 	c.abi = ABI_VERSION;
 	c.phase = PHASE_NONE;
-	if ((stream & 7) != 0 || <u64>stream + bytes > <u64>memory.size() << 16) return refuse(ctx, RULE_WINDOW, 8, stream & 7);
+	if ((stream & 7) != 0 || <u64>stream + bytes > (<u64>memory.size()) << 16)
+		return refuse(ctx, RULE_WINDOW, 8, stream & 7);
 	c.streamPtr = <u32>stream;
 	c.streamBytes = bytes;
 	if (!checkHeader(ctx) || !walk(ctx, flags)) return REFUSED;

@@ -2,7 +2,7 @@
  * plan: how large the target image and the workspace must be, before anything is written. A table's rows follow from
  * the records alone, so the image's layout does not depend on the order of records or of domains.
  */
-import { begin, context, countsOf, fail, at, OK, PHASE_OPEN, PHASE_PLANNED, REFUSED, refuse } from "./context";
+import { at, begin, context, countsOf, fail, OK, PHASE_OPEN, PHASE_PLANNED, REFUSED, refuse } from "./context";
 import { DOMAIN_DIRECTORY_BYTES, DOMAINS_OFFSET, layOutTables } from "./image";
 import * as L from "./layout.gen";
 import {
@@ -21,7 +21,16 @@ import {
 	sparseRows,
 	sparseSlots,
 } from "./record";
-import { defOf, findRecord, findSection, indexEntry, sectionEnd, sectionFirst, VCPU_LIMIT, workBytes } from "./sections";
+import {
+	defOf,
+	findRecord,
+	findSection,
+	indexEntry,
+	sectionEnd,
+	sectionFirst,
+	VCPU_LIMIT,
+	workBytes,
+} from "./sections";
 
 function put(counts: usize, table: u32, rows: u32): void {
 	store<u32>(counts + table * 4, rows);
@@ -32,7 +41,10 @@ function get(counts: usize, table: u32): u32 {
 
 /** 64-bit words of an affinity on this host. */
 export function affinityWords(host: usize): u32 {
-	return (load<u32>(bodyOf(host), L.HOST__CPU_COUNT) >>> 6) + ((load<u32>(bodyOf(host), L.HOST__CPU_COUNT) & 63) != 0 ? 1 : 0);
+	return (
+		(load<u32>(bodyOf(host), L.HOST__CPU_COUNT) >>> 6) +
+		((load<u32>(bodyOf(host), L.HOST__CPU_COUNT) & 63) != 0 ? 1 : 0)
+	);
 }
 
 /** Adds the rows of one section's records to `counts`. Tables indexed by vCPU are the caller's. */
@@ -48,7 +60,8 @@ function countSection(ctx: usize, section: u32, counts: usize): bool {
 			if (def != L.RECORD_LU_P2M) continue;
 			const highest = load<u64>(body, L.P2M_SLICE__HIGHEST_GFN);
 			// An entry is 8 octets: more would not fit the core's windows.
-			if (highest != L.NONE64 && highest >= 1 << 29) return fail(ctx, L.RULE_P2M_HIGHEST, body + L.P2M_SLICE__HIGHEST_GFN, 1 << 29, highest);
+			if (highest != L.NONE64 && highest >= 1 << 29)
+				return fail(ctx, L.RULE_P2M_HIGHEST, body + L.P2M_SLICE__HIGHEST_GFN, 1 << 29, highest);
 			put(counts, L.DT_P2M, <u32>(highest + 1));
 			put(counts, L.DT_P2M_INFO, 1);
 			continue;
@@ -145,7 +158,8 @@ function planAll(ctx: usize): bool {
 	// 2^28 frames are 1 TiB; tables of 17 octets a frame would not fit the core's windows beyond.
 	if (frames > 1 << 28) return fail(ctx, L.RULE_HOST_LIMIT, bodyOf(host) + L.HOST__FRAME_COUNT, 1 << 28, frames);
 	const cpus = load<u32>(bodyOf(host), L.HOST__CPU_COUNT);
-	if (cpus == 0 || cpus > VCPU_LIMIT) return fail(ctx, L.RULE_HOST_LIMIT, bodyOf(host) + L.HOST__CPU_COUNT, VCPU_LIMIT, cpus);
+	if (cpus == 0 || cpus > VCPU_LIMIT)
+		return fail(ctx, L.RULE_HOST_LIMIT, bodyOf(host) + L.HOST__CPU_COUNT, VCPU_LIMIT, cpus);
 	c.frameCount = frames;
 	let domains: u32 = 0;
 	for (let i: u32 = 0; i < c.sectionCount; i++) if (indexEntry(ctx, i).pass == L.PASS_0) domains++;
@@ -180,7 +194,8 @@ export function plan(ctx: usize): u32 {
 	begin(ctx);
 	const c = context(ctx);
 	if (c.phase < PHASE_OPEN) return refuse(ctx, L.RULE_NOT_CHECKED, PHASE_OPEN, c.phase);
-	if (c.sectionCount == 0 || indexEntry(ctx, 0).pass != L.PASS_H) return refuse(ctx, L.RULE_SECTION_MISSING, L.PASS_H, c.sectionCount);
+	if (c.sectionCount == 0 || indexEntry(ctx, 0).pass != L.PASS_H)
+		return refuse(ctx, L.RULE_SECTION_MISSING, L.PASS_H, c.sectionCount);
 	if (!planAll(ctx)) return REFUSED;
 	begin(ctx);
 	if (c.phase < PHASE_PLANNED) c.phase = PHASE_PLANNED;

@@ -267,7 +267,8 @@ export function checkShape(ctx: usize, def: u32, record: usize): bool {
 				need = <u64>partRows(part, body, from, end) * rowBytes;
 			} else {
 				need = end - from;
-				if (need % rowBytes != 0) return fail(ctx, RULE_BODY_LENGTH, 0, (need / rowBytes) * rowBytes + (from - body), length);
+				if (need % rowBytes != 0)
+					return fail(ctx, RULE_BODY_LENGTH, 0, (need / rowBytes) * rowBytes + (from - body), length);
 			}
 		} else if (kind == PART_SPARSE) {
 			need = <u64>sparseRuns(body) * RUN_BYTES + <u64>sparseRows(body) * rowBytes;
@@ -280,7 +281,8 @@ export function checkShape(ctx: usize, def: u32, record: usize): bool {
 			if (!checkSparse(ctx, body)) return false;
 		} else if (kind == PART_CHUNKS) {
 			const entries = load<u32>(body + chunkEntriesField(head));
-			if (entries == 0 || entries > SLICE_FRAMES) return fail(ctx, RULE_SLICE, body + chunkEntriesField(head), SLICE_FRAMES, entries);
+			if (entries == 0 || entries > SLICE_FRAMES)
+				return fail(ctx, RULE_SLICE, body + chunkEntriesField(head), SLICE_FRAMES, entries);
 			const result = checkChunks(rowBytes, from, <u32>need, entries);
 			const status = <u32>(result >> 32);
 			if (status != CHUNK_OK) return fail(ctx, RULE_CHUNK, from + <u32>result, 0, status);

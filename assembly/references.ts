@@ -25,13 +25,13 @@ function countsAt(image: usize): usize {
 }
 
 function ownerOf(image: usize, mfn: u64): u64 {
-	return load<u64>(tableAt(image, hostDirectory(image), L.HT_FRAME_OWNERS) + (<usize>mfn << 3));
+	return load<u64>(tableAt(image, hostDirectory(image), L.HT_FRAME_OWNERS) + ((<usize>mfn) << 3));
 }
 
 /** Adds to a frame's counts. check has proven the frame and the sums; a frame beyond the table is left alone all the same. */
 function add(image: usize, mfn: u64, references: u32, types: u32): void {
 	if (mfn >= <u64>frameCount(image)) return;
-	const counts = changetype<L.FrameCount>(countsAt(image) + (<usize>mfn << 3));
+	const counts = changetype<L.FrameCount>(countsAt(image) + ((<usize>mfn) << 3));
 	counts.references += references;
 	counts.typeReferences += types;
 }

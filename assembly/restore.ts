@@ -27,7 +27,6 @@ import {
 	bodyBytes,
 	bodyOf,
 	chunkEntriesField,
-	defCardinality,
 	defHeadBytes,
 	defHeadTable,
 	defPartCount,
@@ -102,7 +101,8 @@ function placeRecord(image: usize, directory: usize, def: u32, record: usize): v
 			continue;
 		}
 		const rows = partRows(part, body, from, end);
-		const first = kind == L.PART_BLOB ? blobFirst(image, directory, partTable(part), vcpu) : partPerVcpu(part) ? vcpu * rows : 0;
+		const first =
+			kind == L.PART_BLOB ? blobFirst(image, directory, partTable(part), vcpu) : partPerVcpu(part) ? vcpu * rows : 0;
 		if (<u64>first + rows <= <u64>slots) memory.copy(table + first * rowBytes, from, rows * rowBytes);
 	}
 	if (def == L.RECORD_LU_P2M && tableRows(directory, L.DT_P2M_INFO) != 0) {
@@ -141,7 +141,11 @@ function createHost(ctx: usize): void {
 		const entry = domainEntry(image, i);
 		plan.directory = <u32>(entry - image);
 		store<u32>(entry, plan.domid, L.DOMAIN_ENTRY__DOMID);
-		store<u32>(entry, countDomain(ctx, host, plan.section0, plan.section1, plan.section2, counts), L.DOMAIN_ENTRY__VCPU_SLOTS);
+		store<u32>(
+			entry,
+			countDomain(ctx, host, plan.section0, plan.section1, plan.section2, counts),
+			L.DOMAIN_ENTRY__VCPU_SLOTS,
+		);
 		end = layOutTables(domainDirectory(entry), counts, L.DOMAIN_TABLEDEFS, L.DOMAIN_TABLES, end);
 	}
 	placeSection(ctx, image, hostDirectory(image), 0);
@@ -209,7 +213,8 @@ export function target(ctx: usize, image: usize, bytes: u32): u32 {
 	if (c.phase != PHASE_CHECKED || c.hostDone != 0) return refuse(ctx, L.RULE_NOT_CHECKED, PHASE_CHECKED, c.phase);
 	if (c.memoryPtr == 0) return refuse(ctx, L.RULE_NEEDS_MEMORY, 1, 0);
 	if ((image & 7) != 0 || image == 0) return refuse(ctx, L.RULE_WINDOW, 8, image & 7);
-	if (<u64>image + bytes > <u64>memory.size() << 16) return refuse(ctx, L.RULE_WINDOW, <u64>memory.size() << 16, <u64>image + bytes);
+	if (<u64>image + bytes > (<u64>memory.size()) << 16)
+		return refuse(ctx, L.RULE_WINDOW, (<u64>memory.size()) << 16, <u64>image + bytes);
 	if (bytes < c.planImageBytes) return refuse(ctx, L.RULE_WINDOW, c.planImageBytes, bytes);
 	const end = <u64>image + c.planImageBytes;
 	if (
@@ -239,7 +244,8 @@ export function restore(ctx: usize, pass: u32, domid: u32): u32 {
 	if (c.phase != PHASE_CHECKED || c.imagePtr == 0) return refuse(ctx, L.RULE_NOT_CHECKED, PHASE_CHECKED, c.phase);
 	const slot = domid < L.DOMID_FIRST_RESERVED ? planSlot(ctx, domid) : L.NONE32;
 	if (slot == L.NONE32 && domid != L.DOMID_XEN) return refuse(ctx, L.RULE_DOMID, c.domainCount, domid);
-	if (!mayRun(ctx, pass, slot)) return refuse(ctx, L.RULE_PASS_ORDER, slot == L.NONE32 ? c.hostDone : planAt(ctx, slot).passDone, pass);
+	if (!mayRun(ctx, pass, slot))
+		return refuse(ctx, L.RULE_PASS_ORDER, slot == L.NONE32 ? c.hostDone : planAt(ctx, slot).passDone, pass);
 	const image = <usize>c.imagePtr;
 	if (slot == L.NONE32) {
 		if (pass == 0) createHost(ctx);

@@ -374,8 +374,10 @@ function checkSource(ctx: usize, image: usize): bool {
 		const base = tableAt(image, directory, L.DT_VCPU_BLOBS);
 		for (let v: u32 = 0; v < blobRows; v++) {
 			const blob = changetype<L.VcpuBlobs>(base + v * L.VCPU_BLOBS_BYTES);
-			if (<u64>blob.extendedFirst + blob.extendedCount > tableRows(directory, L.DT_PV_EXTENDED)) return bad(ctx, v, blob.extendedCount);
-			if (<u64>blob.xsaveFirst + blob.xsaveCount > tableRows(directory, L.DT_PV_XSAVE)) return bad(ctx, v, blob.xsaveCount);
+			if (<u64>blob.extendedFirst + blob.extendedCount > tableRows(directory, L.DT_PV_EXTENDED))
+				return bad(ctx, v, blob.extendedCount);
+			if (<u64>blob.xsaveFirst + blob.xsaveCount > tableRows(directory, L.DT_PV_XSAVE))
+				return bad(ctx, v, blob.xsaveCount);
 			if (<u64>blob.msrFirst + blob.msrCount > tableRows(directory, L.DT_PV_MSRS)) return bad(ctx, v, blob.msrCount);
 		}
 		if (tableRows(directory, L.DT_P2M) != 0 && tableRows(directory, L.DT_P2M_INFO) == 0) return bad(ctx, 1, 0);
@@ -403,14 +405,16 @@ const SOURCE_OFFSET: u32 = L.CONTEXT_BYTES + L.FAULT_BYTES;
 export function planSave(ctx: usize, image: usize, bytes: u32): u32 {
 	memory.fill(ctx, 0, L.CONTEXT_BYTES);
 	begin(ctx);
-	if (<u64>image + bytes > <u64>memory.size() << 16) return refuse(ctx, L.RULE_WINDOW, <u64>memory.size() << 16, <u64>image + bytes);
+	if (<u64>image + bytes > (<u64>memory.size()) << 16)
+		return refuse(ctx, L.RULE_WINDOW, (<u64>memory.size()) << 16, <u64>image + bytes);
 	if (!checkImage(ctx, image, bytes) || !checkSource(ctx, image)) return REFUSED;
 	const most =
 		sections(source(ctx, image), L.IMAGE_HEADER_BYTES, 0, true) +
 		INDEX_RECORD_BYTES +
 		<u64>sectionCount(image) * L.INDEX_ENTRY_BYTES +
 		L.RECORD_HEADER_BYTES;
-	if (most > <u64>u32.MAX_VALUE || most < L.IMAGE_HEADER_BYTES) return refuse(ctx, L.RULE_HOST_LIMIT, u32.MAX_VALUE, most);
+	if (most > <u64>u32.MAX_VALUE || most < L.IMAGE_HEADER_BYTES)
+		return refuse(ctx, L.RULE_HOST_LIMIT, u32.MAX_VALUE, most);
 	context(ctx).planStreamBytes = <u32>most;
 	return OK;
 }
@@ -422,7 +426,7 @@ export function planSave(ctx: usize, image: usize, bytes: u32): u32 {
 export function save(ctx: usize, image: usize, bytes: u32, out: usize, capacity: u32): u32 {
 	const planned = planSave(ctx, image, bytes);
 	if (planned != OK) return planned;
-	if ((out & 7) != 0 || <u64>out + capacity > <u64>memory.size() << 16) return refuse(ctx, L.RULE_WINDOW, 8, out & 7);
+	if ((out & 7) != 0 || <u64>out + capacity > (<u64>memory.size()) << 16) return refuse(ctx, L.RULE_WINDOW, 8, out & 7);
 	if (capacity < L.IMAGE_HEADER_BYTES) return refuse(ctx, L.RULE_WINDOW, context(ctx).planStreamBytes, capacity);
 	store<u64>(out, u64.MAX_VALUE);
 	store<u32>(out, bswap<u32>(L.STREAM_ID), 8);

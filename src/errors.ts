@@ -1,6 +1,6 @@
 /**
  * The one error class of the project. A stable code says what went wrong, the fields say where: nothing less
- * than what was expected, what was found, and the place (requirements.md X1).
+ * than what was expected, what was found, and the place.
  */
 
 /** How a command ends: 0 done, 1 refused or different, 2 usage, 3 damaged input. */
@@ -15,10 +15,16 @@ export const errorCodes = {
 	XLU_E_DAMAGED: { exit: EXIT.damaged, doc: "A live-update stream breaks its framing or a checksum." },
 	XLU_E_VERSION: { exit: EXIT.refused, doc: "A stream's version or a feature in it is not supported." },
 	XLU_E_REFUSED: { exit: EXIT.refused, doc: "A rule of the check refuses the stream." },
-	XLU_E_PASS: { exit: EXIT.refused, doc: "A restore pass was called out of order, twice, or before its predecessor ended." },
+	XLU_E_PASS: {
+		exit: EXIT.refused,
+		doc: "A restore pass was called out of order, twice, or before its predecessor ended.",
+	},
 	XLU_E_SPACE: { exit: EXIT.refused, doc: "A window is too small; nothing was written." },
 	XLU_E_MEMORY: { exit: EXIT.refused, doc: "The preserved memory is missing, damaged, or belongs to another stream." },
-	XLU_E_HANDOVER: { exit: EXIT.refused, doc: "xen#2 cannot find or read the stream: breadcrumb, MFN array or placement." },
+	XLU_E_HANDOVER: {
+		exit: EXIT.refused,
+		doc: "xen#2 cannot find or read the stream: breadcrumb, MFN array or placement.",
+	},
 	XLU_E_DIFFERENT: { exit: EXIT.refused, doc: "Two hosts that had to be identical are not." },
 	XLU_E_INTERNAL: { exit: EXIT.refused, doc: "A defect of this program; please report it." },
 } as const;

@@ -1,7 +1,7 @@
 /** A HOST as the commands take it: a captured directory, read, turned into a model, listed with what was assumed. */
 import { statSync } from "node:fs";
-import { importCapture } from "./capture/import/index.ts";
 import type { Assumption } from "./capture/import/index.ts";
+import { importCapture } from "./capture/import/index.ts";
 import { readCapture } from "./capture/read.ts";
 import { XluError } from "./errors.ts";
 import type { HostModel, PreservedPages } from "./machine/model.ts";

@@ -7,7 +7,16 @@ import { type ErrorCode, XluError } from "./errors.ts";
 import { ruleId, rules } from "./format/rules.ts";
 import type { Host } from "./host.ts";
 import { buildImage } from "./machine/image.ts";
-import { type DomainReport, describeDomains, liveUpdate, openAndCheck, restorePasses, saveHost, type UpdateOptions, type UpdateReport } from "./update.ts";
+import {
+	type DomainReport,
+	describeDomains,
+	liveUpdate,
+	openAndCheck,
+	restorePasses,
+	saveHost,
+	type UpdateOptions,
+	type UpdateReport,
+} from "./update.ts";
 
 /** A saved host: the stream, and the preserved memory without which it cannot be restored. */
 export interface Saved {

@@ -18,7 +18,14 @@ import { type Context, type Core, type Difference, kindNames, loadCore, type Win
 import { XluError } from "./errors.ts";
 import { DOMID, EVTCHN_STATE } from "./format/enums.ts";
 import { readStruct } from "./format/layout.ts";
-import { consumeBreadcrumb, gatherStream, needNotReusable, readBreadcrumb, readFrameList, writeHandOver } from "./handover/breadcrumb.ts";
+import {
+	consumeBreadcrumb,
+	gatherStream,
+	needNotReusable,
+	readBreadcrumb,
+	readFrameList,
+	writeHandOver,
+} from "./handover/breadcrumb.ts";
 import { freeFrames, planHandOver } from "./handover/frames.ts";
 import { PhysicalMemory } from "./handover/physical.ts";
 import { placeXen2 } from "./handover/placement.ts";
@@ -28,7 +35,18 @@ import { buildImage, viewImage } from "./machine/image.ts";
 import { PAGE_BYTES, packPreserved } from "./machine/preserved.ts";
 
 /** The stages in order; a timeline always names all that ran. */
-export const stageNames = ["trigger", "quiesce", "save", "check", "hand-over", "open", "pass 0", "pass 1", "pass 2", "unpause"] as const;
+export const stageNames = [
+	"trigger",
+	"quiesce",
+	"save",
+	"check",
+	"hand-over",
+	"open",
+	"pass 0",
+	"pass 1",
+	"pass 2",
+	"unpause",
+] as const;
 export type StageName = (typeof stageNames)[number];
 
 export interface Stage {
@@ -146,7 +164,9 @@ export async function liveUpdate(host: Host, options: UpdateOptions = {}): Promi
 	// Brown-out: what can be done while guests run.
 	const image = xen1.place(buildImage(host.model));
 	const saving = xen1.createContext();
-	const { out, machine, bootmem, placement, free } = stage("trigger", () => trigger(xen1, saving, image, host, options));
+	const { out, machine, bootmem, placement, free } = stage("trigger", () =>
+		trigger(xen1, saving, image, host, options),
+	);
 
 	const paused = stage("quiesce", () => new Set(domids));
 	const stream = stage("save", () => saving.save(image, out));
@@ -162,7 +182,9 @@ export async function liveUpdate(host: Host, options: UpdateOptions = {}): Promi
 	const mfns = new Set(host.preserved.keys());
 	const listed = new Set<number>();
 	const early = allowedUntilConsumed(regions, placement.bootmem);
-	const view = machine.restrict((mfn) => contains(placement.bootmem, mfn) || early(mfn) || mfns.has(mfn) || listed.has(mfn));
+	const view = machine.restrict(
+		(mfn) => contains(placement.bootmem, mfn) || early(mfn) || mfns.has(mfn) || listed.has(mfn),
+	);
 	// The array's frames become readable when the breadcrumb names them, the stream's when the array does.
 	const opened = stage("open", () => {
 		const breadcrumb = readBreadcrumb(view, placement.bootmem);
@@ -209,7 +231,10 @@ function trigger(core: Core, saving: Context, image: Window, host: Host, options
 	const row = (kind: number) => {
 		const found = regionList.find((region) => Number(region.kind) === kind);
 		if (found) return found;
-		throw new XluError("XLU_E_HANDOVER", "The host has no such region.", { expected: `a region of kind ${kind}`, got: "none" });
+		throw new XluError("XLU_E_HANDOVER", "The host has no such region.", {
+			expected: `a region of kind ${kind}`,
+			got: "none",
+		});
 	};
 	const xenImage = row(2);
 	const xen2Bytes = options.xen2Bytes ?? Number(xenImage.frameCount) * PAGE_BYTES;
@@ -225,7 +250,10 @@ function trigger(core: Core, saving: Context, image: Window, host: Host, options
 }
 
 /** What the restored image says of each domain. */
-export function describeDomains(image: Uint8Array, passMs?: ReadonlyMap<number, [number, number, number]>): DomainReport[] {
+export function describeDomains(
+	image: Uint8Array,
+	passMs?: ReadonlyMap<number, [number, number, number]>,
+): DomainReport[] {
 	const { view, domains } = viewImage(image);
 	return domains.map(({ domid, tables }) => {
 		const rows = (name: string) => {

@@ -19,8 +19,10 @@ export function checkHost(ctx: usize): bool {
 	at(ctx, L.PASS_H, L.DOMID_XEN, record);
 	const body = bodyOf(record);
 	const host = changetype<L.Host>(body);
-	if (host.domainCount != context(ctx).domainCount) return fail(ctx, L.RULE_HOST_LIMIT, body + L.HOST__DOMAIN_COUNT, context(ctx).domainCount, host.domainCount);
-	if ((host.features & ~KNOWN_FEATURES) != 0) return fail(ctx, L.RULE_VERSION1_REFUSES, body + L.HOST__FEATURES, KNOWN_FEATURES, host.features);
+	if (host.domainCount != context(ctx).domainCount)
+		return fail(ctx, L.RULE_HOST_LIMIT, body + L.HOST__DOMAIN_COUNT, context(ctx).domainCount, host.domainCount);
+	if ((host.features & ~KNOWN_FEATURES) != 0)
+		return fail(ctx, L.RULE_VERSION1_REFUSES, body + L.HOST__FEATURES, KNOWN_FEATURES, host.features);
 	const handlers = partFrom(L.RECORD_LU_HOST, record, 0);
 	let next: u32 = 0;
 	for (let i: u32 = 0; i < host.virqHandlerCount; i++) {
@@ -28,7 +30,8 @@ export function checkHost(ctx: usize): bool {
 		const handler = changetype<L.VirqHandler>(row);
 		if (handler.virq < next || handler.virq >= VIRQS) return fail(ctx, L.RULE_VIRQ, row, next, handler.virq);
 		next = handler.virq + 1;
-		if (!exists(ctx, handler.domid)) return fail(ctx, L.RULE_DOMAIN_REFERENCE, row + L.VIRQ_HANDLER__DOMID, 0, handler.domid);
+		if (!exists(ctx, handler.domid))
+			return fail(ctx, L.RULE_DOMAIN_REFERENCE, row + L.VIRQ_HANDLER__DOMID, 0, handler.domid);
 	}
 	return true;
 }
@@ -43,7 +46,8 @@ export function checkRegions(ctx: usize): bool {
 	for (let i: u32 = 0; i < count; i++) {
 		const row = rows + i * L.REGION_BYTES;
 		const region = changetype<L.Region>(row);
-		if (region.kind == 0 || region.kind > L.REGION_REUSABLE || region.frameCount == 0) return fail(ctx, L.RULE_REGION, row + L.REGION__KIND, L.REGION_REUSABLE, region.kind);
+		if (region.kind == 0 || region.kind > L.REGION_REUSABLE || region.frameCount == 0)
+			return fail(ctx, L.RULE_REGION, row + L.REGION__KIND, L.REGION_REUSABLE, region.kind);
 		if (region.kind == L.REGION_BOOTMEM) bootmem++;
 		if (!reserveRange(ctx, row, region.firstMfn, region.frameCount)) return false;
 	}
@@ -56,7 +60,8 @@ export function checkRegions(ctx: usize): bool {
 		const row = ranges + i * L.FRAME_RANGE_BYTES;
 		const range = changetype<L.FrameRange>(row);
 		const frames = context(ctx).frameCount;
-		if (range.firstMfn >= frames || range.frameCount > frames - range.firstMfn) return fail(ctx, L.RULE_FRAME_RESERVED, row, frames, range.firstMfn);
+		if (range.firstMfn >= frames || range.frameCount > frames - range.firstMfn)
+			return fail(ctx, L.RULE_FRAME_RESERVED, row, frames, range.firstMfn);
 		for (let mfn = range.firstMfn; mfn < range.firstMfn + range.frameCount; mfn++) {
 			const owner = <u32>ownerEntry(ctx, mfn) & L.FRAME_OWNER_MASK;
 			if (owner != L.DOMID_XEN) return fail(ctx, L.RULE_FRAME_RESERVED, row, L.DOMID_XEN, owner);
@@ -79,15 +84,23 @@ export function checkDomain(ctx: usize, plan: L.DomainPlan, hardware: u32): bool
 	const body = bodyOf(plan.domainPtr);
 	const domain = changetype<L.Domain>(body);
 	if (<u32>domain.domid != plan.domid) return fail(ctx, L.RULE_DOMID, body + L.DOMAIN__DOMID, plan.domid, domain.domid);
-	if (plan.kind < L.KIND_PV || plan.kind > L.KIND_HVM) return fail(ctx, L.RULE_DOMAIN_FIELD, body + L.DOMAIN__KIND, L.KIND_HVM, plan.kind);
+	if (plan.kind < L.KIND_PV || plan.kind > L.KIND_HVM)
+		return fail(ctx, L.RULE_DOMAIN_FIELD, body + L.DOMAIN__KIND, L.KIND_HVM, plan.kind);
 	if (plan.life > L.LIFE_DEAD) return fail(ctx, L.RULE_DOMAIN_FIELD, body + L.DOMAIN__LIFE, L.LIFE_DEAD, plan.life);
-	if ((domain.createFlags & ~KNOWN_CREATE) != 0) return fail(ctx, L.RULE_DOMAIN_FIELD, body + L.DOMAIN__CREATE_FLAGS, KNOWN_CREATE, domain.createFlags);
-	if ((domain.createFlags & L.CREATE_HARDWARE) != 0 && hardware != 0) return fail(ctx, L.RULE_DOMAIN_FIELD, body + L.DOMAIN__CREATE_FLAGS, 0, L.CREATE_HARDWARE);
-	if (domain.guestWidth != 4 && domain.guestWidth != 8) return fail(ctx, L.RULE_DOMAIN_FIELD, body + L.DOMAIN__GUEST_WIDTH, 8, domain.guestWidth);
-	if (plan.kind == L.KIND_PV && domain.guestWidth == 4) return fail(ctx, L.RULE_VERSION1_REFUSES, body + L.DOMAIN__GUEST_WIDTH, 8, 4);
-	if (domain.maxVcpus > VCPU_LIMIT) return fail(ctx, L.RULE_DOMAIN_FIELD, body + L.DOMAIN__MAX_VCPUS, VCPU_LIMIT, domain.maxVcpus);
-	if (domain.grantVersionLimit > 2) return fail(ctx, L.RULE_DOMAIN_FIELD, body + L.DOMAIN__GRANT_VERSION_LIMIT, 2, domain.grantVersionLimit);
-	if (!poolExists(ctx, domain.cpupoolId)) return fail(ctx, L.RULE_DOMAIN_REFERENCE, body + L.DOMAIN__CPUPOOL_ID, 0, domain.cpupoolId);
+	if ((domain.createFlags & ~KNOWN_CREATE) != 0)
+		return fail(ctx, L.RULE_DOMAIN_FIELD, body + L.DOMAIN__CREATE_FLAGS, KNOWN_CREATE, domain.createFlags);
+	if ((domain.createFlags & L.CREATE_HARDWARE) != 0 && hardware != 0)
+		return fail(ctx, L.RULE_DOMAIN_FIELD, body + L.DOMAIN__CREATE_FLAGS, 0, L.CREATE_HARDWARE);
+	if (domain.guestWidth != 4 && domain.guestWidth != 8)
+		return fail(ctx, L.RULE_DOMAIN_FIELD, body + L.DOMAIN__GUEST_WIDTH, 8, domain.guestWidth);
+	if (plan.kind == L.KIND_PV && domain.guestWidth == 4)
+		return fail(ctx, L.RULE_VERSION1_REFUSES, body + L.DOMAIN__GUEST_WIDTH, 8, 4);
+	if (domain.maxVcpus > VCPU_LIMIT)
+		return fail(ctx, L.RULE_DOMAIN_FIELD, body + L.DOMAIN__MAX_VCPUS, VCPU_LIMIT, domain.maxVcpus);
+	if (domain.grantVersionLimit > 2)
+		return fail(ctx, L.RULE_DOMAIN_FIELD, body + L.DOMAIN__GRANT_VERSION_LIMIT, 2, domain.grantVersionLimit);
+	if (!poolExists(ctx, domain.cpupoolId))
+		return fail(ctx, L.RULE_DOMAIN_REFERENCE, body + L.DOMAIN__CPUPOOL_ID, 0, domain.cpupoolId);
 	return true;
 }
 
@@ -96,13 +109,29 @@ export function checkState(ctx: usize, plan: L.DomainPlan): bool {
 	at(ctx, L.PASS_2, plan.domid, plan.statePtr);
 	const body = bodyOf(plan.statePtr);
 	const state = changetype<L.DomainState>(body);
-	if (<u32>state.shutdownState > L.SHUTDOWN_STATE_SHUT_DOWN) return fail(ctx, L.RULE_DOMAIN_STATE, body + L.DOMAIN_STATE__SHUTDOWN_STATE, L.SHUTDOWN_STATE_SHUT_DOWN, state.shutdownState);
-	if (state.creationFinished > 1) return fail(ctx, L.RULE_DOMAIN_STATE, body + L.DOMAIN_STATE__CREATION_FINISHED, 1, state.creationFinished);
-	if (state.callbackAsserted > 1) return fail(ctx, L.RULE_DOMAIN_STATE, body + L.DOMAIN_STATE__CALLBACK_ASSERTED, 1, state.callbackAsserted);
-	if (state.suspendedS3 > 1) return fail(ctx, L.RULE_DOMAIN_STATE, body + L.DOMAIN_STATE__SUSPENDED_S3, 1, state.suspendedS3);
-	if (state.pirqEoiMode > 2) return fail(ctx, L.RULE_DOMAIN_STATE, body + L.DOMAIN_STATE__PIRQ_EOI_MODE, 2, state.pirqEoiMode);
-	if (<u32>state.target != L.DOMID_INVALID && !exists(ctx, state.target)) return fail(ctx, L.RULE_DOMAIN_REFERENCE, body + L.DOMAIN_STATE__TARGET, L.DOMID_INVALID, state.target);
-	if (state.pirqEoiMfn != L.NONE64 && !checkOwned(ctx, body + L.DOMAIN_STATE__PIRQ_EOI_MFN, state.pirqEoiMfn, plan.domid)) return false;
+	if (<u32>state.shutdownState > L.SHUTDOWN_STATE_SHUT_DOWN)
+		return fail(
+			ctx,
+			L.RULE_DOMAIN_STATE,
+			body + L.DOMAIN_STATE__SHUTDOWN_STATE,
+			L.SHUTDOWN_STATE_SHUT_DOWN,
+			state.shutdownState,
+		);
+	if (state.creationFinished > 1)
+		return fail(ctx, L.RULE_DOMAIN_STATE, body + L.DOMAIN_STATE__CREATION_FINISHED, 1, state.creationFinished);
+	if (state.callbackAsserted > 1)
+		return fail(ctx, L.RULE_DOMAIN_STATE, body + L.DOMAIN_STATE__CALLBACK_ASSERTED, 1, state.callbackAsserted);
+	if (state.suspendedS3 > 1)
+		return fail(ctx, L.RULE_DOMAIN_STATE, body + L.DOMAIN_STATE__SUSPENDED_S3, 1, state.suspendedS3);
+	if (state.pirqEoiMode > 2)
+		return fail(ctx, L.RULE_DOMAIN_STATE, body + L.DOMAIN_STATE__PIRQ_EOI_MODE, 2, state.pirqEoiMode);
+	if (<u32>state.target != L.DOMID_INVALID && !exists(ctx, state.target))
+		return fail(ctx, L.RULE_DOMAIN_REFERENCE, body + L.DOMAIN_STATE__TARGET, L.DOMID_INVALID, state.target);
+	if (
+		state.pirqEoiMfn != L.NONE64 &&
+		!checkOwned(ctx, body + L.DOMAIN_STATE__PIRQ_EOI_MFN, state.pirqEoiMfn, plan.domid)
+	)
+		return false;
 	if (plan.life == L.LIFE_DEAD) {
 		const running = plan.portsPtr | plan.sharedInfoPtr | plan.mapsPtr;
 		if (running != 0) {
@@ -113,7 +142,12 @@ export function checkState(ctx: usize, plan: L.DomainPlan): bool {
 	}
 	if (!plan.sharedInfoPtr) return fail(ctx, L.RULE_SHARED_INFO, 0, L.TYPE_LU_SHARED_INFO, 0);
 	at(ctx, L.PASS_2, plan.domid, plan.sharedInfoPtr);
-	return takeXenheap(ctx, bodyOf(plan.sharedInfoPtr), load<u64>(bodyOf(plan.sharedInfoPtr), L.SHARED_INFO__MFN), plan.domid);
+	return takeXenheap(
+		ctx,
+		bodyOf(plan.sharedInfoPtr),
+		load<u64>(bodyOf(plan.sharedInfoPtr), L.SHARED_INFO__MFN),
+		plan.domid,
+	);
 }
 
 /** Xenheap frames are those that records name, frames no more than allowed. After every record has taken its own. */
@@ -126,14 +160,16 @@ export function checkCounts(ctx: usize, plan: L.DomainPlan): bool {
 	}
 	if (plan.xenheapFrames != named) return fail(ctx, L.RULE_XENHEAP_COUNT, 0, named, plan.xenheapFrames);
 	const most = load<u64>(bodyOf(plan.domainPtr), L.DOMAIN__MAX_PAGES);
-	if (<u64>plan.frames > most) return fail(ctx, L.RULE_MAX_PAGES, bodyOf(plan.domainPtr) + L.DOMAIN__MAX_PAGES, most, plan.frames);
+	if (<u64>plan.frames > most)
+		return fail(ctx, L.RULE_MAX_PAGES, bodyOf(plan.domainPtr) + L.DOMAIN__MAX_PAGES, most, plan.frames);
 	return true;
 }
 
 function serverAt(record: usize, id: u32): usize {
 	const rows = partFrom(L.RECORD_LU_IOREQ_SERVERS, record, 0);
 	const count = load<u32>(bodyOf(record), L.IOREQ_SERVERS__SERVER_COUNT);
-	for (let i: u32 = 0; i < count; i++) if (load<u32>(rows + i * L.IOREQ_SERVER_BYTES) == id) return rows + i * L.IOREQ_SERVER_BYTES;
+	for (let i: u32 = 0; i < count; i++)
+		if (load<u32>(rows + i * L.IOREQ_SERVER_BYTES) == id) return rows + i * L.IOREQ_SERVER_BYTES;
 	return 0;
 }
 
@@ -151,25 +187,38 @@ function checkServers(ctx: usize, plan: L.DomainPlan): bool {
 		const server = changetype<L.IoreqServer>(row);
 		if (server.serverId < next || server.serverId >= 65536) return fail(ctx, L.RULE_IOREQ, row, next, server.serverId);
 		next = server.serverId + 1;
-		if (!exists(ctx, server.emulator)) return fail(ctx, L.RULE_DOMAIN_REFERENCE, row + L.IOREQ_SERVER__EMULATOR, 0, server.emulator);
-		if (<u32>server.bufferedMode > L.BUFIOREQ_ATOMIC) return fail(ctx, L.RULE_IOREQ, row + L.IOREQ_SERVER__BUFFERED_MODE, L.BUFIOREQ_ATOMIC, server.bufferedMode);
+		if (!exists(ctx, server.emulator))
+			return fail(ctx, L.RULE_DOMAIN_REFERENCE, row + L.IOREQ_SERVER__EMULATOR, 0, server.emulator);
+		if (<u32>server.bufferedMode > L.BUFIOREQ_ATOMIC)
+			return fail(ctx, L.RULE_IOREQ, row + L.IOREQ_SERVER__BUFFERED_MODE, L.BUFIOREQ_ATOMIC, server.bufferedMode);
 		if (server.flags > 3) return fail(ctx, L.RULE_IOREQ, row + L.IOREQ_SERVER__FLAGS, 3, server.flags);
-		if (server.bufferedPort != 0 && !isChannel(plan, server.bufferedPort)) return fail(ctx, L.RULE_IOREQ, row + L.IOREQ_SERVER__BUFFERED_PORT, L.EVTCHN_STATE_INTERDOMAIN, server.bufferedPort);
+		if (server.bufferedPort != 0 && !isChannel(plan, server.bufferedPort))
+			return fail(
+				ctx,
+				L.RULE_IOREQ,
+				row + L.IOREQ_SERVER__BUFFERED_PORT,
+				L.EVTCHN_STATE_INTERDOMAIN,
+				server.bufferedPort,
+			);
 	}
 	const ports = partFrom(L.RECORD_LU_IOREQ_SERVERS, record, 1);
 	for (let i: u32 = 0; i < head.portCount; i++) {
 		const row = ports + i * L.IOREQ_PORT_BYTES;
 		const port = changetype<L.IoreqPort>(row);
 		if (!serverAt(record, port.serverId)) return fail(ctx, L.RULE_IOREQ, row, 0, port.serverId);
-		if (port.vcpuId >= plan.vcpuSlots) return fail(ctx, L.RULE_IOREQ, row + L.IOREQ_PORT__VCPU_ID, plan.vcpuSlots, port.vcpuId);
-		if (!isChannel(plan, port.port)) return fail(ctx, L.RULE_IOREQ, row + L.IOREQ_PORT__PORT, L.EVTCHN_STATE_INTERDOMAIN, port.port);
+		if (port.vcpuId >= plan.vcpuSlots)
+			return fail(ctx, L.RULE_IOREQ, row + L.IOREQ_PORT__VCPU_ID, plan.vcpuSlots, port.vcpuId);
+		if (!isChannel(plan, port.port))
+			return fail(ctx, L.RULE_IOREQ, row + L.IOREQ_PORT__PORT, L.EVTCHN_STATE_INTERDOMAIN, port.port);
 	}
 	const pages = partFrom(L.RECORD_LU_IOREQ_SERVERS, record, 2);
 	for (let i: u32 = 0; i < head.pageCount; i++) {
 		const row = pages + i * L.IOREQ_PAGE_BYTES;
 		const page = changetype<L.IoreqPage>(row);
-		if (!serverAt(record, page.serverId)) return fail(ctx, L.RULE_IOREQ, row + L.IOREQ_PAGE__SERVER_ID, 0, page.serverId);
-		if (<u32>page.role > L.IOREQ_PAGE_BUFFERED || page.flags > 1) return fail(ctx, L.RULE_IOREQ, row + L.IOREQ_PAGE__ROLE, L.IOREQ_PAGE_BUFFERED, page.role);
+		if (!serverAt(record, page.serverId))
+			return fail(ctx, L.RULE_IOREQ, row + L.IOREQ_PAGE__SERVER_ID, 0, page.serverId);
+		if (<u32>page.role > L.IOREQ_PAGE_BUFFERED || page.flags > 1)
+			return fail(ctx, L.RULE_IOREQ, row + L.IOREQ_PAGE__ROLE, L.IOREQ_PAGE_BUFFERED, page.role);
 		if (!checkOwned(ctx, row, page.mfn, plan.domid)) return false;
 	}
 	return checkRanges(ctx, record, head.rangeCount);
@@ -181,14 +230,17 @@ function checkRanges(ctx: usize, record: usize, count: u32): bool {
 		const row = rows + i * L.IOREQ_RANGE_BYTES;
 		const range = changetype<L.IoreqRange>(row);
 		if (!serverAt(record, range.serverId)) return fail(ctx, L.RULE_IOREQ, row, 0, range.serverId);
-		if (range.type > L.IOREQ_RANGE_PCI) return fail(ctx, L.RULE_IOREQ, row + L.IOREQ_RANGE__TYPE, L.IOREQ_RANGE_PCI, range.type);
+		if (range.type > L.IOREQ_RANGE_PCI)
+			return fail(ctx, L.RULE_IOREQ, row + L.IOREQ_RANGE__TYPE, L.IOREQ_RANGE_PCI, range.type);
 		if (range.first > range.last) return fail(ctx, L.RULE_IOREQ, row + L.IOREQ_RANGE__LAST, range.first, range.last);
 		if (i == 0) continue;
 		const before = changetype<L.IoreqRange>(row - L.IOREQ_RANGE_BYTES);
 		if (before.serverId != range.serverId || before.type != range.type) {
-			const ascends = before.serverId < range.serverId || (before.serverId == range.serverId && range.type > before.type);
+			const ascends =
+				before.serverId < range.serverId || (before.serverId == range.serverId && range.type > before.type);
 			if (!ascends) return fail(ctx, L.RULE_IOREQ, row, before.serverId, range.serverId);
-		} else if (range.first <= before.last) return fail(ctx, L.RULE_IOREQ, row + L.IOREQ_RANGE__FIRST, before.last + 1, range.first);
+		} else if (range.first <= before.last)
+			return fail(ctx, L.RULE_IOREQ, row + L.IOREQ_RANGE__FIRST, before.last + 1, range.first);
 	}
 	return true;
 }
@@ -203,12 +255,14 @@ function checkCaps(ctx: usize, plan: L.DomainPlan): bool {
 	for (let i: u32 = 0; i < count; i++) {
 		const row = rows + i * L.CAP_RANGE_BYTES;
 		const range = changetype<L.CapRange>(row);
-		if (range.kind < L.CAP_IO_PORT || range.kind > L.CAP_INTERRUPT) return fail(ctx, L.RULE_CAPS, row, L.CAP_INTERRUPT, range.kind);
+		if (range.kind < L.CAP_IO_PORT || range.kind > L.CAP_INTERRUPT)
+			return fail(ctx, L.RULE_CAPS, row, L.CAP_INTERRUPT, range.kind);
 		if (range.first > range.last) return fail(ctx, L.RULE_CAPS, row + L.CAP_RANGE__LAST, range.first, range.last);
 		if (i == 0) continue;
 		const before = changetype<L.CapRange>(row - L.CAP_RANGE_BYTES);
 		if (range.kind < before.kind) return fail(ctx, L.RULE_CAPS, row, before.kind, range.kind);
-		if (range.kind == before.kind && range.first <= before.last) return fail(ctx, L.RULE_CAPS, row + L.CAP_RANGE__FIRST, before.last + 1, range.first);
+		if (range.kind == before.kind && range.first <= before.last)
+			return fail(ctx, L.RULE_CAPS, row + L.CAP_RANGE__FIRST, before.last + 1, range.first);
 	}
 	return true;
 }

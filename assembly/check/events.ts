@@ -1,7 +1,19 @@
 /** Event channels: ABI, ports, both ends of an interdomain channel, VIRQs, FIFO queues, PIRQs. */
 import { at, context, fail } from "../context";
 import * as L from "../layout.gen";
-import { bodyOf, partFrom, runRow, runRowEnd, runSlot, sparseFind, sparseRows, sparseRowsAt, sparseRuns, sparseRunsAt, sparseSlots } from "../record";
+import {
+	bodyOf,
+	partFrom,
+	runRow,
+	runRowEnd,
+	runSlot,
+	sparseFind,
+	sparseRows,
+	sparseRowsAt,
+	sparseRuns,
+	sparseRunsAt,
+	sparseSlots,
+} from "../record";
 import { findRecord, marksAt, planAt, planOf, VCPU_LIMIT } from "../sections";
 import { checkOwned } from "./frames";
 
@@ -29,19 +41,24 @@ export function checkAbi(ctx: usize, plan: L.DomainPlan): bool {
 	at(ctx, L.PASS_2, plan.domid, record);
 	const body = bodyOf(record);
 	const evtchn = changetype<L.Evtchn>(body);
-	if (evtchn.abi > L.EVTCHN_ABI_FIFO) return fail(ctx, L.RULE_PORT_FIELD, body + L.EVTCHN__ABI, L.EVTCHN_ABI_FIFO, evtchn.abi);
+	if (evtchn.abi > L.EVTCHN_ABI_FIFO)
+		return fail(ctx, L.RULE_PORT_FIELD, body + L.EVTCHN__ABI, L.EVTCHN_ABI_FIFO, evtchn.abi);
 	const fifo = evtchn.abi == L.EVTCHN_ABI_FIFO;
-	if (!fifo && evtchn.controlBlockCount + evtchn.arrayFrameCount != 0) return fail(ctx, L.RULE_FIFO, body + L.EVTCHN__CONTROL_BLOCK_COUNT, 0, evtchn.controlBlockCount);
-	if (evtchn.arrayFrameCount > ARRAY_FRAMES) return fail(ctx, L.RULE_FIFO, body + L.EVTCHN__ARRAY_FRAME_COUNT, ARRAY_FRAMES, evtchn.arrayFrameCount);
+	if (!fifo && evtchn.controlBlockCount + evtchn.arrayFrameCount != 0)
+		return fail(ctx, L.RULE_FIFO, body + L.EVTCHN__CONTROL_BLOCK_COUNT, 0, evtchn.controlBlockCount);
+	if (evtchn.arrayFrameCount > ARRAY_FRAMES)
+		return fail(ctx, L.RULE_FIFO, body + L.EVTCHN__ARRAY_FRAME_COUNT, ARRAY_FRAMES, evtchn.arrayFrameCount);
 	const slots = plan.portsPtr ? sparseSlots(bodyOf(plan.portsPtr)) : 0;
 	const blocks = partFrom(L.RECORD_LU_EVTCHN, record, 0);
 	let next: u32 = 0;
 	for (let i: u32 = 0; i < evtchn.controlBlockCount; i++) {
 		const row = blocks + i * L.CONTROL_BLOCK_BYTES;
 		const block = changetype<L.ControlBlock>(row);
-		if (block.vcpuId < next || block.vcpuId >= plan.vcpuSlots) return fail(ctx, L.RULE_FIFO, row, plan.vcpuSlots, block.vcpuId);
+		if (block.vcpuId < next || block.vcpuId >= plan.vcpuSlots)
+			return fail(ctx, L.RULE_FIFO, row, plan.vcpuSlots, block.vcpuId);
 		next = block.vcpuId + 1;
-		if ((block.offset & 7) != 0 || block.offset > 4096 - CONTROL_BLOCK_OCTETS) return fail(ctx, L.RULE_FIFO, row + L.CONTROL_BLOCK__OFFSET, 4096 - CONTROL_BLOCK_OCTETS, block.offset);
+		if ((block.offset & 7) != 0 || block.offset > 4096 - CONTROL_BLOCK_OCTETS)
+			return fail(ctx, L.RULE_FIFO, row + L.CONTROL_BLOCK__OFFSET, 4096 - CONTROL_BLOCK_OCTETS, block.offset);
 		if (!checkOwned(ctx, row + L.CONTROL_BLOCK__MFN, block.mfn, plan.domid)) return false;
 		for (let p: u32 = 0; p < PRIORITIES; p++) {
 			const tail = load<u32>(row + L.CONTROL_BLOCK__TAIL + p * 4);
@@ -76,7 +93,8 @@ function checkInterdomain(ctx: usize, row: usize, domid: u32, number: u32, port:
 	const index = sparseFind(body, port.remotePort);
 	if (index == L.NONE32) return fail(ctx, L.RULE_INTERDOMAIN, row + L.EVTCHN_PORT__REMOTE_PORT, 0, port.remotePort);
 	const other = changetype<L.EvtchnPort>(sparseRowsAt(body) + index * L.EVTCHN_PORT_BYTES);
-	if (<u32>other.state != L.EVTCHN_STATE_INTERDOMAIN) return fail(ctx, L.RULE_INTERDOMAIN, row + L.EVTCHN_PORT__REMOTE_PORT, L.EVTCHN_STATE_INTERDOMAIN, other.state);
+	if (<u32>other.state != L.EVTCHN_STATE_INTERDOMAIN)
+		return fail(ctx, L.RULE_INTERDOMAIN, row + L.EVTCHN_PORT__REMOTE_PORT, L.EVTCHN_STATE_INTERDOMAIN, other.state);
 	if (<u32>other.remoteDomid != domid || other.remotePort != number) {
 		return fail(ctx, L.RULE_INTERDOMAIN, row + L.EVTCHN_PORT__REMOTE_PORT, number, other.remotePort);
 	}
@@ -87,11 +105,16 @@ function checkPort(ctx: usize, plan: L.DomainPlan, number: u32, row: usize, most
 	const port = changetype<L.EvtchnPort>(row);
 	if (number == 0) return fail(ctx, L.RULE_PORT_FIELD, row, 1, 0);
 	if (<u32>port.state > L.EVTCHN_STATE_IPI) return fail(ctx, L.RULE_PORT_FIELD, row, L.EVTCHN_STATE_IPI, port.state);
-	if (<u32>port.consumer > L.CONSUMER_SHARING) return fail(ctx, L.RULE_PORT_FIELD, row + L.EVTCHN_PORT__CONSUMER, L.CONSUMER_SHARING, port.consumer);
-	if (<u32>port.priority >= PRIORITIES) return fail(ctx, L.RULE_PORT_FIELD, row + L.EVTCHN_PORT__PRIORITY, PRIORITIES - 1, port.priority);
-	if (<u32>port.lastPriority >= PRIORITIES) return fail(ctx, L.RULE_PORT_FIELD, row + L.EVTCHN_PORT__LAST_PRIORITY, PRIORITIES - 1, port.lastPriority);
-	if (<u32>port.notifyVcpu >= plan.vcpuSlots) return fail(ctx, L.RULE_PORT_FIELD, row + L.EVTCHN_PORT__NOTIFY_VCPU, plan.vcpuSlots, port.notifyVcpu);
-	if (<u32>port.lastVcpu >= plan.vcpuSlots) return fail(ctx, L.RULE_PORT_FIELD, row + L.EVTCHN_PORT__LAST_VCPU, plan.vcpuSlots, port.lastVcpu);
+	if (<u32>port.consumer > L.CONSUMER_SHARING)
+		return fail(ctx, L.RULE_PORT_FIELD, row + L.EVTCHN_PORT__CONSUMER, L.CONSUMER_SHARING, port.consumer);
+	if (<u32>port.priority >= PRIORITIES)
+		return fail(ctx, L.RULE_PORT_FIELD, row + L.EVTCHN_PORT__PRIORITY, PRIORITIES - 1, port.priority);
+	if (<u32>port.lastPriority >= PRIORITIES)
+		return fail(ctx, L.RULE_PORT_FIELD, row + L.EVTCHN_PORT__LAST_PRIORITY, PRIORITIES - 1, port.lastPriority);
+	if (<u32>port.notifyVcpu >= plan.vcpuSlots)
+		return fail(ctx, L.RULE_PORT_FIELD, row + L.EVTCHN_PORT__NOTIFY_VCPU, plan.vcpuSlots, port.notifyVcpu);
+	if (<u32>port.lastVcpu >= plan.vcpuSlots)
+		return fail(ctx, L.RULE_PORT_FIELD, row + L.EVTCHN_PORT__LAST_VCPU, plan.vcpuSlots, port.lastVcpu);
 	if (port.pending > 1) return fail(ctx, L.RULE_PORT_FIELD, row + L.EVTCHN_PORT__PENDING, 1, port.pending);
 	if (number > most) return fail(ctx, L.RULE_PORT_LIMIT, row, most, number);
 	const state = <u32>port.state;
@@ -156,7 +179,8 @@ export function checkPirqs(ctx: usize, plan: L.DomainPlan): bool {
 			const port = portRow(plan, pirq.port);
 			if (!port) return fail(ctx, L.RULE_PIRQ, row + L.PIRQ__PORT, L.EVTCHN_STATE_PIRQ, 0);
 			const view = changetype<L.EvtchnPort>(port);
-			if (<u32>view.state != L.EVTCHN_STATE_PIRQ) return fail(ctx, L.RULE_PIRQ, row + L.PIRQ__PORT, L.EVTCHN_STATE_PIRQ, view.state);
+			if (<u32>view.state != L.EVTCHN_STATE_PIRQ)
+				return fail(ctx, L.RULE_PIRQ, row + L.PIRQ__PORT, L.EVTCHN_STATE_PIRQ, view.state);
 			if (view.pirq != pirq.pirq) return fail(ctx, L.RULE_PIRQ, row + L.PIRQ__PIRQ, view.pirq, pirq.pirq);
 		}
 	}
@@ -164,7 +188,8 @@ export function checkPirqs(ctx: usize, plan: L.DomainPlan): bool {
 	const body = bodyOf(plan.portsPtr);
 	let ports: u32 = 0;
 	for (let i: u32 = 0; i < sparseRows(body); i++) {
-		if (<u32>changetype<L.EvtchnPort>(sparseRowsAt(body) + i * L.EVTCHN_PORT_BYTES).state == L.EVTCHN_STATE_PIRQ) ports++;
+		if (<u32>changetype<L.EvtchnPort>(sparseRowsAt(body) + i * L.EVTCHN_PORT_BYTES).state == L.EVTCHN_STATE_PIRQ)
+			ports++;
 	}
 	if (ports != bound) {
 		at(ctx, L.PASS_2, plan.domid, plan.portsPtr);

@@ -1,7 +1,6 @@
 /** Page ownership and types, and the frames that nobody may own: core.md, "Frames" and "Types". */
-import { at, context, fail } from "../context";
+import { at, context, cursorOf, fail } from "../context";
 import { decodeChunks, RunCursor, runsNext, runsOpen } from "../extent/decode";
-import { cursorOf } from "../context";
 import * as L from "../layout.gen";
 import { bodyBytes, bodyOf, partFrom, recordBytes } from "../record";
 import { defOf, ownersAt, planOf, sectionEnd, sectionFirst } from "../sections";
@@ -11,11 +10,11 @@ export const MARK_RESERVED: u64 = 1 << 32;
 export const MARK_USED: u64 = 1 << 33;
 
 export function ownerEntry(ctx: usize, mfn: u64): u64 {
-	return load<u64>(ownersAt(ctx) + (<usize>mfn << 3));
+	return load<u64>(ownersAt(ctx) + ((<usize>mfn) << 3));
 }
 
 function mark(ctx: usize, mfn: u64, bit: u64): void {
-	const entry = ownersAt(ctx) + (<usize>mfn << 3);
+	const entry = ownersAt(ctx) + ((<usize>mfn) << 3);
 	store<u64>(entry, load<u64>(entry) | bit);
 }
 
@@ -24,7 +23,8 @@ export function checkOwned(ctx: usize, field: usize, mfn: u64, domid: u32): bool
 	if (mfn >= context(ctx).frameCount) return fail(ctx, L.RULE_FRAME_NOT_OWNED, field, context(ctx).frameCount, mfn);
 	const entry = ownerEntry(ctx, mfn);
 	if ((entry & L.FRAME_OWNED) == 0) return fail(ctx, L.RULE_FRAME_NOT_OWNED, field, domid, L.DOMID_INVALID);
-	if ((<u32>entry & L.FRAME_OWNER_MASK) != domid) return fail(ctx, L.RULE_FRAME_NOT_OWNED, field, domid, <u32>entry & L.FRAME_OWNER_MASK);
+	if ((<u32>entry & L.FRAME_OWNER_MASK) != domid)
+		return fail(ctx, L.RULE_FRAME_NOT_OWNED, field, domid, <u32>entry & L.FRAME_OWNER_MASK);
 	return true;
 }
 
@@ -32,7 +32,8 @@ export function checkOwned(ctx: usize, field: usize, mfn: u64, domid: u32): bool
 export function takeXenheap(ctx: usize, field: usize, mfn: u64, domid: u32): bool {
 	if (!checkOwned(ctx, field, mfn, domid)) return false;
 	const entry = ownerEntry(ctx, mfn);
-	if ((entry & L.FRAME_XENHEAP) == 0 || (entry & MARK_USED) != 0) return fail(ctx, L.RULE_XENHEAP_COUNT, field, L.FRAME_XENHEAP, entry);
+	if ((entry & L.FRAME_XENHEAP) == 0 || (entry & MARK_USED) != 0)
+		return fail(ctx, L.RULE_XENHEAP_COUNT, field, L.FRAME_XENHEAP, entry);
 	mark(ctx, mfn, MARK_USED);
 	return true;
 }
@@ -59,7 +60,7 @@ export function checkOwners(ctx: usize): bool {
 	const section = context(ctx).framesSection;
 	const frames = context(ctx).frameCount;
 	const owners = ownersAt(ctx);
-	memory.fill(owners, 0, <usize>frames << 3);
+	memory.fill(owners, 0, (<usize>frames) << 3);
 	const end = sectionEnd(ctx, section);
 	let next: u64 = 0;
 	for (let record = sectionFirst(ctx, section); record < end; record += recordBytes(record)) {
@@ -70,9 +71,10 @@ export function checkOwners(ctx: usize): bool {
 		const count = load<u32>(body, L.FRAME_SLICE__ENTRY_COUNT);
 		if (first < next || first >= frames || first + count > frames) return fail(ctx, L.RULE_SLICE, body, next, first);
 		const chunks = partFrom(L.RECORD_LU_FRAMES, record, 0);
-		decodeChunks(8, chunks, <u32>(body + bodyBytes(record) - chunks), count, owners + (<usize>first << 3));
+		decodeChunks(8, chunks, <u32>(body + bodyBytes(record) - chunks), count, owners + ((<usize>first) << 3));
 		for (let i: u32 = 0; i < count; i++) {
-			if (!checkEntry(ctx, body + L.FRAME_SLICE__FIRST_MFN, load<u64>(owners + (<usize>(first + i) << 3)))) return false;
+			if (!checkEntry(ctx, body + L.FRAME_SLICE__FIRST_MFN, load<u64>(owners + ((<usize>(first + i)) << 3))))
+				return false;
 		}
 		next = first + count;
 	}
@@ -96,7 +98,8 @@ function checkTypeRun(ctx: usize, field: usize, first: u64, length: u32, value: 
 	const type = value & 7;
 	if (value >> 6 != 0 || type == 0 || type == 6) return fail(ctx, L.RULE_PAGE_TYPE, field, 7, value);
 	const isTable = type <= L.PAGE_TYPE_L4;
-	if ((value & L.PAGE_TYPE_FLAG_PINNED) != 0 && !isTable) return fail(ctx, L.RULE_PAGE_TYPE, field, L.PAGE_TYPE_L4, value);
+	if ((value & L.PAGE_TYPE_FLAG_PINNED) != 0 && !isTable)
+		return fail(ctx, L.RULE_PAGE_TYPE, field, L.PAGE_TYPE_L4, value);
 	if ((value & L.PAGE_TYPE_FLAG_PAE_XEN_L2) != 0) return fail(ctx, L.RULE_VERSION1_REFUSES, field, 0, value);
 	for (let mfn = first; mfn < first + length; mfn++) {
 		const entry = ownerEntry(ctx, mfn);
@@ -125,7 +128,8 @@ export function checkTypes(ctx: usize): bool {
 		runsOpen(cursor, 1, chunks, <u32>(body + bodyBytes(record) - chunks), count);
 		while (runsNext(cursor)) {
 			if (cursor.value == 0) continue;
-			if (!checkTypeRun(ctx, body + L.FRAME_SLICE__FIRST_MFN, first + cursor.first, cursor.length, <u32>cursor.value)) return false;
+			if (!checkTypeRun(ctx, body + L.FRAME_SLICE__FIRST_MFN, first + cursor.first, cursor.length, <u32>cursor.value))
+				return false;
 		}
 		next = first + count;
 	}

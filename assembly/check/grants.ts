@@ -4,7 +4,7 @@
  */
 import { at, context, fail } from "../context";
 import * as L from "../layout.gen";
-import { bodyOf, partFrom, sparseFind, sparseRows, sparseRowsAt, sparseRuns, sparseSlots } from "../record";
+import { bodyOf, partFrom, sparseFind, sparseRows, sparseRowsAt, sparseSlots } from "../record";
 import { pinsAt, planAt, planOf } from "../sections";
 import { checkOwned, ownerEntry, takeXenheap } from "./frames";
 import { exists } from "./sections";
@@ -27,20 +27,32 @@ export function checkGrantTable(ctx: usize, plan: L.DomainPlan): bool {
 	at(ctx, L.PASS_1D, plan.domid, record);
 	const body = bodyOf(record);
 	const table = changetype<L.GrantTable>(body);
-	if (table.version != 1 && table.version != 2) return fail(ctx, L.RULE_GRANT_TABLE, body + L.GRANT_TABLE__VERSION, 2, table.version);
+	if (table.version != 1 && table.version != 2)
+		return fail(ctx, L.RULE_GRANT_TABLE, body + L.GRANT_TABLE__VERSION, 2, table.version);
 	const most = limit(plan, L.DOMAIN__MAX_GRANT_FRAMES);
-	if (table.grantFrameCount > most) return fail(ctx, L.RULE_GRANT_TABLE, body + L.GRANT_TABLE__GRANT_FRAME_COUNT, most, table.grantFrameCount);
+	if (table.grantFrameCount > most)
+		return fail(ctx, L.RULE_GRANT_TABLE, body + L.GRANT_TABLE__GRANT_FRAME_COUNT, most, table.grantFrameCount);
 	const mostTrack = limit(plan, L.DOMAIN__MAX_MAPTRACK_FRAMES);
 	if (table.maptrackFrameCount > mostTrack) {
-		return fail(ctx, L.RULE_GRANT_TABLE, body + L.GRANT_TABLE__MAPTRACK_FRAME_COUNT, mostTrack, table.maptrackFrameCount);
+		return fail(
+			ctx,
+			L.RULE_GRANT_TABLE,
+			body + L.GRANT_TABLE__MAPTRACK_FRAME_COUNT,
+			mostTrack,
+			table.maptrackFrameCount,
+		);
 	}
-	const status = table.version == 1 ? 0 : (<u64>table.grantFrameCount * V2_ENTRIES + STATUS_ENTRIES - 1) / STATUS_ENTRIES;
+	const status =
+		table.version == 1 ? 0 : (<u64>table.grantFrameCount * V2_ENTRIES + STATUS_ENTRIES - 1) / STATUS_ENTRIES;
 	if (<u64>table.statusFrameCount != status) {
 		return fail(ctx, L.RULE_GRANT_TABLE, body + L.GRANT_TABLE__STATUS_FRAME_COUNT, status, table.statusFrameCount);
 	}
-	if (plan.life == L.LIFE_DEAD && table.grantFrameCount != 0) return fail(ctx, L.RULE_DEAD_DOMAIN, body + L.GRANT_TABLE__GRANT_FRAME_COUNT, 0, table.grantFrameCount);
-	return checkFrames(ctx, plan, partFrom(L.RECORD_LU_GRANT_TABLE, record, 0), table.grantFrameCount) &&
-		checkFrames(ctx, plan, partFrom(L.RECORD_LU_GRANT_TABLE, record, 1), table.statusFrameCount);
+	if (plan.life == L.LIFE_DEAD && table.grantFrameCount != 0)
+		return fail(ctx, L.RULE_DEAD_DOMAIN, body + L.GRANT_TABLE__GRANT_FRAME_COUNT, 0, table.grantFrameCount);
+	return (
+		checkFrames(ctx, plan, partFrom(L.RECORD_LU_GRANT_TABLE, record, 0), table.grantFrameCount) &&
+		checkFrames(ctx, plan, partFrom(L.RECORD_LU_GRANT_TABLE, record, 1), table.statusFrameCount)
+	);
 }
 
 function checkFrames(ctx: usize, plan: L.DomainPlan, rows: usize, count: u32): bool {
@@ -66,7 +78,8 @@ export function checkActive(ctx: usize, plan: L.DomainPlan, pins: u32): bool {
 	if (!record) return true;
 	at(ctx, L.PASS_1D, plan.domid, record);
 	const body = bodyOf(record);
-	if (<u64>sparseSlots(body) > capacity(plan)) return fail(ctx, L.RULE_GRANT_ACTIVE, body, capacity(plan), sparseSlots(body));
+	if (<u64>sparseSlots(body) > capacity(plan))
+		return fail(ctx, L.RULE_GRANT_ACTIVE, body, capacity(plan), sparseSlots(body));
 	plan.pinsPtr = pins;
 	const rows = sparseRowsAt(body);
 	const count = sparseRows(body);
@@ -75,9 +88,12 @@ export function checkActive(ctx: usize, plan: L.DomainPlan, pins: u32): bool {
 		const row = rows + i * L.GRANT_ACTIVE_BYTES;
 		const grant = changetype<L.GrantActive>(row);
 		const most = max<u32>(max<u32>(grant.hostWrite, grant.hostRead), max<u32>(grant.deviceWrite, grant.deviceRead));
-		if (most == 0 || most > PIN_LIMIT) return fail(ctx, L.RULE_GRANT_ACTIVE, row + L.GRANT_ACTIVE__HOST_WRITE, PIN_LIMIT, most);
-		if (!exists(ctx, grant.grantee)) return fail(ctx, L.RULE_DOMAIN_REFERENCE, row + L.GRANT_ACTIVE__GRANTEE, 0, grant.grantee);
-		if (grant.mfn < context(ctx).frameCount && (<u32>ownerEntry(ctx, grant.mfn) & L.FRAME_OWNER_MASK) == L.DOMID_IO) continue;
+		if (most == 0 || most > PIN_LIMIT)
+			return fail(ctx, L.RULE_GRANT_ACTIVE, row + L.GRANT_ACTIVE__HOST_WRITE, PIN_LIMIT, most);
+		if (!exists(ctx, grant.grantee))
+			return fail(ctx, L.RULE_DOMAIN_REFERENCE, row + L.GRANT_ACTIVE__GRANTEE, 0, grant.grantee);
+		if (grant.mfn < context(ctx).frameCount && (<u32>ownerEntry(ctx, grant.mfn) & L.FRAME_OWNER_MASK) == L.DOMID_IO)
+			continue;
 		if (!checkOwned(ctx, row, grant.mfn, plan.domid)) return false;
 	}
 	return true;
@@ -106,7 +122,8 @@ export function checkMaptrack(ctx: usize, plan: L.DomainPlan): bool {
 		const map = changetype<L.Maptrack>(row);
 		const kinds = <u32>map.flags & (L.GRANT_MAP_DEVICE | L.GRANT_MAP_HOST);
 		if (map.flags > 7 || kinds == 0) return fail(ctx, L.RULE_MAPTRACK, row + L.MAPTRACK__FLAGS, 7, map.flags);
-		if (map.vcpuId >= limit(plan, L.DOMAIN__MAX_VCPUS)) return fail(ctx, L.RULE_MAPTRACK, row + L.MAPTRACK__VCPU_ID, limit(plan, L.DOMAIN__MAX_VCPUS), map.vcpuId);
+		if (map.vcpuId >= limit(plan, L.DOMAIN__MAX_VCPUS))
+			return fail(ctx, L.RULE_MAPTRACK, row + L.MAPTRACK__VCPU_ID, limit(plan, L.DOMAIN__MAX_VCPUS), map.vcpuId);
 		const granter = planOf(ctx, map.domid);
 		if (!granter) return fail(ctx, L.RULE_MAPTRACK_UNMATCHED, row + L.MAPTRACK__DOMID, 0, map.domid);
 		if (!granter.activePtr) return fail(ctx, L.RULE_MAPTRACK_UNMATCHED, row, 0, map.reference);
@@ -117,8 +134,10 @@ export function checkMaptrack(ctx: usize, plan: L.DomainPlan): bool {
 		if (<u32>grant.grantee != plan.domid) return fail(ctx, L.RULE_MAPTRACK_UNMATCHED, row, grant.grantee, plan.domid);
 		const counters = <usize>granter.pinsPtr + index * 4;
 		const readonly = (<u32>map.flags & L.GRANT_MAP_READONLY) != 0;
-		if ((kinds & L.GRANT_MAP_HOST) != 0 && !addPin(counters, readonly ? 1 : 0)) return fail(ctx, L.RULE_PIN_SUM, row, PIN_LIMIT, 256);
-		if ((kinds & L.GRANT_MAP_DEVICE) != 0 && !addPin(counters, readonly ? 3 : 2)) return fail(ctx, L.RULE_PIN_SUM, row, PIN_LIMIT, 256);
+		if ((kinds & L.GRANT_MAP_HOST) != 0 && !addPin(counters, readonly ? 1 : 0))
+			return fail(ctx, L.RULE_PIN_SUM, row, PIN_LIMIT, 256);
+		if ((kinds & L.GRANT_MAP_DEVICE) != 0 && !addPin(counters, readonly ? 3 : 2))
+			return fail(ctx, L.RULE_PIN_SUM, row, PIN_LIMIT, 256);
 	}
 	return true;
 }

@@ -4,10 +4,18 @@
  * The order is that of dependence: sections and records, the host, domains, frames and types, P2Ms, grants, events,
  * vCPUs, the rest, and last what needs the preserved memory. The first rule that is broken ends it.
  */
-import { begin, context, fail, OK, PHASE_CHECKED, PHASE_PLANNED, REFUSED, refuse } from "../context";
+import { begin, context, OK, PHASE_CHECKED, PHASE_PLANNED, REFUSED, refuse } from "../context";
 import * as L from "../layout.gen";
 import { planAt } from "../sections";
-import { checkCounts, checkDomain, checkDomainRest, checkHost, checkRegions, checkState, hardwareDomains } from "./domains";
+import {
+	checkCounts,
+	checkDomain,
+	checkDomainRest,
+	checkHost,
+	checkRegions,
+	checkState,
+	hardwareDomains,
+} from "./domains";
 import { checkEvents } from "./events";
 import { checkOwners, checkTypes } from "./frames";
 import { checkGrants } from "./grants";
@@ -42,7 +50,8 @@ function checkAll(ctx: usize): bool {
 	if (!checkGrants(ctx) || !checkEvents(ctx)) return false;
 	for (let i: u32 = 0; i < c.domainCount; i++) {
 		const plan = planAt(ctx, i);
-		if (!checkState(ctx, plan) || !checkVcpus(ctx, plan) || !checkDomainRest(ctx, plan) || !checkCounts(ctx, plan)) return false;
+		if (!checkState(ctx, plan) || !checkVcpus(ctx, plan) || !checkDomainRest(ctx, plan) || !checkCounts(ctx, plan))
+			return false;
 	}
 	return c.memoryPtr == 0 || (checkMemory(ctx) && checkPreserved(ctx));
 }
@@ -58,9 +67,10 @@ function apart(a: u64, aBytes: u64, b: u64, bytes: u64): bool {
 export function check(ctx: usize, work: usize, workBytes: u32, memoryPtr: usize, memoryBytes: u32): u32 {
 	begin(ctx);
 	const c = context(ctx);
-	if (c.phase != PHASE_PLANNED && c.phase != PHASE_CHECKED) return refuse(ctx, L.RULE_NOT_CHECKED, PHASE_PLANNED, c.phase);
+	if (c.phase != PHASE_PLANNED && c.phase != PHASE_CHECKED)
+		return refuse(ctx, L.RULE_NOT_CHECKED, PHASE_PLANNED, c.phase);
 	if (c.hostDone != 0) return refuse(ctx, L.RULE_PASS_ORDER, 0, c.hostDone);
-	const end = <u64>memory.size() << 16;
+	const end = (<u64>memory.size()) << 16;
 	const inside = <u64>work + workBytes <= end && <u64>memoryPtr + memoryBytes <= end;
 	const clear =
 		apart(work, workBytes, c.streamPtr, c.streamBytes) &&

@@ -79,7 +79,8 @@ export function checkPreserved(ctx: usize): bool {
 		}
 		if (plan.sharedInfoPtr) {
 			at(ctx, L.PASS_2, plan.domid, plan.sharedInfoPtr);
-			if (!need(ctx, bodyOf(plan.sharedInfoPtr), load<u64>(bodyOf(plan.sharedInfoPtr), L.SHARED_INFO__MFN))) return false;
+			if (!need(ctx, bodyOf(plan.sharedInfoPtr), load<u64>(bodyOf(plan.sharedInfoPtr), L.SHARED_INFO__MFN)))
+				return false;
 		}
 		if (!plan.evtchnPtr) continue;
 		at(ctx, L.PASS_2, plan.domid, plan.evtchnPtr);

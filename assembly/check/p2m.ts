@@ -4,8 +4,8 @@ import { RunCursor, runsNext, runsOpen } from "../extent/decode";
 import * as L from "../layout.gen";
 import { bodyBytes, bodyOf, partFrom, recordBytes } from "../record";
 import { defOf, indexEntry, sectionEnd, sectionFirst } from "../sections";
-import { exists } from "./sections";
 import { checkOwned, MARK_RESERVED, ownerEntry, reserveRange } from "./frames";
+import { exists } from "./sections";
 
 const MFN_MASK: u64 = 0xff_ffff_ffff;
 const TYPE_SHIFT: u64 = L.P2M_BITS_TYPE;
@@ -15,12 +15,22 @@ const HIGHEST_ACCESS: u32 = L.P2M_ACCESS_R_PW;
 
 /** Types whose frame is the domain's own RAM. */
 function isRam(type: u32): bool {
-	return type == L.P2M_TYPE_RAM_RW || type == L.P2M_TYPE_RAM_LOGDIRTY || type == L.P2M_TYPE_RAM_RO || type == L.P2M_TYPE_IOREQ_SERVER;
+	return (
+		type == L.P2M_TYPE_RAM_RW ||
+		type == L.P2M_TYPE_RAM_LOGDIRTY ||
+		type == L.P2M_TYPE_RAM_RO ||
+		type == L.P2M_TYPE_IOREQ_SERVER
+	);
 }
 
 /** What version 1 refuses by name: sharing and paging. */
 function isRefused(type: u32): bool {
-	return type == L.P2M_TYPE_PAGING_OUT || type == L.P2M_TYPE_PAGED || type == L.P2M_TYPE_PAGING_IN || type == L.P2M_TYPE_SHARED;
+	return (
+		type == L.P2M_TYPE_PAGING_OUT ||
+		type == L.P2M_TYPE_PAGED ||
+		type == L.P2M_TYPE_PAGING_IN ||
+		type == L.P2M_TYPE_SHARED
+	);
 }
 
 /** The next LU_FOREIGN_MAPS row that a foreign entry must match. */
@@ -29,7 +39,9 @@ function checkForeign(ctx: usize, field: usize, plan: L.DomainPlan, gfn: u64, mf
 	plan.foreignEntries++;
 	const count = plan.foreignPtr ? load<u32>(bodyOf(plan.foreignPtr), L.FOREIGN_MAPS__MAP_COUNT) : 0;
 	if (index >= count) return fail(ctx, L.RULE_P2M_FOREIGN, field, count, gfn);
-	const row = changetype<L.ForeignMap>(partFrom(L.RECORD_LU_FOREIGN_MAPS, plan.foreignPtr, 0) + index * L.FOREIGN_MAP_BYTES);
+	const row = changetype<L.ForeignMap>(
+		partFrom(L.RECORD_LU_FOREIGN_MAPS, plan.foreignPtr, 0) + index * L.FOREIGN_MAP_BYTES,
+	);
 	if (row.gfn != gfn) return fail(ctx, L.RULE_P2M_FOREIGN, field, row.gfn, gfn);
 	if (row.mfn != mfn) return fail(ctx, L.RULE_P2M_FOREIGN, field, row.mfn, mfn);
 	const known = exists(ctx, row.owner) || row.owner == <u16>L.DOMID_XEN || row.owner == <u16>L.DOMID_IO;
@@ -46,7 +58,8 @@ function checkRun(ctx: usize, field: usize, plan: L.DomainPlan, gfn: u64, length
 	const present = value >> 63 != 0;
 	if ((value >> 54) & 0x1ff) return fail(ctx, L.RULE_P2M_ENTRY, field, 0, value);
 	if (access > HIGHEST_ACCESS) return fail(ctx, L.RULE_P2M_ENTRY, field, HIGHEST_ACCESS, value);
-	if (order != L.P2M_ORDER_4_K && order != L.P2M_ORDER_2_M && order != L.P2M_ORDER_1_G) return fail(ctx, L.RULE_P2M_ENTRY, field, L.P2M_ORDER_1_G, value);
+	if (order != L.P2M_ORDER_4_K && order != L.P2M_ORDER_2_M && order != L.P2M_ORDER_1_G)
+		return fail(ctx, L.RULE_P2M_ENTRY, field, L.P2M_ORDER_1_G, value);
 	if (isRefused(type)) return fail(ctx, L.RULE_VERSION1_REFUSES, field, L.P2M_TYPE_RAM_RW, value);
 	const pages = (<u64>1) << order;
 	if (((gfn | length) & (pages - 1)) != 0) return fail(ctx, L.RULE_P2M_SUPERPAGE, field, pages, gfn);
@@ -59,7 +72,8 @@ function checkRun(ctx: usize, field: usize, plan: L.DomainPlan, gfn: u64, length
 	if (type == L.P2M_TYPE_POPULATE_ON_DEMAND || type == L.P2M_TYPE_MMIO_DM || type == L.P2M_TYPE_INVALID) {
 		return fail(ctx, L.RULE_P2M_ENTRY, field, 0, value);
 	}
-	if ((type == L.P2M_TYPE_FOREIGN || type == L.P2M_TYPE_IOREQ_SERVER) && order != 0) return fail(ctx, L.RULE_P2M_FOREIGN, field, 0, value);
+	if ((type == L.P2M_TYPE_FOREIGN || type == L.P2M_TYPE_IOREQ_SERVER) && order != 0)
+		return fail(ctx, L.RULE_P2M_FOREIGN, field, 0, value);
 	if (isRam(type)) {
 		for (let i: u64 = 0; i < length; i++) {
 			const frame = mfn + i;
@@ -128,9 +142,11 @@ export function checkP2m(ctx: usize, plan: L.DomainPlan): bool {
 		const count = load<u32>(body, L.P2M_SLICE__ENTRY_COUNT);
 		const claimed = load<u64>(body, L.P2M_SLICE__HIGHEST_GFN);
 		if (claimed == L.NONE64) return fail(ctx, L.RULE_P2M_HIGHEST, body + L.P2M_SLICE__HIGHEST_GFN, first, claimed);
-		if (first < next || first > claimed || first + count > claimed + 1) return fail(ctx, L.RULE_SLICE, body, next, first);
+		if (first < next || first > claimed || first + count > claimed + 1)
+			return fail(ctx, L.RULE_SLICE, body, next, first);
 		const defaultAccess = load<u32>(body, L.P2M_SLICE__DEFAULT_ACCESS);
-		if (defaultAccess > HIGHEST_ACCESS) return fail(ctx, L.RULE_P2M_ENTRY, body + L.P2M_SLICE__DEFAULT_ACCESS, HIGHEST_ACCESS, defaultAccess);
+		if (defaultAccess > HIGHEST_ACCESS)
+			return fail(ctx, L.RULE_P2M_ENTRY, body + L.P2M_SLICE__DEFAULT_ACCESS, HIGHEST_ACCESS, defaultAccess);
 		if (slices != 0 && (claimed != highest || defaultAccess != access)) {
 			return fail(ctx, L.RULE_P2M_HIGHEST, body + L.P2M_SLICE__HIGHEST_GFN, highest, claimed);
 		}
@@ -146,7 +162,8 @@ export function checkP2m(ctx: usize, plan: L.DomainPlan): bool {
 	if (plan.foreignPtr) {
 		at(ctx, L.PASS_2, plan.domid, plan.foreignPtr);
 		const count = load<u32>(bodyOf(plan.foreignPtr), L.FOREIGN_MAPS__MAP_COUNT);
-		if (count != plan.foreignEntries) return fail(ctx, L.RULE_P2M_FOREIGN, bodyOf(plan.foreignPtr), plan.foreignEntries, count);
+		if (count != plan.foreignEntries)
+			return fail(ctx, L.RULE_P2M_FOREIGN, bodyOf(plan.foreignPtr), plan.foreignEntries, count);
 	}
 	return true;
 }
@@ -159,9 +176,15 @@ export function checkKept(ctx: usize, record: usize): bool {
 	for (let i: u32 = 0; i < roots; i++) {
 		const row = first + i * L.KEPT_ROOT_BYTES;
 		const root = changetype<L.KeptRoot>(row);
-		const known = root.purpose >= 1 && root.purpose <= L.KEPT_PURPOSE_IOMMU && root.format >= 1 && root.format <= <u16>L.KEPT_FORMAT_AMD_IOMMU;
-		if (!known || root.levels < 3 || root.levels > 5) return fail(ctx, L.RULE_FRAME_RESERVED, row, L.KEPT_FORMAT_AMD_IOMMU, root.format);
-		if (root.rootMfn >= context(ctx).frameCount) return fail(ctx, L.RULE_FRAME_RESERVED, row, context(ctx).frameCount, root.rootMfn);
+		const known =
+			root.purpose >= 1 &&
+			root.purpose <= L.KEPT_PURPOSE_IOMMU &&
+			root.format >= 1 &&
+			root.format <= <u16>L.KEPT_FORMAT_AMD_IOMMU;
+		if (!known || root.levels < 3 || root.levels > 5)
+			return fail(ctx, L.RULE_FRAME_RESERVED, row, L.KEPT_FORMAT_AMD_IOMMU, root.format);
+		if (root.rootMfn >= context(ctx).frameCount)
+			return fail(ctx, L.RULE_FRAME_RESERVED, row, context(ctx).frameCount, root.rootMfn);
 	}
 	const ranges = partFrom(L.RECORD_LU_KEPT_FRAMES, record, 1);
 	const count = load<u32>(body, L.KEPT_FRAMES__RANGE_COUNT);

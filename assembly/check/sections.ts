@@ -28,8 +28,8 @@ export function makePlans(ctx: usize): bool {
 		const entry = indexEntry(ctx, i);
 		if (entry.pass != L.PASS_0) continue;
 		at(ctx, entry.pass, entry.domid, sectionFirst(ctx, i) - L.RECORD_HEADER_BYTES - L.SECTION_BYTES);
-		if (load<u32>(slots + (<u32>entry.domid << 2)) != L.NONE32) return fail(ctx, L.RULE_DOMID, 0, 1, entry.domid);
-		store<u32>(slots + (<u32>entry.domid << 2), i);
+		if (load<u32>(slots + ((<u32>entry.domid) << 2)) != L.NONE32) return fail(ctx, L.RULE_DOMID, 0, 1, entry.domid);
+		store<u32>(slots + ((<u32>entry.domid) << 2), i);
 	}
 	let slot: u32 = 0;
 	for (let domid: u32 = 0; domid < L.DOMID_FIRST_RESERVED; domid++) {
@@ -85,7 +85,7 @@ export function vcpuMark(ctx: usize, vcpu: u32): u32 {
 
 /** Records that must come before this one have not been seen after it: P3, the format's "after" column. */
 function checkOrder(ctx: usize, def: u32, record: usize, seen: u64): bool {
-	const later = <u64>load<u32>(defAt(def), L.DEF_BEFORE_LOW) | (<u64>load<u32>(defAt(def), L.DEF_BEFORE_HIGH) << 32);
+	const later = <u64>load<u32>(defAt(def), L.DEF_BEFORE_LOW) | ((<u64>load<u32>(defAt(def), L.DEF_BEFORE_HIGH)) << 32);
 	let offending = seen & later;
 	if (defCardinality(def) == L.CARDINALITY_VCPU) {
 		const vcpu = recordVcpu(def, record);
@@ -93,9 +93,10 @@ function checkOrder(ctx: usize, def: u32, record: usize, seen: u64): bool {
 		const mark = vcpuMark(ctx, vcpu);
 		if ((mark & vcpuBit(def)) != 0) return fail(ctx, L.RULE_RECORD_TWICE, 0, 0, vcpu);
 		// A vCPU's records depend on that vCPU's own alone.
-		const ofVcpu: u64 = <u64>0x1f << L.RECORD_LU_VCPU;
-		offending = (offending & ~ofVcpu) | ((<u64>mark << L.RECORD_LU_VCPU) & later & ofVcpu);
-		if (offending == 0 && def != L.RECORD_LU_VCPU && (mark & 1) == 0) return fail(ctx, L.RULE_RECORD_ORDER, 0, L.TYPE_LU_VCPU, vcpu);
+		const ofVcpu: u64 = (<u64>0x1f) << L.RECORD_LU_VCPU;
+		offending = (offending & ~ofVcpu) | (((<u64>mark) << L.RECORD_LU_VCPU) & later & ofVcpu);
+		if (offending == 0 && def != L.RECORD_LU_VCPU && (mark & 1) == 0)
+			return fail(ctx, L.RULE_RECORD_ORDER, 0, L.TYPE_LU_VCPU, vcpu);
 		store<u32>(marksAt(ctx) + vcpu * 4, mark | vcpuBit(def));
 	}
 	if (offending != 0) {
@@ -127,7 +128,8 @@ export function checkSectionRecords(ctx: usize, section: u32, plan: L.DomainPlan
 	at(ctx, entry.pass, entry.domid, sectionFirst(ctx, section) - L.RECORD_HEADER_BYTES - L.SECTION_BYTES);
 	for (let def: u32 = 0; def < L.RECORD_COUNT; def++) {
 		if (load<u32>(defAt(def), L.DEF_SECTION) != entry.pass || defCardinality(def) != L.CARDINALITY_ONE) continue;
-		if ((seen & ((<u64>1) << def)) == 0) return fail(ctx, L.RULE_RECORD_MISSING, 0, load<u32>(defAt(def), L.DEF_TYPE), 0);
+		if ((seen & ((<u64>1) << def)) == 0)
+			return fail(ctx, L.RULE_RECORD_MISSING, 0, load<u32>(defAt(def), L.DEF_TYPE), 0);
 	}
 	return true;
 }

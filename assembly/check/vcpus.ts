@@ -1,14 +1,15 @@
 /** vCPUs: which exist, their state, a PV vCPU's registers and XSAVE area, the HVM context's framing. */
-import { at, context, fail } from "../context";
+import { at, fail } from "../context";
 import * as L from "../layout.gen";
-import { bodyBytes, bodyOf, partFrom, recordBytes } from "../record";
 import { affinityWords } from "../plan";
-import { defOf, findRecord, recordVcpu, sectionEnd, sectionFirst, VCPU_LIMIT } from "../sections";
+import { bodyBytes, bodyOf, partFrom, recordBytes } from "../record";
+import { defOf, findRecord, sectionEnd, sectionFirst, VCPU_LIMIT } from "../sections";
 import { checkOwned } from "./frames";
 import { checkSectionRecords, vcpuBit, vcpuMark } from "./sections";
 
 const VCPU_INFO_OCTETS: u32 = 64;
-const KNOWN_FLAGS: u32 = L.VCPU_FLAG_EXISTS | L.VCPU_FLAG_INITIALISED | L.VCPU_FLAG_DOWN | L.VCPU_FLAG_BLOCKED | L.VCPU_FLAG_POLL_ANY;
+const KNOWN_FLAGS: u32 =
+	L.VCPU_FLAG_EXISTS | L.VCPU_FLAG_INITIALISED | L.VCPU_FLAG_DOWN | L.VCPU_FLAG_BLOCKED | L.VCPU_FLAG_POLL_ANY;
 /** xcr0 and xcr0_accum, then the area: legacy region and XSAVE header at least. */
 const XSAVE_PREFIX: u32 = 16;
 const XSAVE_LEGACY: u32 = 512;
@@ -55,19 +56,32 @@ function checkPresence(ctx: usize, plan: L.DomainPlan): bool {
 function checkVcpu(ctx: usize, plan: L.DomainPlan, record: usize, words: u32): bool {
 	const body = bodyOf(record);
 	const vcpu = changetype<L.Vcpu>(body);
-	if ((vcpu.flags & ~KNOWN_FLAGS) != 0 || (vcpu.flags & L.VCPU_FLAG_EXISTS) == 0) return fail(ctx, L.RULE_VCPU_STATE, body + L.VCPU__FLAGS, KNOWN_FLAGS, vcpu.flags);
-	if (vcpu.affinityWordCount != words) return fail(ctx, L.RULE_VCPU_STATE, body + L.VCPU__AFFINITY_WORD_COUNT, words, vcpu.affinityWordCount);
+	if ((vcpu.flags & ~KNOWN_FLAGS) != 0 || (vcpu.flags & L.VCPU_FLAG_EXISTS) == 0)
+		return fail(ctx, L.RULE_VCPU_STATE, body + L.VCPU__FLAGS, KNOWN_FLAGS, vcpu.flags);
+	if (vcpu.affinityWordCount != words)
+		return fail(ctx, L.RULE_VCPU_STATE, body + L.VCPU__AFFINITY_WORD_COUNT, words, vcpu.affinityWordCount);
 	if (vcpu.runstate > 3) return fail(ctx, L.RULE_VCPU_STATE, body + L.VCPU__RUNSTATE, 3, vcpu.runstate);
 	if (vcpu.ioPrivilege > 3) return fail(ctx, L.RULE_VCPU_STATE, body + L.VCPU__IO_PRIVILEGE, 3, vcpu.ioPrivilege);
-	if (<u32>vcpu.runstateArea > L.TIME_AREA_FRAME) return fail(ctx, L.RULE_VCPU_STATE, body + L.VCPU__RUNSTATE_AREA, L.TIME_AREA_FRAME, vcpu.runstateArea);
-	if (<u32>vcpu.timeArea > L.TIME_AREA_FRAME) return fail(ctx, L.RULE_VCPU_STATE, body + L.VCPU__TIME_AREA, L.TIME_AREA_FRAME, vcpu.timeArea);
+	if (<u32>vcpu.runstateArea > L.TIME_AREA_FRAME)
+		return fail(ctx, L.RULE_VCPU_STATE, body + L.VCPU__RUNSTATE_AREA, L.TIME_AREA_FRAME, vcpu.runstateArea);
+	if (<u32>vcpu.timeArea > L.TIME_AREA_FRAME)
+		return fail(ctx, L.RULE_VCPU_STATE, body + L.VCPU__TIME_AREA, L.TIME_AREA_FRAME, vcpu.timeArea);
 	if (vcpu.vcpuInfoMfn != L.NONE64) {
-		if (vcpu.vcpuInfoOffset > 4096 - VCPU_INFO_OCTETS) return fail(ctx, L.RULE_VCPU_STATE, body + L.VCPU__VCPU_INFO_OFFSET, 4096 - VCPU_INFO_OCTETS, vcpu.vcpuInfoOffset);
+		if (vcpu.vcpuInfoOffset > 4096 - VCPU_INFO_OCTETS)
+			return fail(
+				ctx,
+				L.RULE_VCPU_STATE,
+				body + L.VCPU__VCPU_INFO_OFFSET,
+				4096 - VCPU_INFO_OCTETS,
+				vcpu.vcpuInfoOffset,
+			);
 		if (!checkOwned(ctx, body + L.VCPU__VCPU_INFO_MFN, vcpu.vcpuInfoMfn, plan.domid)) return false;
-	} else if (vcpu.vcpuInfoOffset != 0) return fail(ctx, L.RULE_VCPU_STATE, body + L.VCPU__VCPU_INFO_OFFSET, 0, vcpu.vcpuInfoOffset);
+	} else if (vcpu.vcpuInfoOffset != 0)
+		return fail(ctx, L.RULE_VCPU_STATE, body + L.VCPU__VCPU_INFO_OFFSET, 0, vcpu.vcpuInfoOffset);
 	const initialised = (vcpu.flags & L.VCPU_FLAG_INITIALISED) != 0;
 	const hasContext = (vcpuMark(ctx, vcpu.vcpuId) & vcpuBit(L.RECORD_LU_PV_VCPU)) != 0;
-	if (plan.kind == L.KIND_PV && initialised != hasContext) return fail(ctx, L.RULE_VCPU_CONTEXT, body + L.VCPU__FLAGS, initialised ? 1 : 0, hasContext ? 1 : 0);
+	if (plan.kind == L.KIND_PV && initialised != hasContext)
+		return fail(ctx, L.RULE_VCPU_CONTEXT, body + L.VCPU__FLAGS, initialised ? 1 : 0, hasContext ? 1 : 0);
 	return true;
 }
 
@@ -75,7 +89,8 @@ function checkVcpu(ctx: usize, plan: L.DomainPlan, record: usize, words: u32): b
 function checkPvVcpu(ctx: usize, plan: L.DomainPlan, record: usize): bool {
 	const body = bodyOf(record);
 	const vcpu = changetype<L.PvVcpu>(body);
-	if (vcpu.gdtEntries > 16 * 512) return fail(ctx, L.RULE_VCPU_CONTEXT, body + L.PV_VCPU__GDT_ENTRIES, 16 * 512, vcpu.gdtEntries);
+	if (vcpu.gdtEntries > 16 * 512)
+		return fail(ctx, L.RULE_VCPU_CONTEXT, body + L.PV_VCPU__GDT_ENTRIES, 16 * 512, vcpu.gdtEntries);
 	const frames = (vcpu.gdtEntries + 511) >>> 9;
 	for (let i: u32 = 0; i < frames; i++) {
 		const field = body + L.PV_VCPU__GDT_MFN + i * 8;
@@ -101,7 +116,8 @@ function checkXsave(ctx: usize, record: usize): bool {
 	const accumulated = load<u64>(area, 8);
 	if ((enabled & ~accumulated) != 0 || (enabled & 1) == 0) return fail(ctx, L.RULE_XSAVE, area, accumulated, enabled);
 	const present = load<u64>(area, XSAVE_PREFIX + XSAVE_LEGACY);
-	if ((present & ~accumulated) != 0) return fail(ctx, L.RULE_XSAVE, area + XSAVE_PREFIX + XSAVE_LEGACY, accumulated, present);
+	if ((present & ~accumulated) != 0)
+		return fail(ctx, L.RULE_XSAVE, area + XSAVE_PREFIX + XSAVE_LEGACY, accumulated, present);
 	return true;
 }
 
@@ -112,16 +128,19 @@ function checkHvmContext(ctx: usize, plan: L.DomainPlan, record: usize): bool {
 	let entry = body;
 	let first = true;
 	while (true) {
-		if (end - entry < HVM_DESCRIPTOR) return fail(ctx, L.RULE_HVM_CONTEXT, entry < end ? entry : body, HVM_DESCRIPTOR, end - entry);
+		if (end - entry < HVM_DESCRIPTOR)
+			return fail(ctx, L.RULE_HVM_CONTEXT, entry < end ? entry : body, HVM_DESCRIPTOR, end - entry);
 		const type = load<u16>(entry);
 		const instance = load<u16>(entry, 2);
 		const length = load<u32>(entry, 4);
-		if (<u64>length > <u64>(end - entry - HVM_DESCRIPTOR)) return fail(ctx, L.RULE_HVM_CONTEXT, entry, end - entry - HVM_DESCRIPTOR, length);
+		if (<u64>length > <u64>(end - entry - HVM_DESCRIPTOR))
+			return fail(ctx, L.RULE_HVM_CONTEXT, entry, end - entry - HVM_DESCRIPTOR, length);
 		if (first && type != HVM_HEADER) return fail(ctx, L.RULE_HVM_CONTEXT, entry, HVM_HEADER, type);
 		first = false;
 		entry += HVM_DESCRIPTOR + length;
 		if (type == 0) break;
-		if (type == HVM_CPU && <u32>instance >= plan.vcpuSlots) return fail(ctx, L.RULE_HVM_CONTEXT, entry - length - HVM_DESCRIPTOR, plan.vcpuSlots, instance);
+		if (type == HVM_CPU && <u32>instance >= plan.vcpuSlots)
+			return fail(ctx, L.RULE_HVM_CONTEXT, entry - length - HVM_DESCRIPTOR, plan.vcpuSlots, instance);
 	}
 	if (entry != end) return fail(ctx, L.RULE_HVM_CONTEXT, body, end - body, entry - body);
 	return true;
@@ -129,8 +148,16 @@ function checkHvmContext(ctx: usize, plan: L.DomainPlan, record: usize): bool {
 
 /** Whether a record belongs to the other kind of guest. */
 function isForOtherKind(def: u32, kind: u32): bool {
-	const pvOnly = def == L.RECORD_LU_PV_VCPU || def == L.RECORD_X86_PV_VCPU_EXTENDED || def == L.RECORD_X86_PV_VCPU_XSAVE || def == L.RECORD_X86_PV_VCPU_MSRS;
-	const hvmOnly = def == L.RECORD_HVM_PARAMS || def == L.RECORD_HVM_CONTEXT || def == L.RECORD_LU_IOREQ_SERVERS || def == L.RECORD_LU_FOREIGN_MAPS;
+	const pvOnly =
+		def == L.RECORD_LU_PV_VCPU ||
+		def == L.RECORD_X86_PV_VCPU_EXTENDED ||
+		def == L.RECORD_X86_PV_VCPU_XSAVE ||
+		def == L.RECORD_X86_PV_VCPU_MSRS;
+	const hvmOnly =
+		def == L.RECORD_HVM_PARAMS ||
+		def == L.RECORD_HVM_CONTEXT ||
+		def == L.RECORD_LU_IOREQ_SERVERS ||
+		def == L.RECORD_LU_FOREIGN_MAPS;
 	return kind == L.KIND_PV ? hvmOnly : pvOnly;
 }
 
@@ -163,7 +190,8 @@ export function checkVcpus(ctx: usize, plan: L.DomainPlan): bool {
 	}
 	at(ctx, L.PASS_2, plan.domid, plan.statePtr);
 	if (plan.life == L.LIFE_DEAD) return true;
-	if (plan.kind != L.KIND_PV && initialised && !hvmContext) return fail(ctx, L.RULE_RECORD_MISSING, 0, L.TYPE_HVM_CONTEXT, 0);
+	if (plan.kind != L.KIND_PV && initialised && !hvmContext)
+		return fail(ctx, L.RULE_RECORD_MISSING, 0, L.TYPE_HVM_CONTEXT, 0);
 	const state = changetype<L.DomainState>(bodyOf(plan.statePtr));
 	const mayRest = <u32>state.shutdownState != L.SHUTDOWN_STATE_NONE || state.creationFinished == 0;
 	if (!running && !mayRest) return fail(ctx, L.RULE_VCPU_STATE, 0, 1, 0);

@@ -22,8 +22,6 @@ export interface InspectOptions {
 	json: boolean;
 }
 
-const JSON_ROWS = 64;
-
 export async function inspect(path: string, options: InspectOptions): Promise<number> {
 	return path !== "-" && isDirectory(path) ? inspectHost(path, options) : inspectFile(path, options);
 }
@@ -41,9 +39,19 @@ async function inspectHost(path: string, options: InspectOptions): Promise<numbe
 	const status = show(path, bytes, (mfn) => host.preserved.get(mfn), options, extra);
 	if (options.json || options.record !== undefined) return status;
 	print(pc.bold("domains"));
-	print(table(["domid", "kind", "vcpus", "frames", "ports", "grant mappings"], domains.map((d) => [d.domid, d.kind, d.vcpus, d.frames, d.ports, d.grantMappings])));
+	print(
+		table(
+			["domid", "kind", "vcpus", "frames", "ports", "grant mappings"],
+			domains.map((d) => [d.domid, d.kind, d.vcpus, d.frames, d.ports, d.grantMappings]),
+		),
+	);
 	print(`\n${pc.bold("assigned or defaulted, because a capture does not hold it")}`);
-	print(table(["domid", "what", "how"], host.assumptions.map(({ domid, what, how }) => [domid ?? "host", what, how])));
+	print(
+		table(
+			["domid", "what", "how"],
+			host.assumptions.map(({ domid, what, how }) => [domid ?? "host", what, how]),
+		),
+	);
 	return status;
 }
 
@@ -90,7 +98,8 @@ function show(
 		else showRecord(one);
 		return EXIT.done;
 	}
-	const records = walked.map((record) => inspectRecord(record, options.json ? JSON_ROWS : 0));
+	// On a terminal the list shows no rows; --record shows one record whole.
+	const records = walked.map((record) => inspectRecord(record, options.json ? Number.POSITIVE_INFINITY : 0));
 	const ports = portsOf(walked, pageOf);
 	if (options.json) printJson({ format: "xlu", ...header, records, ports, ...extra });
 	else showStream(path, header, records, ports);
@@ -122,7 +131,9 @@ function showStream(
 		port.port,
 		states[port.state] ?? port.state,
 		port.vcpu,
-		port.remoteDomid === null ? "" : `d${port.remoteDomid}${port.remotePort === null ? "" : ` port ${port.remotePort}`}`,
+		port.remoteDomid === null
+			? ""
+			: `d${port.remoteDomid}${port.remotePort === null ? "" : ` port ${port.remotePort}`}`,
 		port.virq ?? port.pirq ?? "",
 		bit(port.pending),
 		bit(port.masked),
@@ -133,7 +144,11 @@ function showStream(
 
 function showRecord(record: InspectedRecord): void {
 	const { index, name, offset, length, pass, domid, fields } = record;
-	print(pc.bold(`record ${index}: ${name}, offset ${offset}, ${length} octets${pass ? `, section ${pass}` : ""}${domid === null ? "" : `, domain ${domid}`}`));
+	print(
+		pc.bold(
+			`record ${index}: ${name}, offset ${offset}, ${length} octets${pass ? `, section ${pass}` : ""}${domid === null ? "" : `, domain ${domid}`}`,
+		),
+	);
 	for (const [field, value] of Object.entries(fields)) {
 		if (!Array.isArray(value) || value.length === 0 || typeof value[0] !== "object") {
 			print(`  ${field.padEnd(22)} ${Array.isArray(value) ? value.join(" ") : value}`);
@@ -145,4 +160,3 @@ function showRecord(record: InspectedRecord): void {
 		print(table(names, cells).replace(/^/gm, "    "));
 	}
 }
-

@@ -19,7 +19,9 @@ function whole(text: string): number {
 }
 
 async function versionText(): Promise<string> {
-	const { version } = JSON.parse(readFileSync(new URL("../../package.json", import.meta.url), "utf8")) as { version: string };
+	const { version } = JSON.parse(readFileSync(new URL("../../package.json", import.meta.url), "utf8")) as {
+		version: string;
+	};
 	const core = await loadCore();
 	return `xlu ${version}, core ABI ${core.abi}, stream format ${FORMAT_VERSION}`;
 }

@@ -31,9 +31,16 @@ export function printJson(value: unknown): void {
 export function table(names: readonly string[], rows: readonly (readonly (string | number)[])[]): string {
 	const cells = [names, ...rows.map((row) => row.map(String))] as string[][];
 	const widths = names.map((_, i) => Math.max(...cells.map((row) => (row[i] ?? "").length)));
-	const isNumber = names.map((_, i) => rows.length > 0 && rows.every((row) => typeof row[i] === "number" || /^[\d.]+$/.test(`${row[i]}`)));
+	const isNumber = names.map(
+		(_, i) => rows.length > 0 && rows.every((row) => typeof row[i] === "number" || /^[\d.]+$/.test(`${row[i]}`)),
+	);
 	return cells
-		.map((row) => row.map((cell, i) => (isNumber[i] ? cell.padStart(widths[i] ?? 0) : cell.padEnd(widths[i] ?? 0))).join("  ").trimEnd())
+		.map((row) =>
+			row
+				.map((cell, i) => (isNumber[i] ? cell.padStart(widths[i] ?? 0) : cell.padEnd(widths[i] ?? 0)))
+				.join("  ")
+				.trimEnd(),
+		)
 		.join("\n");
 }
 
@@ -87,7 +94,8 @@ export function writeFiles(files: readonly { path: string; data: Uint8Array }[])
 /** Says what went wrong, with its code, and returns the exit status. */
 export function report(error: unknown, json: boolean): number {
 	progressDone();
-	const known = error instanceof XluError ? error : new XluError("XLU_E_INTERNAL", `${(error as Error)?.stack ?? error}`);
+	const known =
+		error instanceof XluError ? error : new XluError("XLU_E_INTERNAL", `${(error as Error)?.stack ?? error}`);
 	if (json) {
 		const { code, rule, domid, record, offset, line, field, expected, got, message } = known;
 		printJson({ error: { code, rule, domid, record, offset, line, field, expected, got, message } });

@@ -9,7 +9,10 @@ import { print, printJson, table } from "./output.ts";
 import { differenceText } from "./run.ts";
 import { needMemory, readStreamFile } from "./stream.ts";
 
-export async function restore(path: string, options: { memory?: string; compare?: string; json: boolean }): Promise<number> {
+export async function restore(
+	path: string,
+	options: { memory?: string; compare?: string; json: boolean },
+): Promise<number> {
 	const file = readStreamFile(path, options.memory);
 	const core = await loadCore();
 	const stream = core.place(file.stream);
@@ -28,11 +31,26 @@ export async function restore(path: string, options: { memory?: string; compare?
 		: undefined;
 	const domains = describeDomains(core.bytes(target)).map(({ passMs: _, ...domain }) => domain);
 	if (options.json) {
-		printJson({ file: path, digest, imageBytes, domains, ...(difference === undefined ? {} : { identical: difference === null, difference }) });
+		printJson({
+			file: path,
+			digest,
+			imageBytes,
+			domains,
+			...(difference === undefined ? {} : { identical: difference === null, difference }),
+		});
 	} else {
-		const rows = domains.map(({ domid, kind, vcpus, frames, ports, grantMappings }) => [domid, kind, vcpus, frames, ports, grantMappings]);
+		const rows = domains.map(({ domid, kind, vcpus, frames, ports, grantMappings }) => [
+			domid,
+			kind,
+			vcpus,
+			frames,
+			ports,
+			grantMappings,
+		]);
 		print(table(["domid", "kind", "vcpus", "frames", "ports", "grant mappings"], rows));
-		print(`restored ${viewImage(core.bytes(target)).domains.length} domains, image ${imageBytes} octets, digest ${digest}`);
+		print(
+			`restored ${viewImage(core.bytes(target)).domains.length} domains, image ${imageBytes} octets, digest ${digest}`,
+		);
 		if (difference) print(pc.red(`different from ${options.compare}: ${differenceText(difference)}`));
 		else if (difference === null) print(pc.green(`identical to ${options.compare}`));
 	}

@@ -17,7 +17,8 @@ export interface StreamFile {
 export function readStreamFile(path: string, memoryPath?: string): StreamFile {
 	const stream = readInput(path);
 	const beside = memoryPath ?? (path === "-" ? undefined : `${path}.mem`);
-	if (!beside || (memoryPath === undefined && !existsSync(beside))) return { stream, memory: undefined, memoryPath: undefined };
+	if (!beside || (memoryPath === undefined && !existsSync(beside)))
+		return { stream, memory: undefined, memoryPath: undefined };
 	const memory = readInput(beside);
 	checkPreservedFrame(memory, beside);
 	return { stream, memory, memoryPath: beside };
@@ -30,7 +31,10 @@ export function pagesOf(memory: Uint8Array | undefined): (mfn: number) => Uint8A
 	const header = readStruct(imageStructs.MemoryHeader, view, 0);
 	const places = new Map<number, number>();
 	for (let i = 0; i < Number(header.pageCount); i++) {
-		places.set(Number(view.getBigUint64(imageStructs.MemoryHeader.size + i * 8, true)), Number(header.pagesOffset) + i * PAGE_BYTES);
+		places.set(
+			Number(view.getBigUint64(imageStructs.MemoryHeader.size + i * 8, true)),
+			Number(header.pagesOffset) + i * PAGE_BYTES,
+		);
 	}
 	return (mfn) => {
 		const at = places.get(mfn);

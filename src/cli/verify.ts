@@ -1,7 +1,7 @@
 /** xlu verify FILE: would xen#2 restore this stream? Open and check, nothing is restored. */
 import pc from "picocolors";
-import { type CheckResult, findingOf, load } from "../library.ts";
 import { XluError } from "../errors.ts";
+import { type CheckResult, findingOf, load } from "../library.ts";
 import { print, printJson } from "./output.ts";
 import { readStreamFile } from "./stream.ts";
 

@@ -4,11 +4,11 @@
  */
 import { readFile } from "node:fs/promises";
 import { XluError } from "../errors.ts";
-import { DOMID, KIND, PASS } from "../format/enums.ts";
 import { fieldAt } from "../format/decode.ts";
+import { DOMID, KIND, PASS } from "../format/enums.ts";
 import { readStruct } from "../format/layout.ts";
-import { domainTables, hostTables, imageStructs, recordByType, structs } from "../format/schema.ts";
 import { ruleByNumber, ruleId } from "../format/rules.ts";
+import { domainTables, hostTables, imageStructs, recordByType, structs } from "../format/schema.ts";
 
 /** What the module exports; every u32 arrives signed and is brought back by `>>> 0`. */
 interface Exports {
@@ -192,7 +192,8 @@ export class Context {
 
 	/** Opens a stream: framing, checksums, index. `padded`: zeros may fill its last frame (H2). */
 	open(stream: Window, padded = false): void {
-		if (this.#exports.open(this.#window.pointer, stream.pointer, stream.length, padded ? 1 : 0)) this.#throw("open", stream);
+		if (this.#exports.open(this.#window.pointer, stream.pointer, stream.length, padded ? 1 : 0))
+			this.#throw("open", stream);
 	}
 
 	/** Sizes of the target image and of the workspace, in octets. */
@@ -205,7 +206,8 @@ export class Context {
 	check(stream: Window, work: Window, memory?: Window): void {
 		const { pointer } = this.#window;
 		const { check } = this.#exports;
-		if (check(pointer, work.pointer, work.length, memory?.pointer ?? 0, memory?.length ?? 0)) this.#throw("check", stream);
+		if (check(pointer, work.pointer, work.length, memory?.pointer ?? 0, memory?.length ?? 0))
+			this.#throw("check", stream);
 	}
 
 	/** Domids of the opened stream, ascending: those that have a section 0. */
@@ -331,4 +333,7 @@ export function faultError(fault: Fault, what: string): XluError {
 }
 
 /** Names of the kinds of guest, by their code. */
-export const kindNames = Object.fromEntries(Object.entries(KIND).map(([name, code]) => [code, name])) as Record<number, string>;
+export const kindNames = Object.fromEntries(Object.entries(KIND).map(([name, code]) => [code, name])) as Record<
+	number,
+	string
+>;

@@ -3,14 +3,7 @@
  * points at. It trusts nothing: a body that ends early gives what there is.
  */
 import { alignUp, type Field, type Row, readStruct, type Struct } from "./layout.ts";
-import {
-	CHUNK_ENTRIES,
-	type Part,
-	RECORD_HEADER_BYTES,
-	type RecordDef,
-	recordByType,
-	structs,
-} from "./schema.ts";
+import { CHUNK_ENTRIES, type Part, RECORD_HEADER_BYTES, type RecordDef, recordByType, structs } from "./schema.ts";
 
 export interface DecodedPart {
 	readonly name: string;
@@ -108,7 +101,13 @@ function chunkRows(view: DataView, from: number, to: number): Row[] {
 		const form = view.getUint8(at);
 		const entryCount = view.getUint16(at + 2, true);
 		const payloadBytes = view.getUint32(at + 4, true);
-		const row: Row = { firstEntry: first, form: forms[form] ?? form, width: view.getUint8(at + 1), entryCount, payloadBytes };
+		const row: Row = {
+			firstEntry: first,
+			form: forms[form] ?? form,
+			width: view.getUint8(at + 1),
+			entryCount,
+			payloadBytes,
+		};
 		if (form === 1 && at + 12 <= to) row.runCount = view.getUint32(at + 8, true);
 		rows.push(row);
 		first += CHUNK_ENTRIES;

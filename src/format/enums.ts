@@ -4,7 +4,14 @@
  */
 
 /** Reserved domids, Xen public/xen.h. */
-export const DOMID = { FIRST_RESERVED: 0x7ff0, SELF: 0x7ff0, IO: 0x7ff1, XEN: 0x7ff2, COW: 0x7ff3, INVALID: 0x7ff4 } as const;
+export const DOMID = {
+	FIRST_RESERVED: 0x7ff0,
+	SELF: 0x7ff0,
+	IO: 0x7ff1,
+	XEN: 0x7ff2,
+	COW: 0x7ff3,
+	INVALID: 0x7ff4,
+} as const;
 
 /** Sections in stream order. "1h" is the host-wide part of pass 1, "1d" the part of each domain. */
 export const PASS = { H: 0, "0": 1, "1h": 2, "1d": 3, "2": 4 } as const;
@@ -82,7 +89,12 @@ export const CONSUMER = { none: 0, ioreq: 1, monitor: 2, paging: 3, sharing: 4 }
 
 export const GRANT_MAP = { device: 1, host: 2, readonly: 4 } as const;
 export const VCPU_FLAG = { exists: 1, initialised: 2, down: 4, blocked: 8, pollAny: 16 } as const;
-export const PV_VCPU_FLAG = { i387Valid: 1, inKernel: 4, failsafeDisablesEvents: 8, syscallDisablesEvents: 16 } as const;
+export const PV_VCPU_FLAG = {
+	i387Valid: 1,
+	inKernel: 4,
+	failsafeDisablesEvents: 8,
+	syscallDisablesEvents: 16,
+} as const;
 export const PIRQ_FLAG = { masked: 1, level: 2, msi: 4, emulated: 8 } as const;
 export const IOREQ_FLAG = { enabled: 1, claimsWrites: 2 } as const;
 export const IOREQ_PAGE = { synchronous: 0, buffered: 1 } as const;

@@ -79,13 +79,17 @@ function readScalar(view: DataView, offset: number, type: Scalar, little: boolea
 function writeScalar(view: DataView, offset: number, type: Scalar, value: number | bigint): void {
 	switch (type) {
 		case "u8":
-			return view.setUint8(offset, Number(value));
+			view.setUint8(offset, Number(value));
+			break;
 		case "u16":
-			return view.setUint16(offset, Number(value), true);
+			view.setUint16(offset, Number(value), true);
+			break;
 		case "u32":
-			return view.setUint32(offset, Number(value), true);
+			view.setUint32(offset, Number(value), true);
+			break;
 		case "u64":
-			return view.setBigUint64(offset, BigInt.asUintN(64, BigInt(value)), true);
+			view.setBigUint64(offset, BigInt.asUintN(64, BigInt(value)), true);
+			break;
 	}
 }
 

@@ -343,8 +343,20 @@ const rows = (table: string, row: Struct, count: string | number = "rest", perVc
 	count,
 	perVcpu,
 });
-const sparse = (table: string, row: Struct): Part => ({ kind: "sparse", table, row, count: "rowCount", perVcpu: false });
-const chunks = (table: string, row: Struct): Part => ({ kind: "chunks", table, row, count: "entryCount", perVcpu: false });
+const sparse = (table: string, row: Struct): Part => ({
+	kind: "sparse",
+	table,
+	row,
+	count: "rowCount",
+	perVcpu: false,
+});
+const chunks = (table: string, row: Struct): Part => ({
+	kind: "chunks",
+	table,
+	row,
+	count: "entryCount",
+	perVcpu: false,
+});
 const blob = (table: string, row: Struct): Part => ({ kind: "blob", table, row, count: "rest", perVcpu: true });
 
 export interface RecordDef {
@@ -609,6 +621,7 @@ const heads = {
 } as const;
 
 export { heads };
+
 const S = structs;
 const H = heads;
 
@@ -627,9 +640,16 @@ function record(
 
 /** All record types, in the order in which save writes them within a section. */
 export const records: readonly RecordDef[] = [
-	record("LU_VERSION", 0x40000001, "H", [], "one", "Who wrote the stream: Xen's version, the module's, a text.", H.Version, [
-		rows("VersionText", S.Octet, "textCount"),
-	]),
+	record(
+		"LU_VERSION",
+		0x40000001,
+		"H",
+		[],
+		"one",
+		"Who wrote the stream: Xen's version, the module's, a text.",
+		H.Version,
+		[rows("VersionText", S.Octet, "textCount")],
+	),
 	record("LU_HOST", 0x40000002, "H", ["LU_VERSION"], "one", "Frames, domains, time, features in use.", H.Host, [
 		rows("VirqHandlers", S.VirqHandler, "virqHandlerCount"),
 	]),
@@ -648,14 +668,23 @@ export const records: readonly RecordDef[] = [
 		rows("Msis", S.Msi, "msiCount"),
 		rows("IrqOwners", S.IrqOwner, "ownerCount"),
 	]),
-	record("LU_DEVICES", 0x40000007, "H", [], "optional", "PCI devices with owners; IOMMUs and what they keep.", H.Devices, [
-		rows("DeviceList", S.Device, "deviceCount"),
-		rows("IommuUnits", S.IommuUnit, "unitCount"),
-		rows("IommuDomains", S.IommuDomain, "contextCount"),
-		rows("IdentityMaps", S.IdentityMap, "identityCount"),
-		rows("RemapEntries", S.RemapEntry, "remapCount"),
-		rows("IommuRanges", S.FrameRange, "rangeCount"),
-	]),
+	record(
+		"LU_DEVICES",
+		0x40000007,
+		"H",
+		[],
+		"optional",
+		"PCI devices with owners; IOMMUs and what they keep.",
+		H.Devices,
+		[
+			rows("DeviceList", S.Device, "deviceCount"),
+			rows("IommuUnits", S.IommuUnit, "unitCount"),
+			rows("IommuDomains", S.IommuDomain, "contextCount"),
+			rows("IdentityMaps", S.IdentityMap, "identityCount"),
+			rows("RemapEntries", S.RemapEntry, "remapCount"),
+			rows("IommuRanges", S.FrameRange, "rangeCount"),
+		],
+	),
 	record("LU_DOMAIN", 0x40000010, "0", [], "one", "What creates the domain: identity, kind, limits.", H.Domain),
 	record("X86_CPUID_POLICY", 0x11, "0", ["LU_DOMAIN"], "optional", "libxc: the CPUID policy.", undefined, [
 		rows("CpuidLeaves", S.CpuidLeaf),
@@ -663,29 +692,56 @@ export const records: readonly RecordDef[] = [
 	record("X86_MSR_POLICY", 0x12, "0", ["LU_DOMAIN"], "optional", "libxc: the MSR policy.", undefined, [
 		rows("MsrPolicy", S.MsrEntry),
 	]),
-	record("LU_P2M", 0x40000011, "0", ["LU_DOMAIN"], "slice", "A slice of the P2M (HVM, PVH). Takes no references.", H.P2mSlice, [
-		chunks("P2m", S.P2mEntry),
-	]),
-	record("LU_KEPT_FRAMES", 0x40000012, "0", ["LU_DOMAIN"], "optional", "Page tables kept in place: roots and frames.", H.KeptFrames, [
-		rows("KeptRoots", S.KeptRoot, "rootCount"),
-		rows("KeptRanges", S.FrameRange, "rangeCount"),
-	]),
+	record(
+		"LU_P2M",
+		0x40000011,
+		"0",
+		["LU_DOMAIN"],
+		"slice",
+		"A slice of the P2M (HVM, PVH). Takes no references.",
+		H.P2mSlice,
+		[chunks("P2m", S.P2mEntry)],
+	),
+	record(
+		"LU_KEPT_FRAMES",
+		0x40000012,
+		"0",
+		["LU_DOMAIN"],
+		"optional",
+		"Page tables kept in place: roots and frames.",
+		H.KeptFrames,
+		[rows("KeptRoots", S.KeptRoot, "rootCount"), rows("KeptRanges", S.FrameRange, "rangeCount")],
+	),
 	record("LU_VCPUS", 0x40000013, "0", ["LU_DOMAIN", "LU_P2M"], "one", "Which vCPUs exist.", H.Vcpus, [
 		rows("VcpuSlots", S.VcpuSlot, "vcpuCount"),
 	]),
 	record("LU_FRAMES", 0x40000018, "1h", [], "slice", "A slice of page ownership, in MFN order.", H.FrameSlice, [
 		chunks("FrameOwners", S.FrameOwner),
 	]),
-	record("LU_PAGE_TYPES", 0x40000019, "1h", ["LU_FRAMES"], "slice", "A slice of the page types in use, in MFN order.", H.FrameSlice, [
-		chunks("FrameTypes", S.FrameType),
-	]),
+	record(
+		"LU_PAGE_TYPES",
+		0x40000019,
+		"1h",
+		["LU_FRAMES"],
+		"slice",
+		"A slice of the page types in use, in MFN order.",
+		H.FrameSlice,
+		[chunks("FrameTypes", S.FrameType)],
+	),
 	record("LU_GRANT_TABLE", 0x4000001a, "1d", [], "optional", "The grant table's frames.", H.GrantTable, [
 		rows("GrantFrames", S.GrantFrame, "grantFrameCount"),
 		rows("StatusFrames", S.GrantFrame, "statusFrameCount"),
 	]),
-	record("LU_GRANT_ACTIVE", 0x4000001b, "1d", ["LU_GRANT_TABLE"], "optional", "The granting side of each pinned grant.", H.GrantActives, [
-		sparse("GrantActive", S.GrantActive),
-	]),
+	record(
+		"LU_GRANT_ACTIVE",
+		0x4000001b,
+		"1d",
+		["LU_GRANT_TABLE"],
+		"optional",
+		"The granting side of each pinned grant.",
+		H.GrantActives,
+		[sparse("GrantActive", S.GrantActive)],
+	),
 	record("LU_DOMAIN_STATE", 0x40000020, "2", [], "one", "The domain's run state and HVM odds.", H.DomainState, [
 		rows("PollWords", S.Word, "pollWordCount"),
 		rows("Watchdogs", S.Watchdog, "watchdogCount"),
@@ -695,16 +751,29 @@ export const records: readonly RecordDef[] = [
 		rows("G2mPorts", S.G2mPort, "g2mPortCount"),
 	]),
 	record("LU_SHARED_INFO", 0x40000022, "2", [], "optional", "Where shared_info is.", H.SharedInfo),
-	record("LU_EVTCHN", 0x40000023, "2", ["LU_SHARED_INFO"], "optional", "Event-channel ABI; FIFO blocks, arrays, queues.", H.Evtchn, [
-		rows("ControlBlocks", S.ControlBlock, "controlBlockCount"),
-		rows("EventArrays", S.Mfn, "arrayFrameCount"),
-	]),
+	record(
+		"LU_EVTCHN",
+		0x40000023,
+		"2",
+		["LU_SHARED_INFO"],
+		"optional",
+		"Event-channel ABI; FIFO blocks, arrays, queues.",
+		H.Evtchn,
+		[rows("ControlBlocks", S.ControlBlock, "controlBlockCount"), rows("EventArrays", S.Mfn, "arrayFrameCount")],
+	),
 	record("LU_EVTCHN_PORTS", 0x40000024, "2", ["LU_EVTCHN"], "optional", "The ports.", H.EvtchnPorts, [
 		sparse("Ports", S.EvtchnPort),
 	]),
-	record("LU_GRANT_MAPS", 0x40000025, "2", [], "optional", "Maptrack: the grant mappings that the domain holds.", H.GrantMaps, [
-		sparse("Maptrack", S.Maptrack),
-	]),
+	record(
+		"LU_GRANT_MAPS",
+		0x40000025,
+		"2",
+		[],
+		"optional",
+		"Maptrack: the grant mappings that the domain holds.",
+		H.GrantMaps,
+		[sparse("Maptrack", S.Maptrack)],
+	),
 	record("LU_FOREIGN_MAPS", 0x40000026, "2", [], "optional", "Owner of each foreign P2M entry.", H.ForeignMaps, [
 		rows("ForeignMapList", S.ForeignMap, "mapCount"),
 	]),
@@ -717,9 +786,16 @@ export const records: readonly RecordDef[] = [
 		rows("PvFpu", S.Octet, 512, true),
 		rows("PvTraps", S.PvTrap, 256, true),
 	]),
-	record("X86_PV_VCPU_EXTENDED", 0x5, "2", ["LU_PV_VCPU"], "vcpu", "libxc: a PV vCPU's extended context.", H.VcpuExtended, [
-		blob("PvExtended", S.Octet),
-	]),
+	record(
+		"X86_PV_VCPU_EXTENDED",
+		0x5,
+		"2",
+		["LU_PV_VCPU"],
+		"vcpu",
+		"libxc: a PV vCPU's extended context.",
+		H.VcpuExtended,
+		[blob("PvExtended", S.Octet)],
+	),
 	record("X86_PV_VCPU_XSAVE", 0x6, "2", ["LU_PV_VCPU"], "vcpu", "libxc: a PV vCPU's XSAVE area.", H.VcpuXsave, [
 		blob("PvXsave", S.Octet),
 	]),
@@ -730,12 +806,26 @@ export const records: readonly RecordDef[] = [
 	record("HVM_PARAMS", 0xa, "2", ["X86_TSC_INFO"], "optional", "libxc: HVM parameters.", H.HvmParams, [
 		rows("HvmParamList", S.HvmParam, "count"),
 	]),
-	record("HVM_CONTEXT", 0x9, "2", ["HVM_PARAMS"], "optional", "libxc: the HVM context, vCPU registers included.", undefined, [
-		rows("HvmContext", S.Octet),
-	]),
-	record("LU_PIRQS", 0x40000029, "2", ["LU_EVTCHN_PORTS"], "optional", "PIRQs and MSIs, emulated ones included.", H.Pirqs, [
-		rows("PirqList", S.Pirq, "pirqCount"),
-	]),
+	record(
+		"HVM_CONTEXT",
+		0x9,
+		"2",
+		["HVM_PARAMS"],
+		"optional",
+		"libxc: the HVM context, vCPU registers included.",
+		undefined,
+		[rows("HvmContext", S.Octet)],
+	),
+	record(
+		"LU_PIRQS",
+		0x40000029,
+		"2",
+		["LU_EVTCHN_PORTS"],
+		"optional",
+		"PIRQs and MSIs, emulated ones included.",
+		H.Pirqs,
+		[rows("PirqList", S.Pirq, "pirqCount")],
+	),
 	record("LU_IOREQ_SERVERS", 0x4000002a, "2", ["LU_PIRQS"], "optional", "I/O request servers.", H.IoreqServers, [
 		rows("IoreqServerList", S.IoreqServer, "serverCount"),
 		rows("IoreqPorts", S.IoreqPort, "portCount"),

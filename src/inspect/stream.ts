@@ -3,8 +3,8 @@
  * that check refuses, or one that is damaged somewhere, still shows what it has up to there.
  */
 import { XluError } from "../errors.ts";
-import { EVTCHN_ABI, EVTCHN_STATE, PASS } from "../format/enums.ts";
 import { type DecodedPart, decodeRecord } from "../format/decode.ts";
+import { EVTCHN_ABI, EVTCHN_STATE, PASS } from "../format/enums.ts";
 import type { FieldValue, PlacedField, Row, Struct } from "../format/layout.ts";
 import {
 	heads,
@@ -58,7 +58,10 @@ export interface InspectedStream {
 }
 
 const SECTION_TYPE = 0x4000003e;
-const passNames = Object.fromEntries(Object.entries(PASS).map(([name, code]) => [code, name])) as Record<number, string>;
+const passNames = Object.fromEntries(Object.entries(PASS).map(([name, code]) => [code, name])) as Record<
+	number,
+	string
+>;
 
 function named(value: FieldValue, field: PlacedField): unknown {
 	if (typeof value === "object") {
@@ -77,7 +80,11 @@ function named(value: FieldValue, field: PlacedField): unknown {
 			.filter(([, bit]) => bits & bit)
 			.map(([name]) => name);
 	}
-	return typeof value === "bigint" && value <= BigInt(Number.MAX_SAFE_INTEGER) ? Number(value) : typeof value === "bigint" ? `${value}` : value;
+	return typeof value === "bigint" && value <= BigInt(Number.MAX_SAFE_INTEGER)
+		? Number(value)
+		: typeof value === "bigint"
+			? `${value}`
+			: value;
 }
 
 export function uuid(octets: readonly number[]): string {
@@ -117,7 +124,11 @@ export function fieldsOf(def: RecordDef, body: Uint8Array, limit: number): Recor
 }
 
 function damaged(message: string, offset: number, expected: string, got: string): XluError {
-	return new XluError("XLU_E_DAMAGED", `${message} At offset ${offset}: expected ${expected}, found ${got}.`, { offset, expected, got });
+	return new XluError("XLU_E_DAMAGED", `${message} At offset ${offset}: expected ${expected}, found ${got}.`, {
+		offset,
+		expected,
+		got,
+	});
 }
 
 export interface WalkedRecord {
@@ -137,7 +148,12 @@ export function readHeader(stream: Uint8Array): { version: number; endianness: "
 	}
 	const view = new DataView(stream.buffer, stream.byteOffset, stream.byteLength);
 	if (view.getBigUint64(0) !== STREAM_MARKER || view.getUint32(8) !== STREAM_ID) {
-		throw damaged("This is no live-update stream.", 0, "64 one bits and XLUS", `0x${Buffer.from(stream.subarray(0, 12)).toString("hex")}`);
+		throw damaged(
+			"This is no live-update stream.",
+			0,
+			"64 one bits and XLUS",
+			`0x${Buffer.from(stream.subarray(0, 12)).toString("hex")}`,
+		);
 	}
 	return { version: view.getUint32(12), endianness: view.getUint16(16) & 1 ? "big" : "little" };
 }
@@ -168,7 +184,12 @@ export function* walkRecords(stream: Uint8Array): Generator<WalkedRecord> {
 		const type = view.getUint32(offset, true);
 		const length = view.getUint32(offset + 4, true);
 		if (length > stream.length - offset - RECORD_HEADER_BYTES) {
-			throw damaged("The stream ends in a record's body.", offset, `${length} octets`, `${stream.length - offset - RECORD_HEADER_BYTES}`);
+			throw damaged(
+				"The stream ends in a record's body.",
+				offset,
+				`${length} octets`,
+				`${stream.length - offset - RECORD_HEADER_BYTES}`,
+			);
 		}
 		const body = stream.subarray(offset + RECORD_HEADER_BYTES, offset + RECORD_HEADER_BYTES + length);
 		const next = offset + RECORD_HEADER_BYTES + Math.ceil(length / 8) * 8;
@@ -189,7 +210,10 @@ export function* walkRecords(stream: Uint8Array): Generator<WalkedRecord> {
 }
 
 export function recordName(type: number): string {
-	return recordByType(type)?.name ?? `unknown ${type & TYPE_OPTIONAL ? "optional " : ""}record 0x${type.toString(16).padStart(8, "0")}`;
+	return (
+		recordByType(type)?.name ??
+		`unknown ${type & TYPE_OPTIONAL ? "optional " : ""}record 0x${type.toString(16).padStart(8, "0")}`
+	);
 }
 
 /** Event bits of a domain's ports: in shared_info (2-level) or in its event arrays (FIFO). */
@@ -206,7 +230,11 @@ interface DomainEvents {
 const SHARED_INFO_64 = { pending: 2048, mask: 2560 };
 const SHARED_INFO_32 = { pending: 2048, mask: 2176 };
 
-function eventBits(events: DomainEvents, port: number, pageOf: PageOf): { pending: boolean | null; masked: boolean | null } {
+function eventBits(
+	events: DomainEvents,
+	port: number,
+	pageOf: PageOf,
+): { pending: boolean | null; masked: boolean | null } {
 	if (events.abi === EVTCHN_ABI.fifo) {
 		const page = pageOf(events.arrays[Math.floor(port / 1024)] ?? -1);
 		if (!page) return { pending: null, masked: null };

@@ -91,7 +91,13 @@ function affinity(list: readonly bigint[] | undefined, slots: number, words: num
 function specialTables(domain: DomainModel, slots: number, words: number, sums: Row): Map<string, Content> {
 	const special = new Map<string, Content>();
 	special.set("DomainCounts", encodeRows(S.DomainCounts, [sums]));
-	special.set("VcpuSlots", encodeRows(S.VcpuSlot, domain.vcpuIds.map((vcpuId) => ({ vcpuId }))));
+	special.set(
+		"VcpuSlots",
+		encodeRows(
+			S.VcpuSlot,
+			domain.vcpuIds.map((vcpuId) => ({ vcpuId })),
+		),
+	);
 	special.set("Vcpus", encodeRows(imageHead("LU_VCPUS"), [{ vcpuCount: domain.vcpuIds.length }]));
 	special.set("HardAffinity", affinity(domain.hardAffinity, slots, words));
 	special.set("SoftAffinity", affinity(domain.softAffinity, slots, words));
@@ -111,7 +117,10 @@ function specialTables(domain: DomainModel, slots: number, words: number, sums: 
 		const length = highest === NONE64 ? 0 : Number(highest) + 1;
 		special.set("P2m", { count: length, bytes: octets(domain.p2m.subarray(0, length)) });
 		if (length > 0) {
-			special.set("P2mInfo", encodeRows(S.P2mInfo, [{ highestGfn: highest, defaultAccess: domain.p2mDefaultAccess ?? 7 }]));
+			special.set(
+				"P2mInfo",
+				encodeRows(S.P2mInfo, [{ highestGfn: highest, defaultAccess: domain.p2mDefaultAccess ?? 7 }]),
+			);
 		}
 	}
 	if (domain.domain.kind === KIND.pv && slots > 0) {
@@ -240,7 +249,10 @@ export function buildImage(model: HostModel, references: References = countRefer
 	const placedHost = place(host);
 	const placedDomains = perDomain.map((domain) => ({ ...domain, placed: place(domain.contents) }));
 	if (end > 0xffff_ffff) {
-		throw new XluError("XLU_E_SPACE", "The host does not fit one image.", { expected: "at most 4 GiB", got: `${end} octets` });
+		throw new XluError("XLU_E_SPACE", "The host does not fit one image.", {
+			expected: "at most 4 GiB",
+			got: `${end} octets`,
+		});
 	}
 	const image = new Uint8Array(end);
 	const view = new DataView(image.buffer);

@@ -4,7 +4,7 @@
  * that follow from the tables (numbers of rows, references) are not given but made.
  */
 import type { RowInput } from "../format/fields.ts";
-import { heads as H, structs as S } from "../format/schema.ts";
+import type { heads as H, structs as S } from "../format/schema.ts";
 
 type In<T extends { source: readonly import("../format/layout.ts").Field[] }> = RowInput<T["source"]>;
 type Rows<T extends { source: readonly import("../format/layout.ts").Field[] }> = readonly In<T>[];

@@ -3,7 +3,7 @@
  * travels as one window, on disk as FILE.mem: a header, a sorted directory of MFNs, then their pages.
  */
 import { XluError } from "../errors.ts";
-import { alignUp, writeStruct, readStruct } from "../format/layout.ts";
+import { alignUp, readStruct, writeStruct } from "../format/layout.ts";
 import { imageStructs, MEMORY_MAGIC } from "../format/schema.ts";
 import type { PreservedPages } from "./model.ts";
 
@@ -35,10 +35,16 @@ export function packPreserved(pages: PreservedPages, streamHash: bigint, hash: H
 /** Looks at a window's frame alone: is it preserved memory at all, and whole? The core checks the rest. */
 export function checkPreservedFrame(bytes: Uint8Array, file: string): void {
 	const fault = (expected: string, got: string) =>
-		new XluError("XLU_E_MEMORY", `${file} is not the preserved memory of a stream.`, { record: file, offset: 0, expected, got });
+		new XluError("XLU_E_MEMORY", `${file} is not the preserved memory of a stream.`, {
+			record: file,
+			offset: 0,
+			expected,
+			got,
+		});
 	if (bytes.length < MemoryHeader.size) throw fault(`at least ${MemoryHeader.size} octets`, `${bytes.length}`);
 	const header = readStruct(MemoryHeader, new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength), 0);
-	if (header.magic !== MEMORY_MAGIC) throw fault(`magic 0x${MEMORY_MAGIC.toString(16)}`, `0x${(header.magic as bigint).toString(16)}`);
+	if (header.magic !== MEMORY_MAGIC)
+		throw fault(`magic 0x${MEMORY_MAGIC.toString(16)}`, `0x${(header.magic as bigint).toString(16)}`);
 	const whole = Number(header.pagesOffset) + Number(header.pageCount) * PAGE_BYTES;
 	if (whole !== bytes.length) throw fault(`${whole} octets`, `${bytes.length}`);
 }

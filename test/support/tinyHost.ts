@@ -38,7 +38,12 @@ import type { DomainModel, HostModel, PreservedPages } from "../../src/machine/m
 const FRAMES = 1024;
 const owned = BigInt(FRAME.owned | FRAME.allocated);
 
-export function p2mEntry(mfn: number, type: number = P2M_TYPE.ramRw, order = 0, access: number = P2M_ACCESS.rwx): bigint {
+export function p2mEntry(
+	mfn: number,
+	type: number = P2M_TYPE.ramRw,
+	order = 0,
+	access: number = P2M_ACCESS.rwx,
+): bigint {
 	return (1n << 63n) | (BigInt(order) << 48n) | (BigInt(access) << 44n) | (BigInt(type) << 40n) | BigInt(mfn);
 }
 
@@ -136,7 +141,9 @@ export function tinyHost(): TinyHost {
 		vcpu: [runningVcpu],
 		hardAffinity: [3n],
 		softAffinity: [3n],
-		pvVcpu: [{ rip: 0xffffffff81a442b5n, rflags: 0x246, cs: 0xe033, ss: 0xe02b, cr: [0x80050033n, 0, 0, 130 << 12, 0x150660] }],
+		pvVcpu: [
+			{ rip: 0xffffffff81a442b5n, rflags: 0x246, cs: 0xe033, ss: 0xe02b, cr: [0x80050033n, 0, 0, 130 << 12, 0x150660] },
+		],
 		pirqList: [{ pirq: 9, irq: 9, port: 5, emuirq: NONE32, guestGsi: NONE32, flags: PIRQ_FLAG.level }],
 		capRanges: [
 			{ kind: CAP.ioPort, first: 0, last: 0x1f },
@@ -161,7 +168,9 @@ export function tinyHost(): TinyHost {
 		vcpuIds: [0, 1],
 		grantTable: { version: 1, maptrackFrameCount: 0 },
 		grantFrames: [{ mfn: 303, gfn: NONE64 }],
-		grantActive: Object.assign(new Array(512).fill(undefined), { 8: { mfn: 220, grantee: 0, hostWrite: 1, hostRead: 1 } }),
+		grantActive: Object.assign(new Array(512).fill(undefined), {
+			8: { mfn: 220, grantee: 0, hostWrite: 1, hostRead: 1 },
+		}),
 		domainState: { ...quietState, controllerPauseCount: 1 },
 		pollWords: [{ value: 2n }],
 		e820: [{ address: 0, size: 0x2800000n, type: 1 }],
@@ -174,7 +183,15 @@ export function tinyHost(): TinyHost {
 		eventArrays: [{ mfn: 212 }],
 		ports: [
 			undefined,
-			{ state: EVTCHN_STATE.interdomain, remoteDomid: 0, remotePort: 2, priority: 7, lastPriority: 7, notifyVcpu: 1, lastVcpu: 1 },
+			{
+				state: EVTCHN_STATE.interdomain,
+				remoteDomid: 0,
+				remotePort: 2,
+				priority: 7,
+				lastPriority: 7,
+				notifyVcpu: 1,
+				lastVcpu: 1,
+			},
 			{ state: EVTCHN_STATE.ipi, notifyVcpu: 1, priority: 7, lastPriority: 7, lastVcpu: 1 },
 			{ state: EVTCHN_STATE.virq, virq: 0, priority: 7, lastPriority: 7 },
 			{ state: EVTCHN_STATE.unbound, remoteDomid: 0, priority: 7, lastPriority: 7, pending: 1 },
@@ -196,7 +213,12 @@ export function tinyHost(): TinyHost {
 			flags: 5,
 		})),
 		pvFpu: [new Uint8Array(512).fill(0x11), new Uint8Array(512).fill(0x22)],
-		pvTraps: [[{ vector: 0, cs: 0xe033, address: 0xffffffff81400000n }, { vector: 3, flags: 3, cs: 0xe033, address: 0xffffffff81400100n }]],
+		pvTraps: [
+			[
+				{ vector: 0, cs: 0xe033, address: 0xffffffff81400000n },
+				{ vector: 3, flags: 3, cs: 0xe033, address: 0xffffffff81400100n },
+			],
+		],
 		pvExtended: [new Uint8Array(128).fill(3), new Uint8Array(128).fill(4)],
 		pvXsave: [xsaveArea(576), xsaveArea(832)],
 		pvMsrs: [[{ index: 0xc0000103, value: 5n }], []],
@@ -230,7 +252,9 @@ export function tinyHost(): TinyHost {
 		grantTable: { version: 2, maptrackFrameCount: 0 },
 		grantFrames: [{ mfn: 305, gfn: 0x1f000 }],
 		statusFrames: [{ mfn: 306, gfn: NONE64 }],
-		grantActive: Object.assign(new Array(256).fill(undefined), { 3: { mfn: 515, grantee: 0, hostWrite: 1, deviceWrite: 1 } }),
+		grantActive: Object.assign(new Array(256).fill(undefined), {
+			3: { mfn: 515, grantee: 0, hostWrite: 1, deviceWrite: 1 },
+		}),
 		domainState: { ...quietState, pciCf8: 0x80000000, cmosIndex: 15, timeOffsetSec: -3600n },
 		emuIrqs: [{ pirq: 16, emuirq: 16 }],
 		pinnedCaches: [{ firstGfn: 0xf0000, lastGfn: 0xf0fff, type: 1 }],
@@ -247,10 +271,15 @@ export function tinyHost(): TinyHost {
 		hardAffinity: [3n, 0n, 3n],
 		softAffinity: [3n, 0n, 3n],
 		tsc: { mode: 0, khz: 2_596_119, nsec: 1n, incarnation: 1 },
-		hvmParamList: [{ index: 1, value: 0xfeffcn }, { index: 17, value: 0xfefffn }],
+		hvmParamList: [
+			{ index: 1, value: 0xfeffcn },
+			{ index: 17, value: 0xfefffn },
+		],
 		hvmContext: hvmContext(),
 		pirqList: [{ pirq: 16, irq: NONE32, port: 1, emuirq: 16, guestGsi: NONE32, flags: PIRQ_FLAG.emulated }],
-		ioreqServerList: [{ serverId: 0, emulator: 0, bufferedMode: BUFIOREQ.atomic, flags: IOREQ_FLAG.enabled, bufferedPort: 2 }],
+		ioreqServerList: [
+			{ serverId: 0, emulator: 0, bufferedMode: BUFIOREQ.atomic, flags: IOREQ_FLAG.enabled, bufferedPort: 2 },
+		],
 		ioreqPorts: [{ serverId: 0, vcpuId: 0, port: 2 }],
 		ioreqPages: [
 			{ serverId: 0, mfn: 820, gfn: NONE64, role: IOREQ_PAGE.synchronous, flags: IOREQ_PAGE_FLAG.resource },
@@ -284,7 +313,10 @@ export function tinyHost(): TinyHost {
 			{ firstMfn: 960, frameCount: 32, kind: REGION.reusable },
 		],
 		poolList: [{ poolId: 0, scheduler: 6, granularity: 1 }],
-		poolCpus: [{ poolId: 0, cpu: 0 }, { poolId: 0, cpu: 1 }],
+		poolCpus: [
+			{ poolId: 0, cpu: 0 },
+			{ poolId: 0, cpu: 1 },
+		],
 		ioapicPins: [{ ioapic: 0, pin: 9, irq: 9, vector: 0x30, trigger: 1, polarity: 1 }],
 		msis: [{ bus: 3, devfn: 8, irq: 24, vector: 0x51, msix: 1 }],
 		irqOwners: [{ irq: 9, domid: 0 }],
