@@ -36,7 +36,7 @@ export function checkHost(ctx: usize): bool {
 	return true;
 }
 
-/** LU_REGIONS and LU_M2P: after the owners are known. Regions are free frames; the M2P is Xen's. */
+/** LU_REGIONS, IOMMU tables, LU_M2P: after the owners are known. All but the M2P, which is Xen's, are nobody's frames. */
 export function checkRegions(ctx: usize): bool {
 	const record = findRecord(ctx, 0, L.RECORD_LU_REGIONS);
 	at(ctx, L.PASS_H, L.DOMID_XEN, record);
@@ -52,6 +52,17 @@ export function checkRegions(ctx: usize): bool {
 		if (!reserveRange(ctx, row, region.firstMfn, region.frameCount)) return false;
 	}
 	if (bootmem != 1) return fail(ctx, L.RULE_REGION, bodyOf(record), 1, bootmem);
+	const devices = findRecord(ctx, 0, L.RECORD_LU_DEVICES);
+	if (devices) {
+		at(ctx, L.PASS_H, L.DOMID_XEN, devices);
+		const kept = partFrom(L.RECORD_LU_DEVICES, devices, 5);
+		const keptCount = load<u32>(bodyOf(devices), L.DEVICES__RANGE_COUNT);
+		for (let i: u32 = 0; i < keptCount; i++) {
+			const row = kept + i * L.FRAME_RANGE_BYTES;
+			const range = changetype<L.FrameRange>(row);
+			if (!reserveRange(ctx, row, range.firstMfn, range.frameCount)) return false;
+		}
+	}
 	const m2p = findRecord(ctx, 0, L.RECORD_LU_M2P);
 	at(ctx, L.PASS_H, L.DOMID_XEN, m2p);
 	const ranges = partFrom(L.RECORD_LU_M2P, m2p, 0);

@@ -155,8 +155,8 @@ function showRecord(record: InspectedRecord): void {
 			continue;
 		}
 		print(`  ${field} (${value.length})`);
-		const names = Object.keys(value[0]);
-		const cells = value.map((row: Record<string, unknown>) => names.map((key) => `${row[key]}`));
+		const names = [...new Set(value.flatMap((row: object) => Object.keys(row)))];
+		const cells = value.map((row: Record<string, unknown>) => names.map((key) => `${row[key] ?? ""}`));
 		print(table(names, cells).replace(/^/gm, "    "));
 	}
 }

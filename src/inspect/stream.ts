@@ -16,6 +16,7 @@ import {
 	STREAM_MARKER,
 	TYPE_OPTIONAL,
 } from "../format/schema.ts";
+import { hvmCpu, readHvmContext } from "../formats/hvm/context.ts";
 
 export interface InspectedRecord {
 	index: number;
@@ -120,6 +121,16 @@ export function fieldsOf(def: RecordDef, body: Uint8Array, limit: number): Recor
 		}
 		if (count > rows.length) fields[`${part.table}Count`] = count;
 	});
+	if (def.name === "HVM_CONTEXT") {
+		fields.entries = readHvmContext(body).map(({ type, name, instance, offset, length, cpu }) => ({
+			type,
+			name,
+			instance,
+			offset,
+			length,
+			...(cpu ? namedRow(hvmCpu, { ...cpu, fpu_regs: [] }) : {}),
+		}));
+	}
 	return fields;
 }
 
