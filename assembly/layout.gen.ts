@@ -1786,10 +1786,7 @@ export class Context {
 	done0: u32;
 	done1: u32;
 	done2: u32;
-	reserved00: u8;
-	reserved01: u8;
-	reserved02: u8;
-	reserved03: u8;
+	hostPtr: u32;
 	frameCount: u64;
 }
 export const CONTEXT_BYTES: u32 = 104;
@@ -1816,6 +1813,7 @@ export const CONTEXT__FRAMES_SECTION: u32 = 76;
 export const CONTEXT__DONE0: u32 = 80;
 export const CONTEXT__DONE1: u32 = 84;
 export const CONTEXT__DONE2: u32 = 88;
+export const CONTEXT__HOST_PTR: u32 = 92;
 export const CONTEXT__FRAME_COUNT: u32 = 96;
 
 /** A domain's sections, tables and progress. */

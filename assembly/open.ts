@@ -168,7 +168,7 @@ function checkIndex(ctx: usize, index: usize, sections: u32): bool {
 
 /** END and nothing after it, or the zeros that fill its last frame. */
 function checkEnd(ctx: usize, record: usize, flags: u32): bool {
-	const end = context(ctx).streamPtr + context(ctx).streamBytes;
+	const end = <usize>context(ctx).streamPtr + context(ctx).streamBytes;
 	if (bodyBytes(record) != 0) return fail(ctx, RULE_END, 0, 0, bodyBytes(record));
 	const after = record + RECORD_HEADER_BYTES;
 	context(ctx).streamUsed = <u32>(after - context(ctx).streamPtr);

@@ -161,9 +161,14 @@ function planAll(ctx: usize): bool {
 	if (cpus == 0 || cpus > VCPU_LIMIT)
 		return fail(ctx, L.RULE_HOST_LIMIT, bodyOf(host) + L.HOST__CPU_COUNT, VCPU_LIMIT, cpus);
 	c.frameCount = frames;
+	c.hostPtr = <u32>host;
 	let domains: u32 = 0;
 	for (let i: u32 = 0; i < c.sectionCount; i++) if (indexEntry(ctx, i).pass == L.PASS_0) domains++;
 	c.domainCount = domains;
+	// Bounded before anything is searched per domain: a stream of repetitions must not take forever to refuse.
+	if (domains > L.DOMID_FIRST_RESERVED) return fail(ctx, L.RULE_DOMID, 0, L.DOMID_FIRST_RESERVED, domains);
+	const most: u32 = 2 + 3 * domains;
+	if (c.sectionCount > most) return fail(ctx, L.RULE_SECTION_ORDER, 0, most, c.sectionCount);
 	const counts = countsOf(ctx);
 	if (!countHost(ctx, 0, counts)) return false;
 	let image: u64 = DOMAINS_OFFSET + <u64>domains * DOMAIN_DIRECTORY_BYTES;

@@ -46,7 +46,7 @@ import {
 	sparseRunsAt,
 } from "./record";
 import { addReferences, startDomains, startFrames } from "./references";
-import { defOf, findRecord, planAt, planSlot, recordVcpu, sectionEnd, sectionFirst } from "./sections";
+import { defOf, planAt, planSlot, recordVcpu, sectionEnd, sectionFirst } from "./sections";
 
 /** Bits of hostDone. */
 const HOST_CREATED: u32 = 1;
@@ -135,7 +135,7 @@ function createHost(ctx: usize): void {
 	countHost(ctx, 0, counts);
 	let end: u64 = DOMAINS_OFFSET + <u64>c.domainCount * DOMAIN_DIRECTORY_BYTES;
 	end = layOutTables(hostDirectory(image), counts, L.HOST_TABLEDEFS, L.HOST_TABLES, end);
-	const host = findRecord(ctx, 0, L.RECORD_LU_HOST);
+	const host = <usize>c.hostPtr;
 	for (let i: u32 = 0; i < c.domainCount; i++) {
 		const plan = planAt(ctx, i);
 		const entry = domainEntry(image, i);

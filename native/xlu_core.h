@@ -1159,7 +1159,7 @@ struct xlu_context {
 	uint32_t done0;
 	uint32_t done1;
 	uint32_t done2;
-	uint8_t reserved0[4];
+	uint32_t hostPtr;
 	uint64_t frameCount;
 };
 _Static_assert(sizeof(struct xlu_context) == 104, "Context");

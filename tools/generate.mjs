@@ -245,38 +245,61 @@ function cHeader() {
 
 // --- documents ---------------------------------------------------------------------------------------------------
 
-/** One line per 8 octets, as the specifications of Xen's streams draw them. */
+/** From this size on, lines that hold one field each are drawn without a rule between them. */
+const LONG_DIAGRAM_BYTES = 128;
+const count = (number, word) => `${number} ${word}${number === 1 ? "" : "s"}`;
+const octets = (number) => count(number, "octet");
+const hexType = (type) => `0x${type.toString(16).padStart(8, "0")}`;
+
+/**
+ * One line per 8 octets, as the specifications of Xen's streams draw them, with the offset of each line at its left. A
+ * field of more than 8 octets takes one line; one whose name is too long for its cell is drawn as a letter and named below.
+ */
 function diagram(struct) {
-	const lines = ["     0     1     2     3     4     5     6     7 octet"];
-	const bar = "    +-----+-----+-----+-----+-----+-----+-----+-----+";
-	lines.push(bar);
-	const cell = (text, octets) => text.slice(0, octets * 6 - 1).padEnd(octets * 6 - 1);
+	const bar = "     +-----+-----+-----+-----+-----+-----+-----+-----+";
+	const lines = ["        0     1     2     3     4     5     6     7", bar];
+	const legend = [];
 	let row = "";
-	let filled = 0;
-	const flush = () => {
-		lines.push(`    |${row}`, bar);
-		row = "";
-		filled = 0;
+	let start = 0;
+	const cell = (name, bytes) => {
+		const room = bytes * 6 - 1;
+		if (name.length < room) return ` ${name}`.padEnd(room);
+		if (name.length === room) return name;
+		const letter = String.fromCharCode(97 + legend.length);
+		legend.push(`${letter} ${name}`);
+		return ` ${letter}`.padEnd(room);
 	};
+	const rows = [];
 	for (const field of struct.fields) {
 		const width = scalarBytes[field.type] * field.length;
+		if (row === "") start = field.offset;
 		if (width >= 8) {
-			lines.push(`    |${cell(` ${field.name}${width > 8 ? ` (${width} octets)` : ""}`, 8)}|`, bar);
+			const name = field.length > 1 ? `${field.name} (${field.length} x ${field.type})` : field.name;
+			rows.push({ start, row: `${cell(name, 8)}|`, isWhole: true });
 			continue;
 		}
-		row += `${cell(` ${field.reserved ? "(0)" : field.name}`, width)}|`;
-		filled += width;
-		if (filled === 8) flush();
+		row += `${cell(field.reserved ? "(0)" : field.name, width)}|`;
+		if (field.offset + width - start === 8) {
+			rows.push({ start, row, isWhole: false });
+			row = "";
+		}
 	}
-	if (filled) flush();
+	if (row) rows.push({ start, row, isWhole: false });
+	rows.forEach(({ start: offset, row: text, isWhole }, i) => {
+		lines.push(`${String(offset).padStart(4)} |${text}`);
+		const joined = struct.size >= LONG_DIAGRAM_BYTES && isWhole && rows[i + 1]?.isWhole;
+		if (!joined) lines.push(bar);
+	});
+	if (legend.length) lines.push("", `     ${legend.join(", ")}`);
 	return ["```", ...lines, "```"].join("\n");
 }
 
 function shown(field) {
 	if (!field.show || typeof field.show === "string") return "";
 	const names = field.show.enum ?? field.show.flags;
-	return ` ${field.show.flags ? "Flags" : "Values"}: ${Object.entries(names)
-		.map(([name, value]) => `${name} ${field.show.flags ? hex(value) : value}`)
+	const values = Object.entries(names).sort(([, a], [, b]) => a - b);
+	return ` ${field.show.flags ? "Flags" : "Values"}: ${values
+		.map(([name, value]) => `${field.show.flags ? hex(value) : value} ${name}`)
 		.join(", ")}.`;
 }
 
@@ -285,73 +308,76 @@ function fieldTable(struct) {
 	for (const field of struct.fields) {
 		const type = field.length > 1 ? `${field.type}[${field.length}]` : field.type;
 		lines.push(
-			`| ${field.offset} | ${type} | ${field.reserved ? "(reserved)" : field.name} | ${field.doc}${shown(field)} |`,
+			`| ${field.offset} | ${type} | ${field.reserved ? "(0)" : field.name} | ${field.doc}${shown(field)} |`,
 		);
 	}
 	return lines.join("\n");
 }
 
 function partLine(part) {
-	const size = part.row.size;
+	const link = `[${part.row.name}](#${part.row.name.toLowerCase()})`;
+	const each = `of ${octets(part.row.size)}${part.row.size === 1 ? "" : " each"}`;
 	switch (part.kind) {
 		case "rows":
-			if (part.count === "rest") return `rows of ${part.row.name} (${size} octets each) to the end of the body`;
-			return `${typeof part.count === "number" ? part.count : `\`${part.count}\``} rows of ${part.row.name} (${size} octets each)`;
+			if (part.count === "rest") return `rows of ${link}, ${each}, to the end of the body`;
+			if (part.count === "affinityWordCount") return `\`${part.count}\` rows of ${link}, ${each}: bit n is CPU n`;
+			return `${typeof part.count === "number" ? part.count : `\`${part.count}\``} rows of ${link}, ${each}`;
 		case "sparse":
-			return `a sparse table of ${part.row.name}: \`runCount\` rows of Run, then \`rowCount\` rows of ${part.row.name} (${size} octets each)`;
+			return `sparse table: \`runCount\` rows of [Run](#run), then \`rowCount\` rows of ${link}, ${each}`;
 		case "chunks":
-			return `\`chunkBytes\` octets of chunks over \`entryCount\` entries of ${size} octets`;
+			return `\`chunkBytes\` octets of [chunks](#chunks), which hold \`entryCount\` entries of ${octets(part.row.size)}`;
 		case "blob":
-			return `rows of ${part.row.name} (${size} octets each) to the end of the body`;
+			return `rows of ${link}, ${each}, to the end of the body; one vCPU's`;
 	}
 }
 
 function formatDocument() {
-	const out = [`<!-- ${GENERATED} Text: src/format/prose.ts -->`, docs.formatIntroduction.trim(), "", "## Records", ""];
+	const out = [`<!-- ${GENERATED} Text: src/format/prose.ts -->`, docs.formatIntroduction.trim(), ""];
+	out.push(docs.recordTypesIntroduction.trim(), "");
 	out.push("| type | record | section | after | how often | what |", "|---|---|---|---|---|---|");
 	const often = {
 		one: "once",
 		optional: "at most once",
 		vcpu: "at most once per vCPU",
 		slice: "any number, ascending",
-		framing: "framing",
+		framing: "see above",
 	};
+	const anchor = (def) => `${def.name.toLowerCase()}-${hexType(def.type)}`;
 	for (const def of records) {
 		out.push(
-			`| 0x${def.type.toString(16).padStart(8, "0")} | ${def.name} | ${def.section} | ${def.after.join(", ")} | ${often[def.cardinality]} | ${def.doc} |`,
+			`| ${hexType(def.type)} | [${def.name}](#${anchor(def)}) | ${def.section === "-" ? "" : def.section} | ${def.after.join(", ")} | ${often[def.cardinality]} | ${def.doc} |`,
 		);
 	}
 	const done = new Set();
 	const rowsToWrite = [];
 	for (const def of records) {
-		out.push("", `### ${def.name} (0x${def.type.toString(16).padStart(8, "0")})`, "", def.doc, "");
-		if (def.head) out.push(`Head, ${def.head.size} octets:`, "", diagram(def.head), "", fieldTable(def.head), "");
+		out.push("", `### ${def.name} (${hexType(def.type)})`, "");
+		const where = def.section === "-" ? "Framing" : `Section ${def.section}, ${often[def.cardinality]}`;
+		out.push(`${where}${def.after.length ? `, after ${def.after.join(", ")}` : ""}. ${def.doc}`, "");
+		if (def.head) out.push(`Head, ${octets(def.head.size)}:`, "", diagram(def.head), "", fieldTable(def.head), "");
 		if (def.parts.length) {
-			out.push(def.head ? "After the head, each part padded with zero to 8 octets:" : "Body:", "");
-			for (const part of def.parts) {
-				out.push(`- **${part.table}**: ${partLine(part)}`);
-				if (!done.has(part.row.name)) {
+			out.push(`${def.head ? "Behind the head" : "Body"}:`, "");
+			def.parts.forEach((part, i) => {
+				out.push(`${i + 1}. **${part.table}**: ${partLine(part)}`);
+				if (part.kind !== "chunks" && !done.has(part.row.name)) {
 					done.add(part.row.name);
 					rowsToWrite.push(part.row);
 				}
-			}
+			});
 		} else if (!def.head) out.push("The body is empty.");
 	}
-	out.push("", "## Rows", "", "What parts are made of.");
+	out.push("", docs.rowsIntroduction.trim());
 	for (const row of [structs.Run, ...rowsToWrite]) {
-		out.push("", `### ${row.name} (${row.size} octets)`, "", row.doc, "", diagram(row), "", fieldTable(row));
+		out.push("", `### ${row.name}`, "", `${octets(row.size)}. ${row.doc}`, "", diagram(row), "", fieldTable(row));
 	}
-	out.push("", docs.formatEnding.trim(), "");
+	out.push("", docs.formatEnding.trim(), "", "| name | values |", "|---|---|");
 	for (const [name, group] of Object.entries(enums)) {
 		if (typeof group !== "object") continue;
-		out.push(
-			`- **${name}**: ${Object.entries(group)
-				.map(([key, value]) => `${key} ${value > 255 ? hex(value) : value}`)
-				.join(", ")}`,
-		);
+		const values = Object.entries(group).sort(([, a], [, b]) => a - b);
+		out.push(`| ${name} | ${values.map(([key, value]) => `${value > 255 ? hex(value) : value} ${key}`).join(", ")} |`);
 	}
 	out.push("");
-	return out.join("\n");
+	return out.join("\n").replace(/\n{3,}/g, "\n\n");
 }
 
 function rulesDocument() {

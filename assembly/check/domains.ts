@@ -4,7 +4,7 @@ import * as L from "../layout.gen";
 import { bodyOf, partFrom } from "../record";
 import { findRecord, planAt, VCPU_LIMIT } from "../sections";
 import { isChannel } from "./events";
-import { checkOwned, ownerEntry, reserveRange, takeXenheap } from "./frames";
+import { checkOwned, MARK_USED, mark, ownerEntry, reserveRange, takeXenheap } from "./frames";
 import { checkKept } from "./p2m";
 import { exists } from "./sections";
 
@@ -15,7 +15,7 @@ const IOREQ_SERVERS: u32 = 8;
 
 /** LU_HOST against the stream, global VIRQ handlers. */
 export function checkHost(ctx: usize): bool {
-	const record = findRecord(ctx, 0, L.RECORD_LU_HOST);
+	const record = <usize>context(ctx).hostPtr;
 	at(ctx, L.PASS_H, L.DOMID_XEN, record);
 	const body = bodyOf(record);
 	const host = changetype<L.Host>(body);
@@ -74,23 +74,25 @@ export function checkRegions(ctx: usize): bool {
 		if (range.firstMfn >= frames || range.frameCount > frames - range.firstMfn)
 			return fail(ctx, L.RULE_FRAME_RESERVED, row, frames, range.firstMfn);
 		for (let mfn = range.firstMfn; mfn < range.firstMfn + range.frameCount; mfn++) {
-			const owner = <u32>ownerEntry(ctx, mfn) & L.FRAME_OWNER_MASK;
-			if (owner != L.DOMID_XEN) return fail(ctx, L.RULE_FRAME_RESERVED, row, L.DOMID_XEN, owner);
+			const entry = ownerEntry(ctx, mfn);
+			const owner = <u32>entry & L.FRAME_OWNER_MASK;
+			if (owner != L.DOMID_XEN || (entry & MARK_USED) != 0)
+				return fail(ctx, L.RULE_FRAME_RESERVED, row, L.DOMID_XEN, owner);
+			mark(ctx, mfn, MARK_USED);
 		}
 	}
 	return true;
 }
 
-function poolExists(ctx: usize, id: u32): bool {
-	const record = findRecord(ctx, 0, L.RECORD_LU_CPUPOOLS);
+function poolExists(record: usize, id: u32): bool {
 	const rows = partFrom(L.RECORD_LU_CPUPOOLS, record, 0);
 	const count = load<u32>(bodyOf(record), L.CPUPOOLS__POOL_COUNT);
 	for (let i: u32 = 0; i < count; i++) if (load<u32>(rows + i * L.POOL_BYTES, L.POOL__POOL_ID) == id) return true;
 	return false;
 }
 
-/** LU_DOMAIN's fields; at most one hardware domain in the host. */
-export function checkDomain(ctx: usize, plan: L.DomainPlan, hardware: u32): bool {
+/** LU_DOMAIN's fields; `hasHardware`: a domain before it is the hardware domain, of which there is at most one. */
+function checkDomain(ctx: usize, plan: L.DomainPlan, pools: usize, hasHardware: bool): bool {
 	at(ctx, L.PASS_0, plan.domid, plan.domainPtr);
 	const body = bodyOf(plan.domainPtr);
 	const domain = changetype<L.Domain>(body);
@@ -100,7 +102,7 @@ export function checkDomain(ctx: usize, plan: L.DomainPlan, hardware: u32): bool
 	if (plan.life > L.LIFE_DEAD) return fail(ctx, L.RULE_DOMAIN_FIELD, body + L.DOMAIN__LIFE, L.LIFE_DEAD, plan.life);
 	if ((domain.createFlags & ~KNOWN_CREATE) != 0)
 		return fail(ctx, L.RULE_DOMAIN_FIELD, body + L.DOMAIN__CREATE_FLAGS, KNOWN_CREATE, domain.createFlags);
-	if ((domain.createFlags & L.CREATE_HARDWARE) != 0 && hardware != 0)
+	if ((domain.createFlags & L.CREATE_HARDWARE) != 0 && hasHardware)
 		return fail(ctx, L.RULE_DOMAIN_FIELD, body + L.DOMAIN__CREATE_FLAGS, 0, L.CREATE_HARDWARE);
 	if (domain.guestWidth != 4 && domain.guestWidth != 8)
 		return fail(ctx, L.RULE_DOMAIN_FIELD, body + L.DOMAIN__GUEST_WIDTH, 8, domain.guestWidth);
@@ -110,7 +112,7 @@ export function checkDomain(ctx: usize, plan: L.DomainPlan, hardware: u32): bool
 		return fail(ctx, L.RULE_DOMAIN_FIELD, body + L.DOMAIN__MAX_VCPUS, VCPU_LIMIT, domain.maxVcpus);
 	if (domain.grantVersionLimit > 2)
 		return fail(ctx, L.RULE_DOMAIN_FIELD, body + L.DOMAIN__GRANT_VERSION_LIMIT, 2, domain.grantVersionLimit);
-	if (!poolExists(ctx, domain.cpupoolId))
+	if (!poolExists(pools, domain.cpupoolId))
 		return fail(ctx, L.RULE_DOMAIN_REFERENCE, body + L.DOMAIN__CPUPOOL_ID, 0, domain.cpupoolId);
 	return true;
 }
@@ -288,10 +290,18 @@ export function checkDomainRest(ctx: usize, plan: L.DomainPlan): bool {
 	return checkServers(ctx, plan) && checkCaps(ctx, plan);
 }
 
-export function hardwareDomains(ctx: usize, before: u32): u32 {
-	let found: u32 = 0;
-	for (let i: u32 = 0; i < before; i++) {
-		if ((load<u32>(bodyOf(planAt(ctx, i).domainPtr), L.DOMAIN__CREATE_FLAGS) & L.CREATE_HARDWARE) != 0) found++;
+/** Every domain's identity and limits. */
+export function checkDomains(ctx: usize): bool {
+	const pools = findRecord(ctx, 0, L.RECORD_LU_CPUPOOLS);
+	const host = changetype<L.Host>(bodyOf(context(ctx).hostPtr));
+	const count = load<u32>(bodyOf(pools), L.CPUPOOLS__POOL_COUNT);
+	at(ctx, L.PASS_H, L.DOMID_XEN, pools);
+	if (count > host.cpuCount) return fail(ctx, L.RULE_HOST_LIMIT, bodyOf(pools), host.cpuCount, count);
+	let hasHardware = false;
+	for (let i: u32 = 0; i < context(ctx).domainCount; i++) {
+		const plan = planAt(ctx, i);
+		if (!checkDomain(ctx, plan, pools, hasHardware)) return false;
+		if ((load<u32>(bodyOf(plan.domainPtr), L.DOMAIN__CREATE_FLAGS) & L.CREATE_HARDWARE) != 0) hasHardware = true;
 	}
-	return found;
+	return true;
 }

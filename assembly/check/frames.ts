@@ -13,7 +13,7 @@ export function ownerEntry(ctx: usize, mfn: u64): u64 {
 	return load<u64>(ownersAt(ctx) + ((<usize>mfn) << 3));
 }
 
-function mark(ctx: usize, mfn: u64, bit: u64): void {
+export function mark(ctx: usize, mfn: u64, bit: u64): void {
 	const entry = ownersAt(ctx) + ((<usize>mfn) << 3);
 	store<u64>(entry, load<u64>(entry) | bit);
 }

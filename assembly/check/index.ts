@@ -7,15 +7,7 @@
 import { begin, context, OK, PHASE_CHECKED, PHASE_PLANNED, REFUSED, refuse } from "../context";
 import * as L from "../layout.gen";
 import { planAt } from "../sections";
-import {
-	checkCounts,
-	checkDomain,
-	checkDomainRest,
-	checkHost,
-	checkRegions,
-	checkState,
-	hardwareDomains,
-} from "./domains";
+import { checkCounts, checkDomainRest, checkDomains, checkHost, checkRegions, checkState } from "./domains";
 import { checkEvents } from "./events";
 import { checkOwners, checkTypes } from "./frames";
 import { checkGrants } from "./grants";
@@ -41,10 +33,8 @@ function checkRecords(ctx: usize): bool {
 function checkAll(ctx: usize): bool {
 	const c = context(ctx);
 	if (!checkRecords(ctx) || !checkHost(ctx)) return false;
-	for (let i: u32 = 0; i < c.domainCount; i++) {
-		if (!checkDomain(ctx, planAt(ctx, i), hardwareDomains(ctx, i))) return false;
-		if (!checkVcpuList(ctx, planAt(ctx, i))) return false;
-	}
+	if (!checkDomains(ctx)) return false;
+	for (let i: u32 = 0; i < c.domainCount; i++) if (!checkVcpuList(ctx, planAt(ctx, i))) return false;
 	if (!checkOwners(ctx) || !checkTypes(ctx) || !checkRegions(ctx)) return false;
 	for (let i: u32 = 0; i < c.domainCount; i++) if (!checkP2m(ctx, planAt(ctx, i))) return false;
 	if (!checkGrants(ctx) || !checkEvents(ctx)) return false;

@@ -1,9 +1,9 @@
 /** vCPUs: which exist, their state, a PV vCPU's registers and XSAVE area, the HVM context's framing. */
-import { at, fail } from "../context";
+import { at, context, fail } from "../context";
 import * as L from "../layout.gen";
 import { affinityWords } from "../plan";
 import { bodyBytes, bodyOf, partFrom, recordBytes } from "../record";
-import { defOf, findRecord, sectionEnd, sectionFirst, VCPU_LIMIT } from "../sections";
+import { defOf, sectionEnd, sectionFirst, VCPU_LIMIT } from "../sections";
 import { checkOwned } from "./frames";
 import { checkSectionRecords, vcpuBit, vcpuMark } from "./sections";
 
@@ -165,7 +165,7 @@ function isForOtherKind(def: u32, kind: u32): bool {
 export function checkVcpus(ctx: usize, plan: L.DomainPlan): bool {
 	if (!checkSectionRecords(ctx, plan.section2, plan)) return false;
 	if (!checkPresence(ctx, plan)) return false;
-	const words = affinityWords(findRecord(ctx, 0, L.RECORD_LU_HOST));
+	const words = affinityWords(context(ctx).hostPtr);
 	const end = sectionEnd(ctx, plan.section2);
 	let running = false;
 	let initialised = false;

@@ -1,25 +1,636 @@
 /** The text around the generated tables of docs/FORMAT.md, docs/RULES.md and docs/ERRORS.md. */
 
+/** All of docs/FORMAT.md up to the table of record types. */
 export const formatIntroduction = `
 # The live-update stream, version 1
 
-A stream carries what a hypervisor (xen#1) knows of its domains to the hypervisor that replaces it (xen#2). Guest
-memory, device state and page tables stay in place; the stream says where they are and carries the rest.
+A live update replaces a running hypervisor (xen#1) by another one (xen#2) while every guest stays in memory. The stream
+carries what xen#1 knows of its domains to xen#2. Guest memory, device state and page tables stay in place: the stream
+says where they are, and carries the rest. It is built like libxc's migration stream: the same framing, libxc's own
+records where one already says what is needed, and new record types for what a migration leaves behind.
 
-This document is generated from the one definition of the format. To implement the format elsewhere, this document is
-all you need; the rules that a reader enforces are in [RULES.md](RULES.md).
+This document is generated from the one definition of the format, and holds all that is needed to read or write a stream
+elsewhere. What a reader must refuse is listed, rule by rule, in [RULES.md](RULES.md).
+
+Contents: [Terms](#terms) · [Notation](#notation) · [Image header](#image-header) · [Records](#records) ·
+[Sections](#sections) · [Index and END](#index-and-end) · [Order within a section](#order-within-a-section) ·
+[Bodies](#bodies) · [Chunks](#chunks) · [Slices](#slices) · [Entries of the bulk tables](#entries-of-the-bulk-tables) ·
+[What records demand of each other](#what-records-demand-of-each-other) ·
+[Where a fact lives, when it lives twice](#where-a-fact-lives-when-it-lives-twice) ·
+[Preserved memory](#preserved-memory) · [References that restore rebuilds](#references-that-restore-rebuilds) ·
+[Hand-over](#hand-over) · [Versions](#versions) · [Record types](#record-types) · [Rows](#rows) ·
+[Enumerations and flags](#enumerations-and-flags)
+
+## Terms
+
+| term | meaning |
+|---|---|
+| frame | 4096 octets of machine memory, aligned |
+| MFN, GFN | number of a machine frame; number of a frame as an HVM or PVH guest sees it |
+| frame table | Xen's table of all machine frames: owner, flags, type and reference counts of each. xen#2 rebuilds it |
+| P2M, M2P | a domain's map from GFN to MFN, with a type and an access right for each entry; the host-wide reverse map |
+| xenheap frame | a frame that Xen allocated for itself; one may be shared with a guest, which then owns it |
+| extra frame | a guest's frame that does not count among the pages that the guest may allocate |
+| shared_info, vcpu_info | structures that Xen and a guest share: one for the domain, one for each vCPU |
+| grant, grant table | a domain's permission for another one to map a frame; the guest's table of them. Version 1 has entries of 8 octets; version 2 of 16, and status frames |
+| active entry, pins | Xen's own note of a grant that is mapped: four counters of mappings (host or device, read-write or read-only) |
+| maptrack, handle | Xen's note, on the mapping side, of each grant that a domain has mapped; the index into it |
+| foreign entry | a P2M entry that maps another domain's frame without a grant |
+| event channel, port | a guest's interrupt line; its number. The ABI is 2-level (bitmaps in shared_info) or FIFO (event words in frames of the guest, queues linked through control blocks) |
+| VIRQ, PIRQ | a virtual interrupt from Xen; a physical interrupt as a guest sees it |
+| I/O request server | an emulator's connection to a domain, by which it serves the domain's trapped accesses |
+| domid | number of a domain, below 0x7FF0. Reserved above: DOMID_IO 0x7FF1, DOMID_XEN 0x7FF2, DOMID_INVALID 0x7FF4 |
+| dead domain | a destroyed domain whose frames others still map |
+| bootmem | frames that xen#1 reserved for xen#2's boot allocator; no preserved state lies there |
+| breadcrumb | the first words of bootmem, by which xen#2 finds the stream |
+
+## Notation
+
+An octet is 8 bits. u8, u16, u32 and u64 are unsigned numbers of 1, 2, 4 and 8 octets; every field is aligned to its own
+size, counted from the start of the body. After the image header all numbers are little-endian, unless the header says
+otherwise. "All ones" is the greatest number that a field holds; where it means "none", the field says so. Reserved
+fields, drawn \`(0)\`, and padding are zero when written and checked when read. In diagrams a line is 8 octets, lowest
+address first; the number at its left is the offset of its first octet. \`align8(n)\` is n rounded up to a multiple of 8.
+
+XXH3-64 is the 64-bit variant of XXH3 with seed 0 and the default secret. A hash is stored as a u64, like any other
+number.
+
+A stream is a row of records behind an image header:
+
+\`\`\`
+image header | section H | section 0 of each domain | section 1h | section 1d of each domain | section 2 of each domain | LU_INDEX | END
+\`\`\`
+
+## Image header
+
+24 octets. Its numbers are big-endian, whatever the options say.
+
+\`\`\`
+        0     1     2     3     4     5     6     7
+     +-----+-----+-----+-----+-----+-----+-----+-----+
+   0 | marker: 0xFFFFFFFFFFFFFFFF                    |
+     +-----+-----+-----+-----+-----+-----+-----+-----+
+   8 | id: 0x584C5553 "XLUS" | version: 1            |
+     +-----+-----+-----+-----+-----+-----+-----+-----+
+  16 | options   | (0)                               |
+     +-----+-----+-----+-----+-----+-----+-----+-----+
+\`\`\`
+
+Bit 0 of \`options\` is the byte order of all that follows: 0 little-endian, 1 big-endian. The other bits are zero. The
+core of this release reads little-endian streams and refuses any other options (XLU-R004).
+
+## Records
+
+\`\`\`
+        0     1     2     3     4     5     6     7
+     +-----+-----+-----+-----+-----+-----+-----+-----+
+   0 | type                  | body_length           |
+     +-----+-----+-----+-----+-----+-----+-----+-----+
+   8 | body, body_length octets ...                  |
+     +                       +-----+-----+-----+-----+
+     | ... body              | padding: zero, to 8   |
+     +-----+-----+-----+-----+-----+-----+-----+-----+
+\`\`\`
+
+\`body_length\` does not include the padding. It is at most 128 MiB (2^27). The next record begins at
+\`8 + align8(body_length)\` from this one's start, so that every record, and every body, is 8-aligned in the stream.
+
+| bit of type | set | clear |
+|---|---|---|
+| 31 | optional: a reader that does not know the type skips the record | mandatory: a reader that does not know the type refuses the stream |
+| 30 | a live-update record, with a type of its own | libxc's record, with libxc's type and libxc's body |
+
+No type of version 1 has bit 31 set. A type that is unknown but optional may stand anywhere in a section; it counts
+among the section's records and in its hash, and means nothing else. Outside sections only LU_SECTION, LU_INDEX and END
+stand.
+
+## Sections
+
+Records stand in sections, one for each pass of the restore and each domain. **LU_SECTION** opens a section: it says
+which one it is, and how many octets and records follow that belong to it. The octets of the section are those directly
+behind the LU_SECTION record: whole records with their headers and padding, so \`length\` is a multiple of 8. \`hash\` is
+the XXH3-64 of exactly those octets. The section ends where they end; the next record is another LU_SECTION, or
+LU_INDEX.
+
+| pass | section | domid | holds |
+|---|---|---|---|
+| 0 | H | DOMID_XEN | the host |
+| 1 | 0 | each domain | what creates the domain, its P2M, its vCPUs without their state |
+| 2 | 1h | DOMID_XEN | page ownership and page types of the whole host |
+| 3 | 1d | each domain | the granting side of the domain's grants |
+| 4 | 2 | each domain | everything else |
+
+Sections stand by ascending pass. Within a pass, domains may stand in any order; the writer of this project takes
+ascending domids. Every stream has exactly one section H and one 1h, and every domain exactly one section 0, one 1d and
+one 2: \`2 + 3 * domains\` in all.
+
+That order is the order of the restore, which has three passes: pass 0 is sections H and 0, pass 1 is 1h and then 1d,
+pass 2 is section 2. A pass, and within pass 1 the step from 1h to 1d, begins when what stands before it has ended for
+every domain. So the stream is read once, front to back; restoring a record never needs one of a later section; and
+within a pass no domain needs another.
+
+Ownership and types are host-wide, in MFN order, since that is how the frame table lies: xen#1 reads it once and xen#2
+writes it once, whoever owns the frames.
+
+## Index and END
+
+**LU_INDEX** stands once, behind the last section. It lists the sections in the order of the stream, each with the pass,
+domid, length, hash and record count of its LU_SECTION, and with the offset of that LU_SECTION record from the start of
+the stream (the first is at 24). \`hash\` in its head is the XXH3-64 of its entries, \`sectionCount * 40\` octets. It lets a
+restore hand domains to several CPUs without walking the stream; it adds nothing, so a reader refuses one that differs
+from the sections.
+
+**END** (type 0, \`body_length\` 0) is the last record, directly behind LU_INDEX, and the stream ends with it. Only where
+the stream was handed over in frames do zeros follow: fewer than 4096, up to the end of the last frame. The checksums
+find damage, not forgery.
+
+## Order within a section
+
+The table of [record types](#record-types) says how often a type stands in its section:
+
+| how often | meaning |
+|---|---|
+| once | exactly one in its section |
+| at most once | none or one |
+| at most once per vCPU | as above, for each vCPU that the record names |
+| any number, ascending | slices of one table, see [Slices](#slices) |
+
+Its column "after" names types that come first: where a section has both, no record of a type named there stands behind
+this one. A type that is named but absent demands nothing, and the relation is not continued through it. In all other
+respects the order within a section is free, and every permutation restores to the same state.
+
+The five per-vCPU types (LU_VCPU, LU_PV_VCPU, X86_PV_VCPU_EXTENDED, X86_PV_VCPU_XSAVE, X86_PV_VCPU_MSRS) depend on each
+other only where they name the same vCPU: vCPU 1's LU_VCPU may stand behind vCPU 0's LU_PV_VCPU. A vCPU's other records
+stand behind its own LU_VCPU, which must be there. X86_TSC_INFO, which is the domain's, stands behind every LU_VCPU.
+
+The writer of this project takes the order of the table of record types, and within a per-vCPU type ascending vCPUs.
+
+## Bodies
+
+A body is a **head**, one structure of fixed length, and then **parts**, in the order in which the record lists them.
+Some records have no head, some no parts. A part begins at a multiple of 8 octets from the start of the body: zero
+octets fill up what the part before it leaves. The last part is not padded inside the body; \`body_length\` ends with its
+last octet, and the record's own padding follows.
+
+\`\`\`
+| head | part 1 | 0..7 zero octets | part 2 | 0..7 zero octets | ... | last part |        | the record's padding |
+^ offset 0      ^ part 1 needs none of its own: heads are multiples of 8     ^ body_length
+\`\`\`
+
+A body has exactly the length that its head and counts make, no octet more. There are four kinds of parts.
+
+**Rows**: structures of equal length, one after the other, without gaps. Their number is a field of the head, or a fixed
+number, or follows from what is left of the body, which must then be a whole number of rows.
+
+**Sparse table**: a table of which only some slots are used; the slot's number is a port, a grant reference or a handle.
+A slot is unused if its row is all zero. The head has three counts: \`slotCount\`, the slots of the table as it stands in
+xen#1; \`runCount\`, the stretches of used slots; and \`rowCount\`, the used slots. The part is \`runCount\` rows of Run, then
+\`rowCount\` rows of the table, of the used slots by ascending slot:
+
+\`\`\`
+        0     1     2     3     4     5     6     7
+     +-----+-----+-----+-----+-----+-----+-----+-----+
+   0 | run 0: firstSlot      | run 0: firstRow (= 0) |
+     +-----+-----+-----+-----+-----+-----+-----+-----+
+   8 | run 1: firstSlot      | run 1: firstRow       |
+     +-----+-----+-----+-----+-----+-----+-----+-----+
+     | ... runCount runs, then rowCount rows ...     |
+     +-----+-----+-----+-----+-----+-----+-----+-----+
+\`\`\`
+
+Run i covers the rows from its \`firstRow\` up to the next run's \`firstRow\`, the last run up to \`rowCount\`; their slots
+count up from its \`firstSlot\`. The first run begins with row 0, no run is empty, slots ascend, at least one unused slot
+lies between two runs, and no slot reaches \`slotCount\`. Without runs there are no rows. Example: a table of 8 slots that
+uses 1, 2 and 5 has the runs {1, 0}, {5, 2} and three rows.
+
+**Chunks**: a slice of a large flat table, coded as below. The head says how many entries the slice has and how many
+octets the chunks take.
+
+**Rows of one vCPU** ("blob"): rows up to the end of the body, whose number differs from vCPU to vCPU. The head is the
+vCPU's number. The record is left out where there are none.
+
+## Chunks
+
+Three tables are large and flat: P2M by GFN and page ownership by MFN, with entries of 8 octets, and page types by MFN,
+with entries of 1 octet. A slice of such a table is cut into chunks of 4096 entries, only its last one may be shorter.
+Each chunk stands alone, 8-aligned, one directly after the other:
+
+\`\`\`
+        0     1     2     3     4     5     6     7
+     +-----+-----+-----+-----+-----+-----+-----+-----+
+   0 |form |width|entryCount | payloadBytes          |
+     +-----+-----+-----+-----+-----+-----+-----+-----+
+   8 | payload, payloadBytes octets, a multiple of 8 |
+     +-----+-----+-----+-----+-----+-----+-----+-----+
+\`\`\`
+
+| form | name | entries of | width |
+|---|---|---|---|
+| 1 | RUNS | 8 octets, 1 octet | 0 |
+| 2 | PACKED | 8 octets | 1 to 7 |
+| 3 | LITERAL | 8 octets, 1 octet | 0 |
+
+\`entryCount\` is 4096, or in the last chunk the entries that are left. \`payloadBytes\` is exactly what form, width and
+counts make it, the zero octets that fill the payload to a multiple of 8 included.
+
+### Runs of entries
+
+Whether an entry continues the run of the entry before it can be told from the two alone. Bit 63 of an entry of 8 octets
+is the run's stride: entry \`b\` continues entry \`a\` if
+
+\`\`\`
+b == a + (a >> 63)     and     bits 40 to 63 of a and b are the same
+\`\`\`
+
+A present P2M entry thus counts its MFN up by one, and an absent one, like every entry of page ownership (whose bit 63
+is zero), repeats. The second condition keeps the count within the 40 bits of the MFN. An entry of 1 octet continues a
+run if it repeats.
+
+### RUNS, 8-octet entries
+
+\`\`\`
+             0     1     2     3     4     5     6     7
+          +-----+-----+-----+-----+-----+-----+-----+-----+
+        0 | runCount, n           | (0)                   |
+          +-----+-----+-----+-----+-----+-----+-----+-----+
+        8 | first entry of run 0                          |
+          +-----+-----+-----+-----+-----+-----+-----+-----+
+          | ... n first entries, u64 each                 |
+          +-----+-----+-----+-----+-----+-----+-----+-----+
+   8 + 8n | length 0  | length 1  | ... n lengths, u16    |
+          +-----+-----+-----+-----+-----+-----+-----+-----+
+  8 + 10n | zero, to a multiple of 8                      |
+          +-----+-----+-----+-----+-----+-----+-----+-----+
+\`\`\`
+
+### RUNS, 1-octet entries
+
+The lengths come first, so that they are aligned.
+
+\`\`\`
+             0     1     2     3     4     5     6     7
+          +-----+-----+-----+-----+-----+-----+-----+-----+
+        0 | runCount, n           | (0)                   |
+          +-----+-----+-----+-----+-----+-----+-----+-----+
+        8 | length 0  | length 1  | ... n lengths, u16    |
+          +-----+-----+-----+-----+-----+-----+-----+-----+
+   8 + 2n | v0  | v1  | ... n first entries, u8           |
+          +-----+-----+-----+-----+-----+-----+-----+-----+
+   8 + 3n | zero, to a multiple of 8                      |
+          +-----+-----+-----+-----+-----+-----+-----+-----+
+\`\`\`
+
+n is at least 1 and at most \`entryCount\`. Every length is at least 1, and together they are \`entryCount\`. Entry j of a
+run is \`first + j * (first >> 63)\`, or \`first\` in a table of octets.
+
+### PACKED
+
+\`\`\`
+                       0     1     2     3     4     5     6     7
+                    +-----+-----+-----+-----+-----+-----+-----+-----+
+                  0 | base: the first entry                         |
+                    +-----+-----+-----+-----+-----+-----+-----+-----+
+                  8 | d0, low \`width\` octets | d1 | d2 | ...        |
+                    +-----+-----+-----+-----+-----+-----+-----+-----+
+ 8 + width * entries | zero, to a multiple of 8                     |
+                    +-----+-----+-----+-----+-----+-----+-----+-----+
+\`\`\`
+
+Entry i is \`base XOR d[i]\`, where d[i] is the little-endian number of \`width\` octets at \`8 + i * width\`. d[0] is zero.
+
+### LITERAL
+
+\`entryCount\` entries as they are, then zero octets to a multiple of 8.
+
+### Which form
+
+A reader takes any form. The writer of this project takes, for each chunk, the form with the smallest payload; of equal
+ones RUNS before PACKED before LITERAL. So the same table always gives the same octets. A reader refuses (XLU-R020) a
+chunk
+
+- with an unknown form, PACKED in a table of octets, or a width that is not the form's;
+- whose \`entryCount\` is not 4096, or in the last chunk of the slice not what is left; whose \`payloadBytes\` is not what
+  form and counts make; that ends beyond \`chunkBytes\`; or behind whose last one octets are left;
+- in RUNS: without a run or with more runs than entries, with the reserved word not zero, with a run that is empty or
+  goes beyond the entries, with lengths that do not add up; with a run that continues the one before it (runs are
+  maximal); with a present run whose MFN would count beyond bit 39;
+- in PACKED: whose base is not the first entry (d[0] not zero), or whose d all fit into fewer octets than \`width\` (the
+  width is minimal, but at least 1);
+- whose padding is not zero.
+
+## Slices
+
+LU_P2M, LU_FRAMES and LU_PAGE_TYPES carry slices of their table: \`entryCount\` entries, at least 1 and at most 2^20, from
+\`firstGfn\` or \`firstMfn\` on. Slices ascend, do not overlap, and stay within their table, whose length is
+\`highestGfn + 1\` for the P2M and LU_HOST's \`frameCount\` for the others. Entries that no slice covers are zero. The
+writer of this project cuts a table at multiples of 2^20 entries and leaves out the slices in which every entry is zero;
+no other entries may be left out. A superpage lies whole within one slice.
+
+Every LU_P2M of a domain has the same \`highestGfn\` and the same \`defaultAccess\`. \`highestGfn\` is the last GFN whose
+entry is not zero; a domain in whose P2M every entry is zero has no LU_P2M at all.
+
+## Entries of the bulk tables
+
+### P2M entry, 8 octets
+
+\`\`\`
+  63  62             54 53       48 47       44 43       40 39                              0
+ +---+-----------------+-----------+-----------+-----------+---------------------------------+
+ | P |        0        |   order   |  access   |   type    |               MFN               |
+ +---+-----------------+-----------+-----------+-----------+---------------------------------+
+\`\`\`
+
+P is 1 if the entry has a frame. \`type\` is one of [P2M_TYPE](#enumerations-and-flags), \`access\` one of P2M_ACCESS,
+\`order\` is 0, 9 or 18: the mapping that the entry is part of has \`2^order\` frames. Each of a superpage's entries is
+there, with its own MFN and the same order; GFN and MFN of the first one are multiples of \`2^order\`.
+
+| entry | means |
+|---|---|
+| all zero | nothing is mapped |
+| P 0, not all zero | type populateOnDemand or mmioDm, no frame: the MFN is 0. Aligned and whole like a superpage if its order says so |
+| P 1, ramRw, ramLogdirty, ramRo, ioreqServer | memory of the domain: LU_FRAMES says that it owns the frame. ioreqServer only with order 0 |
+| P 1, foreign | another domain's frame, order 0, listed in LU_FOREIGN_MAPS |
+| P 1, mmioDirect, grantMapRw, grantMapRo, broken | device memory (the MFN may lie beyond the frame table), a mapped grant, a frame with an error |
+
+P 1 never stands with populateOnDemand, mmioDm or invalid. pagingOut, paged, pagingIn and shared are refused in version
+1.
+
+### Frame-owner entry, 8 octets
+
+\`\`\`
+  63                  22   21    20    19    18    17    16   15                0
+ +----------------------+-----+-----+-----+-----+-----+-----+-------------------+
+ |           0          | off | bro | ext | xhp | all | own |    owner (domid)  |
+ +----------------------+-----+-----+-----+-----+-----+-----+-------------------+
+\`\`\`
+
+| bit | name | meaning |
+|---|---|---|
+| 16 | owned | set in every entry that is not zero. All zero is a free frame, or one that the frame table says nothing of: bootmem, page tables that are kept in place |
+| 17 | allocated | the owner itself holds a reference. Clear for a dead domain's frame that only mappings of others keep |
+| 18 | xenheap | Xen's own, shared with its owner. A domain's are exactly its shared_info, grant and status frames, and are always allocated |
+| 19 | extra | not among the pages that count against \`maxPages\` |
+| 20, 21 | broken, offlined | has an error; is not to be allocated again |
+
+The owner is a domain of the stream, DOMID_XEN or DOMID_IO.
+
+### Page-type entry, 1 octet
+
+\`\`\`
+    7     6     5     4     3     2     1     0
+ +-----------+-----+-----+-----+-----------------+
+ |     0     | pae | val | pin |      type       |
+ +-----------+-----+-----+-----+-----------------+
+\`\`\`
+
+\`type\` is one of PAGE_TYPE: 1 to 4 page table of that level, 5 descriptor table, 7 writable; the rest are
+PAGE_TYPE_FLAG: pinned (by the guest's request, page tables only), validated, and paeXenL2, which version 1 refuses.
+Only types in use stand in the table, that is those with a count that is not zero; all other frames have a zero octet.
+Page tables and descriptor tables occur in PV domains alone. Nothing is said of a free frame.
+
+## What records demand of each other
+
+A reader checks all of this before it writes anything ([RULES.md](RULES.md)); a writer must hold to it. A field with an
+enumeration holds one of its values, a field with flags no other bit. Exceptions: what LU_IRQS and LU_DEVICES say is
+held to lengths, counts and reserved fields alone in this release, and the entries of HVM_CONTEXT to the framing given
+below.
+
+- **Host.** \`domainCount\` is the number of sections 0. \`frameCount\` is at most 2^28, \`cpuCount\` 1 to 8192. VirqHandlers
+  ascend by VIRQ, below 24, and name domains that exist.
+- **Regions.** Exactly one is bootmem; for a hand-over there is one xenImage, directly above it. Regions do not overlap,
+  and every frame of theirs is free: its owner entry is zero. So it is for the ranges of LU_KEPT_FRAMES. Frames of the
+  M2P belong to DOMID_XEN.
+- **Domains.** LU_DOMAIN's domid is its section's. At most one domain is the hardware domain. Its CPU pool is in
+  LU_CPUPOOLS. A 64-bit PV guest has \`guestWidth\` 8; a PV guest with 4 is refused. \`maxVcpus\` is at most 8192. A domain
+  owns at most \`maxPages\` frames, xenheap and extra ones not counted.
+- **Kinds.** LU_PV_VCPU and the X86_PV_VCPU records stand for PV domains alone, LU_P2M, LU_FOREIGN_MAPS, HVM_PARAMS,
+  HVM_CONTEXT and LU_IOREQ_SERVERS for HVM and PVH ones.
+- **Dead domains** have no LU_SHARED_INFO, LU_EVTCHN_PORTS or LU_GRANT_MAPS and no grant frames; their active grants may
+  lie anywhere below \`maxGrantFrames\`. Every living domain has LU_SHARED_INFO.
+- **vCPUs.** LU_VCPUS lists those that exist, ascending, below \`maxVcpus\`. Exactly these have an LU_VCPU, with the flag
+  \`exists\`. The three affinities of an LU_VCPU have \`affinityWordCount\` words each, which is LU_HOST's \`cpuCount\`
+  divided by 64, rounded up. A PV vCPU has an LU_PV_VCPU exactly if it is \`initialised\`. A living HVM or PVH domain with
+  an initialised vCPU has an HVM_CONTEXT. At least one vCPU of a living domain is not \`down\`, unless the domain is shut
+  down or \`creationFinished\` is 0.
+- **PV registers.** \`gdtEntries\` is at most 8192; the first \`gdtEntries / 512\`, rounded up, of \`gdtMfn\` are frames of
+  the domain. CR3 and CR1 are machine addresses, 0 for none.
+- **Frames that records name** (vcpu_info, control blocks, event arrays, the PIRQ EOI map, the GDT and the page tables
+  of a PV vCPU, I/O request pages) are owned by the domain. No two records take the same xenheap frame. vcpu_info, 64
+  octets, and a control block, 72 octets at a multiple of 8, lie within one frame.
+- **Grant tables.** \`version\` is 1 or 2. Frames are at most \`maxGrantFrames\`, \`maptrackFrameCount\` at most
+  \`maxMaptrackFrames\`. Version 1 has no status frames; version 2 has one for each 8 grant frames, rounded up.
+  \`slotCount\` of LU_GRANT_ACTIVE is at most what the table holds: 512 entries a frame in version 1, 256 in version 2.
+- **Active grants.** A domain whose table of active grants has slots has an LU_GRANT_TABLE. At least one of the four
+  counters is not zero, none is above 128. The frame is the domain's or DOMID_IO's; the grantee exists.
+- **Maptrack.** \`slotCount\` is at most 256 for each of \`maxMaptrackFrames\`. An entry has the flag \`host\` or \`device\` or
+  both; it names an active grant of \`domid\` whose grantee is this domain. Each entry counts once in that grant's host
+  counter and once in its device counter, as its flags say, among the read-only ones if it is \`readonly\`. The counters
+  are exactly these sums.
+- **Event channels.** LU_EVTCHN_PORTS comes with LU_EVTCHN. Ports: at most 1024 with \`guestWidth\` 4 or 4096 with 8 in
+  the 2-level ABI, 131,072 in the FIFO ABI, and none above \`maxEvtchnPort\`. Port 0 is never used. \`priority\` and
+  \`lastPriority\` are below 16, \`notifyVcpu\` and \`lastVcpu\` are at most the highest vCPU. An interdomain port's other end
+  is interdomain and names this one. An unbound port's remote domain need not exist. A VIRQ is below 24 and bound once:
+  TIMER, DEBUG, XENOPROF and XENPMU once for each vCPU, all others once for the domain. Control blocks and event arrays
+  stand in the FIFO ABI alone, blocks by ascending vCPU, at most 128 arrays of 1024 words each; a queue's tail is 0 or
+  below \`slotCount\`.
+- **PIRQs** ascend. A \`port\` that is not 0 is a port in state pirq with the same PIRQ, and there are no other ports in
+  that state.
+- **Foreign mappings.** LU_FOREIGN_MAPS lists the foreign entries of the P2M, all of them, by ascending GFN, with the
+  domain that owns the frame (or DOMID_XEN or DOMID_IO).
+- **I/O request servers** ascend by identifier, at most 8, below 65536. Ports are ports of this domain that are unbound
+  or interdomain. Ranges ascend by server, then kind, then address, and do not overlap.
+- **Permissions** (LU_CAPS) ascend by kind, then by address, and do not overlap.
+- **HVM_CONTEXT** is a row of entries: type u16, instance u16, length u32, then \`length\` octets. The first has type 1
+  (HEADER), the last type 0 (END), where the body ends. An entry of type 2 (CPU) has as instance a vCPU that exists.
+- **X86_PV_VCPU_XSAVE**: behind the head stand XCR0 and the XCR0 bits ever set (u64 each), then the area: 512 octets of
+  legacy region, the XSAVE header, the components. XCR0 has bit 0 and is within the second word, and so is the header's
+  first word.
+
+## Where a fact lives, when it lives twice
+
+- **A pinned grant**: LU_GRANT_ACTIVE is the truth. The guest's own entry in the grant frame stays writable by the guest
+  and is not compared, so that a hostile guest cannot veto an update. Maptrack is checked against it.
+- **Pending and mask bits** of event channels are in frames that stay in place: shared_info (or vcpu_info) in the
+  2-level ABI, event words in the FIFO ABI. \`pending\` of a port stands in the stream only while the port has no event
+  word yet. Tails and last queues are the hypervisor's own and travel; links are in guest-writable memory, and a walk
+  over them must be bounded.
+- **vcpu_info, control blocks, event arrays** are named by MFN, since Xen keeps no GFN for them.
+- **The owner of a foreign frame** is in LU_FRAMES; LU_FOREIGN_MAPS repeats it and must agree.
+- **Reference and type counts** are nowhere in the stream. They differ from version to version, and xen#2 rebuilds them.
+
+## Preserved memory
+
+Frames whose content matters to the hypervisor stay in place in machine memory. Outside of a live update (a stream in a
+file, a test, a check on another machine) their contents travel beside the stream, as \`FILE.mem\` beside \`FILE\`.
+Little-endian:
+
+\`\`\`
+        0     1     2     3     4     5     6     7
+     +-----+-----+-----+-----+-----+-----+-----+-----+
+   0 | magic: the octets "XLUMEM01"                  |
+     +-----+-----+-----+-----+-----+-----+-----+-----+
+   8 | streamHash                                    |
+     +-----+-----+-----+-----+-----+-----+-----+-----+
+  16 | hash                                          |
+     +-----+-----+-----+-----+-----+-----+-----+-----+
+  24 | pageCount             | pagesOffset           |
+     +-----+-----+-----+-----+-----+-----+-----+-----+
+  32 | MFN of page 0, u64; then the others, ascending|
+     +-----+-----+-----+-----+-----+-----+-----+-----+
+     | zero, to pagesOffset                          |
+     +-----+-----+-----+-----+-----+-----+-----+-----+
+     | page 0, 4096 octets; page 1; ...              |
+     +-----+-----+-----+-----+-----+-----+-----+-----+
+\`\`\`
+
+\`pagesOffset\` is \`32 + 8 * pageCount\` rounded up to a multiple of 4096; the whole is \`pagesOffset + 4096 * pageCount\`
+octets. \`streamHash\` is the XXH3-64 of the stream from its first octet to the end of END; \`hash\` is that of everything
+behind the first 32 octets. MFNs are distinct and below LU_HOST's \`frameCount\`.
+
+Every frame of these is among the pages: grant and status frames, shared_info, FIFO control blocks, event arrays. Others
+may be, such as page tables of PV guests. A stream alone can be checked but for the rules about this memory; it cannot
+be restored.
+
+## References that restore rebuilds
+
+The restored frame table has a page count and a type count for each frame, and each domain a reference count. None of
+them travels. They are sums, and only ever added to after 1h, so that the order of domains in pass 2 does not matter.
+
+After 1h:
+
+- a frame has one page reference if it is allocated, else none; a xenheap frame of a guest has one type reference, any
+  other frame none;
+- a domain has one reference if it is alive, one if it owns frames other than xenheap and extra ones, one if it owns
+  xenheap frames, and one for each global VIRQ that it handles.
+
+Pass 2 of a domain adds:
+
+- for each active grant of its own, unless the frame is DOMID_IO's: a page reference for each mapping that the four
+  counters count, and a writable-type reference for each read-write one. Frames of an HVM or PVH domain take the type
+  reference only where the grantee is the domain itself;
+- for each foreign entry of its P2M one page reference;
+- one page and one writable-type reference for each vcpu_info that has a frame of its own, FIFO control block, event
+  array, and for the PIRQ EOI map;
+- for each page of an I/O request server one page and one writable-type reference, and one page reference more if the
+  emulator has acquired it as a resource;
+- one reference to the emulator of each of its I/O request servers, and one to its \`target\`.
+
+What PV page tables hold (a reference for each present entry, for pins, for CR3 and for GDT frames) is not counted yet
+in this release.
+
+## Hand-over
+
+**H1.** The stream's frames may lie anywhere outside bootmem, in any order. An array of MFNs, contiguous in machine
+memory, lists them in the order of the stream: one u64 for each frame. The last frame is filled with zeros.
+
+**H2.** The breadcrumb is three u64, little-endian, at the start of bootmem:
+
+\`\`\`
+     bootmem                                array                           frames
+     +--------------------------------+     +------------------------+     +-------------------+
+   0 | 0x4c69766555706000             |  +->| MFN of octets 0..4095  |---->| 4096 octets       |
+     +--------------------------------+  |  +------------------------+     +-------------------+
+   8 | machine address of the array   |--+  | MFN of octets 4096..   |---->| 4096 octets       |
+     +--------------------------------+     +------------------------+     +-------------------+
+  16 | number of stream frames << 12  |     | ...                    |     | ..., zero at the  |
+     +--------------------------------+     +------------------------+     | end of the last   |
+                                                                           +-------------------+
+\`\`\`
+
+The array's address is a multiple of 4096. xen#1 writes the frames, the array, the second and third word, and the magic
+last, so that a torn hand-over leaves no breadcrumb. xen#2 refuses another magic, a count of zero or with low bits set,
+an array or a listed frame beyond the memory, in bootmem, in its own image, in the array, or listed twice. It clears the
+breadcrumb when the stream is consumed; xen#1 does so when it resumes instead.
+
+**H3.** Until the stream is consumed xen#2 uses nothing but bootmem and the regions of LU_REGIONS with kind \`reusable\`.
+Neither the array nor a frame of the stream lies in a reusable region.
+
+**H4.** xen#2 stands at the top of bootmem and xen#1's image taken together, its start aligned down to 2 MiB. What is
+left below is the new bootmem, at least 2 MiB; the breadcrumb stays where it is. So xen#2 may be larger or smaller than
+xen#1.
+
+## Versions
+
+The image header's version is a whole number. A reader of version N reads N and N-1; version 1 is the first. Once a
+version is released, no record type of it ever changes: not its number, section, order, fields, their places or their
+meaning. What a later release has to say beyond that becomes a new record type, optional (bit 31) if a reader may do
+without it, and where it may not, a new version. \`src/format/schema.lock.json\` holds the layout of every released
+version, and the build fails where the definition differs from it.
+
+Refused in version 1, by name: 32-bit PV guests, memory that is shared or paged out, the type flag paeXenL2, features
+that LU_HOST does not name.
+`;
+
+export const recordTypesIntroduction = `
+## Record types
+
+In the order in which the writer of this project puts them within a section. Types 0x40000000 and above are live-update
+records; those below are libxc's.
+`;
+
+export const rowsIntroduction = `
+## Rows
+
+The structures that parts consist of. [P2M, frame-owner and page-type entries](#entries-of-the-bulk-tables) are drawn
+above.
 `;
 
 export const formatEnding = `
 ## Enumerations and flags
+
+Numbers are Xen's public ones where Xen has public ones (domids, event-channel states, VIRQs, grant-mapping flags,
+schedulers); the rest are the stream's own. Names ending in FLAG, and CREATE, FEATURE, FRAME, GRANT_MAP, are bits that
+may be combined. FRAME is drawn [above](#frame-owner-entry-8-octets) with the owner below its bits; P2M_BITS are the
+lowest bits of the parts of a P2M entry.
 `;
 
 export const rulesIntroduction = `
 # Rules
 
-Every refusal names a rule. Rules are never renumbered.
+Everything that \`open\`, \`plan\`, \`check\`, \`restore\` and the calls around them enforce. A rule's number is its identity:
+numbers are never used again for another rule.
+
+## How a refusal reads
+
+A refusal names the rule, the place, what was expected and what was found. As text:
+
+\`\`\`
+open refused by XLU-R001: The stream holds every record whole, up to END. At LU_SECTION, field length, offset 504: expected 456 (0x1c8), found 1432 (0x598).
+\`\`\`
+
+The place is, as far as it is known: the record's type, the field (of its head, or \`Part[row].field\`), the domain, the
+section (H, 0, 1h, 1d, 2), and the offset in octets from the start of the stream to the record's header. With \`--json\`,
+and as properties of the library's \`XluError\`, the same facts stand apart: \`rule\`, \`domid\`, \`record\`, \`offset\`, \`field\`,
+\`expected\`, \`got\` ([CLI.md](CLI.md), [ERRORS.md](ERRORS.md)). From the core itself they come as numbers in the fault
+record ([CORE.md](CORE.md)). Where a rule is about names and not amounts, \`expected\` is the nearest value that would
+have been accepted, such as the highest known number of an enumeration.
+
+Checking stops at the first rule that is broken. The order is: the framing of the whole stream (\`open\`), sizes (\`plan\`),
+then (\`check\`) which sections and records there are and in what order, the host, the domains, page ownership and types,
+regions, P2Ms, grants, events, then state, vCPUs, I/O servers and permissions of each domain, and last the preserved
+memory. A refusal leaves the target image as it was.
+
+## Exit status
+
+A refusal is one of three kinds, which the last column of the table names:
+
+- **damaged**, exit status 3: the stream is not what a writer wrote. A copy of it may be whole.
+- **not supported**, exit status 1: the stream is sound, and this version cannot take it.
+- **refused**, exit status 1: the stream is sound in form, and what it says cannot be restored.
+
+## Without the preserved memory
+
+A stream can be checked without the preserved memory (\`FILE.mem\`). Every rule is then enforced but XLU-R034, whose
+result \`xlu verify\` lists as not checkable; nothing can be restored (XLU-R035).
+
+## The rules
 `;
 
 export const errorsIntroduction = `
 # Errors
+
+Every error of the library and of the command is an \`XluError\` with one of these codes, and, where they are known, the
+fields \`rule\`, \`domid\`, \`record\`, \`offset\`, \`line\`, \`field\`, \`expected\`, \`got\` and \`cause\`. A command ends with the exit
+status of the error that ended it; without an error it ends with 0, or with 1 where a comparison found a difference.
+Codes are stable; messages are for people and may change.
 `;

@@ -946,7 +946,7 @@ export const imageStructs = {
 		u32("done0", "Domains that have ended pass 0."),
 		u32("done1", "Domains that have ended pass 1."),
 		u32("done2", "Domains that have ended pass 2."),
-		reserved("reserved0", 4),
+		u32("hostPtr", "LU_HOST's record."),
 		u64("frameCount", "Frames of the host."),
 	]),
 	/** One per domain, in the workspace: what plan found and how far the passes have come. */

@@ -233,7 +233,7 @@ function placeMemory(drafts: readonly Draft[], frames: MachineFrames, ledger: Le
 		ledger.note(
 			domid,
 			"page types and page tables",
-			"defaulted to none: no dump has dom0's, so what they refer to is not counted",
+			"defaulted to none: no dump has dom0's, so what they map, of other domains too, is not counted",
 		);
 	}
 }

@@ -90,8 +90,8 @@ export class HvmMemory {
 		this.#p2m = new BigUint64Array(highest + 1);
 		this.#claimFacts(captured, ledger);
 		if ((info.pod?.entries ?? 0) > 0) {
-			const count = plural(info.pod?.entries ?? 0, "populate-on-demand entry").replace("entrys", "entries");
-			ledger.note(domid, count, "defaulted to holes of the P2M: no dump tells where they are");
+			const what = `${info.pod?.entries} populate-on-demand entries of the P2M`;
+			ledger.note(domid, what, "defaulted to holes: no dump tells where they are");
 		}
 	}
 

@@ -5,7 +5,7 @@
  */
 import { BUFIOREQ, DOMID, IOREQ_FLAG, IOREQ_PAGE, IOREQ_PAGE_FLAG, IOREQ_RANGE, NONE64 } from "../../format/enums.ts";
 import type { DomainModel } from "../../machine/model.ts";
-import type { CapturedIoreqServer } from "../domains.ts";
+import type { CapturedIoreqServer, CapturedPage } from "../domains.ts";
 import type { CapturedPort } from "../events.ts";
 import type { CapturedDomain } from "../read.ts";
 import { contradiction, type Ledger, plural } from "./ledger.ts";
@@ -101,5 +101,4 @@ export function importIoreqServers(captured: CapturedDomain, model: DomainModel,
 	);
 }
 
-const isServerPage = (page: { caf: bigint; taf: bigint; mfn: number }): boolean =>
-	referencesOf(page) >= SERVER_PAGE_REFERENCES;
+const isServerPage = (page: CapturedPage): boolean => referencesOf(page) >= SERVER_PAGE_REFERENCES;

@@ -1,0 +1,450 @@
+/**
+ * X1, X4: whatever happens to a stream or to its preserved memory, the core refuses by a rule, changes nothing of the
+ * target, and never traps or hangs. Every truncation, every single flipped bit, garbage, and hostile fields under
+ * checksums that are right.
+ */
+import fc from "fast-check";
+import { describe, expect, test } from "vitest";
+import { placeParts } from "../../src/format/decode.ts";
+import { DOMID } from "../../src/format/enums.ts";
+import { scalarBytes } from "../../src/format/layout.ts";
+import { ruleByNumber } from "../../src/format/rules.ts";
+import { imageStructs, recordByType, structs } from "../../src/format/schema.ts";
+import { memoryFor, newInstance, type RawExports, rawFault, saveTiny } from "../support/core.ts";
+import { parse, type StreamRecord } from "../support/restitch.ts";
+import { tinyHost } from "../support/tinyHost.ts";
+
+const tiny = saveTiny();
+const { preserved } = tinyHost();
+const MIB = 1 << 20;
+/** XLU_FUZZ=20 runs twenty times as many cases from other seeds. */
+const fuzzFactor = Number(process.env.XLU_FUZZ ?? 1);
+
+/** An instance with fixed windows; the stream's ends with the memory, so that a read behind it would trap. */
+class Bench {
+	readonly raw: RawExports;
+	readonly ctx: number;
+	readonly work: number;
+	readonly workBytes: number;
+	readonly memory: number;
+	readonly target: number;
+	readonly targetBytes: number;
+	readonly out: number;
+	readonly end: number;
+
+	constructor(workBytes = MIB, targetBytes = MIB, streamBytes = MIB) {
+		const { core, raw } = newInstance();
+		this.raw = raw;
+		this.ctx = core.allocate(raw.contextBytes() >>> 0).pointer;
+		this.workBytes = workBytes;
+		this.targetBytes = targetBytes;
+		this.work = core.allocate(workBytes).pointer;
+		this.memory = core.allocate(MIB).pointer;
+		this.target = core.allocate(targetBytes).pointer;
+		this.out = core.allocate(64).pointer;
+		core.allocate(streamBytes);
+		this.end = raw.memory.buffer.byteLength;
+	}
+
+	get bytes(): Uint8Array {
+		return new Uint8Array(this.raw.memory.buffer);
+	}
+
+	/** Where a stream of that length stands: 8-aligned, as near to the end of the memory as that allows. */
+	place(stream: Uint8Array): number {
+		const at = (this.end - stream.length) & ~7;
+		this.bytes.fill(0xff, at);
+		this.bytes.set(stream, at);
+		return at;
+	}
+
+	placeMemory(memory: Uint8Array): void {
+		this.bytes.set(memory, this.memory);
+	}
+
+	/** 0 if accepted: open, plan and check with the preserved memory in place, if any. */
+	check(stream: number, length: number, memoryBytes: number, flags = 0): number {
+		const { raw, ctx } = this;
+		return (
+			raw.open(ctx, stream, length, flags) ||
+			raw.plan(ctx) ||
+			raw.check(ctx, this.work, this.workBytes, memoryBytes ? this.memory : 0, memoryBytes)
+		);
+	}
+}
+
+/** A refusal names a rule of the table, and a place inside the stream. */
+function expectNamed(bench: Bench, length: number, what: string): number {
+	const { rule, offset } = rawFault(bench.raw, bench.ctx);
+	if (!ruleByNumber(rule)) throw new Error(`${what}: refused without a rule (${rule})`);
+	if (offset > length) throw new Error(`${what}: rule ${rule} points at ${offset}, behind the stream`);
+	return rule;
+}
+
+describe("a small stream, damaged", () => {
+	test("the stream itself is accepted (or the tests below prove nothing)", () => {
+		const bench = new Bench();
+		bench.placeMemory(tiny.memory);
+		expect(bench.check(bench.place(tiny.stream), tiny.stream.length, tiny.memory.length)).toBe(0);
+	});
+
+	test("every truncation: refused", () => {
+		const bench = new Bench();
+		const rules = new Set<number>();
+		for (let length = 0; length < tiny.stream.length; length++) {
+			const at = bench.place(tiny.stream.subarray(0, length));
+			for (const flags of [0, 1]) {
+				if (bench.check(at, length, 0, flags) === 0) throw new Error(`${length} octets were accepted`);
+				rules.add(expectNamed(bench, length, `${length} octets`));
+			}
+		}
+		expect([...rules].map((rule) => ruleByNumber(rule)?.name)).toEqual(["TRUNCATED"]);
+	});
+
+	test("every single flipped bit: refused; before check, but for what no checksum covers", () => {
+		const bench = new Bench();
+		const { raw, ctx } = bench;
+		const at = bench.place(tiny.stream);
+		const { bytes } = bench;
+		const byRule = new Map<string, number>();
+		for (let octet = 0; octet < tiny.stream.length; octet++) {
+			for (let bit = 0; bit < 8; bit++) {
+				bytes[at + octet] = (tiny.stream[octet] as number) ^ (1 << bit);
+				if (raw.open(ctx, at, tiny.stream.length, 0) === 0) throw new Error(`octet ${octet} bit ${bit}: opened`);
+				const rule = expectNamed(bench, tiny.stream.length, `octet ${octet} bit ${bit}`);
+				const name = ruleByNumber(rule)?.name as string;
+				byRule.set(name, (byRule.get(name) ?? 0) + 1);
+			}
+			bytes[at + octet] = tiny.stream[octet] as number;
+		}
+		expect([...byRule.values()].reduce((a, b) => a + b, 0)).toBe(tiny.stream.length * 8);
+		// Nearly all of a stream stands under a section's checksum.
+		expect(byRule.get("CHECKSUM")).toBeGreaterThan(tiny.stream.length * 8 * 0.9);
+		expect(bench.check(at, tiny.stream.length, 0)).toBe(0);
+	});
+
+	test("zeros behind it are its last frame's padding or damage: any other octet, and a whole frame, are refused", () => {
+		const bench = new Bench();
+		const pad = (count: number, at = -1) => {
+			const stream = new Uint8Array(tiny.stream.length + count);
+			stream.set(tiny.stream);
+			if (at >= 0) stream[tiny.stream.length + at] = 1;
+			return bench.check(bench.place(stream), stream.length, 0, 1);
+		};
+		expect(pad(0)).toBe(0);
+		expect(pad(4095)).toBe(0);
+		expect(pad(4096)).not.toBe(0);
+		expect(ruleByNumber(rawFault(bench.raw, bench.ctx).rule)?.name).toBe("END");
+		for (const at of [0, 1, 7, 8, 4094]) {
+			expect(pad(4095, at), `octet ${at}`).not.toBe(0);
+			expect(ruleByNumber(rawFault(bench.raw, bench.ctx).rule)?.name).toBe("END");
+		}
+		const bare = new Uint8Array(tiny.stream.length + 8);
+		bare.set(tiny.stream);
+		expect(bench.check(bench.place(bare), bare.length, 0, 0)).not.toBe(0);
+	});
+});
+
+describe("S3: the preserved memory, damaged", () => {
+	const pagesOffset = new DataView(tiny.memory.buffer).getUint32(28, true);
+
+	function eachFlip(octets: Iterable<number>): void {
+		const bench = new Bench();
+		bench.placeMemory(tiny.memory);
+		const at = bench.place(tiny.stream);
+		const { raw, ctx, bytes } = bench;
+		expect(bench.check(at, tiny.stream.length, tiny.memory.length)).toBe(0);
+		const before = bytes.slice(bench.target, bench.target + bench.targetBytes);
+		for (const octet of octets) {
+			for (let bit = 0; bit < 8; bit++) {
+				bytes[bench.memory + octet] = (tiny.memory[octet] as number) ^ (1 << bit);
+				const status = raw.check(ctx, bench.work, bench.workBytes, bench.memory, tiny.memory.length);
+				const name = status && ruleByNumber(rawFault(raw, ctx).rule)?.name;
+				if (name !== "MEMORY") throw new Error(`octet ${octet} bit ${bit}: ${name || "accepted"}`);
+				if (raw.target(ctx, bench.target, bench.targetBytes) === 0) throw new Error("a target after a refusal");
+			}
+			bytes[bench.memory + octet] = tiny.memory[octet] as number;
+		}
+		expect(Buffer.compare(bytes.subarray(bench.target, bench.target + bench.targetBytes), before)).toBe(0);
+		expect(bench.check(at, tiny.stream.length, tiny.memory.length)).toBe(0);
+	}
+
+	test("every bit of its header and of its directory: refused with MEMORY, no restore after it", () => {
+		expect(pagesOffset).toBe(4096);
+		const directory = imageStructs.MemoryHeader.size + 8 * preserved.size;
+		eachFlip(Array.from({ length: directory }, (_, octet) => octet));
+	});
+
+	test("bits of its padding and pages, sampled: refused with MEMORY", () => {
+		const octets: number[] = [pagesOffset - 1, tiny.memory.length - 1];
+		for (let octet = 200; octet < tiny.memory.length; octet += 997) octets.push(octet);
+		eachFlip(octets);
+	});
+
+	test("every truncation to a page, octets short, octets more: refused with MEMORY", () => {
+		const bench = new Bench();
+		bench.placeMemory(tiny.memory);
+		const at = bench.place(tiny.stream);
+		const lengths = [1, 8, 31, 32, 33, 4095, tiny.memory.length - 1, tiny.memory.length + 1, tiny.memory.length + 4096];
+		for (let length = 4096; length < tiny.memory.length; length += 4096) lengths.push(length);
+		for (const length of lengths) {
+			expect(bench.check(at, tiny.stream.length, length), `${length} octets`).not.toBe(0);
+			expect(ruleByNumber(rawFault(bench.raw, bench.ctx).rule)?.name).toBe("MEMORY");
+		}
+	});
+
+	test("memory of another stream, sound in itself: refused with MEMORY", () => {
+		const bench = new Bench();
+		const other = tinyHost();
+		other.model.versionText = "Xen 4.17.6";
+		bench.placeMemory(memoryFor(new Uint8Array(8), preserved));
+		expect(bench.check(bench.place(tiny.stream), tiny.stream.length, tiny.memory.length)).not.toBe(0);
+		expect(ruleByNumber(rawFault(bench.raw, bench.ctx).rule)?.name).toBe("MEMORY");
+	});
+});
+
+/** Values at which counts, sums and shifts go wrong. */
+const corners32 = [
+	0, 1, 2, 7, 8, 16, 255, 256, 512, 1023, 1024, 4096, 8192, 65535, 65536, 0x100000, 0x100001, 0x1000_0000, 0x7fff_fff8,
+	0x7fff_ffff, 0x8000_0000, 0xffff_fff0, 0xffff_fffe, 0xffff_ffff,
+];
+const corners64 = [
+	...corners32.map(BigInt),
+	1n << 32n,
+	(1n << 40n) - 1n,
+	1n << 40n,
+	1n << 52n,
+	1n << 62n,
+	1n << 63n,
+	(1n << 64n) - 4096n,
+	(1n << 64n) - 1n,
+];
+
+interface Mutation {
+	section: number;
+	record: number;
+	/** Which scalar of the record, modulo their number. */
+	scalar: number;
+	corner: number;
+	random: number;
+	/** What is done: a corner value, a random value, a small step, or the record itself. */
+	kind: "corner" | "random" | "step" | "octet" | "drop" | "double" | "swap" | "cut" | "grow";
+}
+
+const mutation: fc.Arbitrary<Mutation> = fc.record({
+	section: fc.nat(100),
+	record: fc.nat(100),
+	scalar: fc.nat(100_000),
+	corner: fc.nat(31),
+	random: fc.nat(0xffff_ffff),
+	kind: fc.oneof(
+		{ weight: 6, arbitrary: fc.constant("corner" as const) },
+		{ weight: 4, arbitrary: fc.constant("step" as const) },
+		{ weight: 3, arbitrary: fc.constant("random" as const) },
+		{ weight: 2, arbitrary: fc.constant("octet" as const) },
+		{
+			weight: 1,
+			arbitrary: fc.constantFrom("drop" as const, "double" as const, "swap" as const, "cut" as const, "grow" as const),
+		},
+	),
+});
+
+interface Place {
+	offset: number;
+	width: number;
+}
+
+/** Scalars of a record: the head's, and those of its first and last rows. */
+function scalarsOf(record: StreamRecord): Place[] {
+	const def = recordByType(record.type);
+	if (!def) return [];
+	const list: Place[] = [];
+	const add = (
+		struct: { fields: readonly { offset: number; type: keyof typeof scalarBytes; length: number }[] },
+		at: number,
+	) => {
+		for (const field of struct.fields) {
+			for (let i = 0; i < Math.min(field.length, 4); i++) {
+				const width = scalarBytes[field.type];
+				list.push({ offset: at + field.offset + i * width, width });
+			}
+		}
+	};
+	if (def.head) {
+		// Counts are where a reader goes astray: they come up more often than their number.
+		for (let i = 0; i < 3; i++) add(def.head, 0);
+	}
+	for (const { part, offset, rowsOffset, rowCount, length } of placeParts(def, record.body)) {
+		if (part.kind === "chunks") {
+			for (let at = 0; at + 4 <= Math.min(length, 64); at += 4) list.push({ offset: offset + at, width: 4 });
+			continue;
+		}
+		for (let at = offset; at < rowsOffset; at += structs.Run.size) add(structs.Run, at);
+		for (const i of new Set([0, 1, rowCount - 1]))
+			if (i >= 0 && i < rowCount) add(part.row, rowsOffset + i * part.row.size);
+	}
+	return list.filter(({ offset, width }) => offset + width <= record.body.length);
+}
+
+function mutate(stream: Uint8Array, mutations: readonly Mutation[]): Uint8Array {
+	const parsed = parse(stream);
+	for (const { section, record, scalar, corner, random, kind } of mutations) {
+		const list = parsed.sections[section % parsed.sections.length]?.records as StreamRecord[];
+		if (list.length === 0) continue;
+		const index = record % list.length;
+		const one = list[index] as StreamRecord;
+		if (kind === "drop") list.splice(index, 1);
+		else if (kind === "double") list.splice(index, 0, one.clone());
+		else if (kind === "swap") list.push(...list.splice(index, 1));
+		else if (kind === "cut") one.body = one.body.slice(0, Math.max(0, one.body.length - 1 - (random % 24)));
+		else if (kind === "grow") {
+			const body = new Uint8Array(one.body.length + 1 + (random % 24));
+			body.set(one.body);
+			one.body = body;
+		} else {
+			const places = scalarsOf(one);
+			const place = places[scalar % places.length];
+			if (!place) continue;
+			setScalar(one.view, place, kind, corner, random);
+		}
+	}
+	return parsed.build();
+}
+
+function setScalar(view: DataView, { offset, width }: Place, kind: string, corner: number, random: number): void {
+	if (kind === "octet") {
+		view.setUint8(offset + (random % width), random >>> 24);
+		return;
+	}
+	const small = 1 + (random % 3);
+	if (width === 8) {
+		const before = view.getBigUint64(offset, true);
+		const value =
+			kind === "corner"
+				? (corners64[corner % corners64.length] as bigint)
+				: kind === "step"
+					? before + BigInt(small - 2) * 1n + (small === 2 ? 1n : 0n)
+					: BigInt(random) << BigInt(random & 31);
+		view.setBigUint64(offset, BigInt.asUintN(64, value), true);
+		return;
+	}
+	const before =
+		width === 4 ? view.getUint32(offset, true) : width === 2 ? view.getUint16(offset, true) : view.getUint8(offset);
+	const value =
+		kind === "corner"
+			? (corners32[corner % corners32.length] as number)
+			: kind === "step"
+				? before + (small === 2 ? -1 : 1)
+				: random;
+	if (width === 4) view.setUint32(offset, value >>> 0, true);
+	else if (width === 2) view.setUint16(offset, value & 0xffff, true);
+	else view.setUint8(offset, value & 0xff);
+}
+
+describe("X4: no input makes the core trap, loop without bound, or leave its windows", () => {
+	const bench = new Bench(4 * MIB, 8 * MIB, 8 * MIB);
+	const { raw, ctx } = bench;
+
+	test("garbage: refused", () => {
+		let seed = 1;
+		const next = () => {
+			seed = (Math.imul(seed, 1664525) + 1013904223) | 0;
+			return seed >>> 24;
+		};
+		for (let round = 0; round < 2000; round++) {
+			const garbage = Uint8Array.from({ length: 24 + ((round * 37) % 2000) }, next);
+			// Half of it behind a sound header, a quarter behind a sound section H.
+			if (round % 2) garbage.set(tiny.stream.subarray(0, 24));
+			if (round % 4 === 3) garbage.set(tiny.stream.subarray(0, Math.min(garbage.length, 56)));
+			expect(bench.check(bench.place(garbage), garbage.length, 0)).not.toBe(0);
+			expectNamed(bench, garbage.length, `round ${round}`);
+		}
+	});
+
+	/** What check accepts restores through every pass, and what was restored saves and restores to itself. */
+	function expectRestorable(stream: Uint8Array): void {
+		const figure = (name: string) => {
+			const field = imageStructs.Context.fields.find((entry) => entry.name === name);
+			return new DataView(raw.memory.buffer).getUint32(ctx + (field?.offset as number), true);
+		};
+		const imageBytes = figure("planImageBytes");
+		const domids = parse(stream)
+			.sections.filter(({ pass }) => pass === 1)
+			.map(({ domid }) => domid);
+		if (raw.target(ctx, bench.target, bench.targetBytes) !== 0) throw new Error("target refused");
+		for (const pass of [0, 1, 2]) {
+			if (pass < 2 && raw.restore(ctx, pass, DOMID.XEN) !== 0) throw new Error(`pass ${pass} of the host failed`);
+			for (const domid of domids) if (raw.restore(ctx, pass, domid) !== 0) throw new Error(`pass ${pass} of ${domid}`);
+		}
+		if (raw.finish(ctx) !== 0) throw new Error("finish refused");
+		const { target } = bench;
+		if (raw.compare(ctx, target, imageBytes, target, imageBytes) !== 0) throw new Error("not equal to itself");
+		if (raw.digest(ctx, target, imageBytes, bench.out) !== 0) throw new Error("no digest");
+		const digest = new DataView(raw.memory.buffer).getBigUint64(bench.out, true);
+		const image = bench.bytes.slice(target, target + imageBytes);
+		// Once more through a stream of its own.
+		const { core } = newInstance();
+		const from = core.place(image);
+		const context = core.createContext();
+		const saved = context.save(from, core.allocate(context.planSave(from)));
+		const again = core.bytes(saved).slice();
+		const second = newInstance();
+		const window = second.core.place(again);
+		const opened = second.core.createContext();
+		opened.open(window);
+		const sizes = opened.plan(window);
+		opened.check(window, second.core.allocate(sizes.workBytes), second.core.place(memoryFor(again, preserved)));
+		expect(sizes.imageBytes).toBe(imageBytes);
+		const to = second.core.allocate(sizes.imageBytes);
+		opened.target(to);
+		for (const pass of [0, 1, 2]) {
+			if (pass < 2) opened.restore(pass, DOMID.XEN);
+			for (const domid of opened.domids()) opened.restore(pass, domid);
+		}
+		opened.finish();
+		if (opened.digest(to) !== digest) {
+			const a = second.core.place(image);
+			throw new Error(`restored, saved and restored it differs: ${JSON.stringify(opened.compare(a, to))}`);
+		}
+	}
+
+	function fuzz(count: number, most: number, seed: number): { accepted: number; rules: Map<string, number> } {
+		let accepted = 0;
+		const rules = new Map<string, number>();
+		const guard = bench.bytes.slice(bench.target, bench.target + 4096);
+		fc.assert(
+			fc.property(fc.array(mutation, { minLength: 1, maxLength: most }), (mutations) => {
+				const stream = mutate(tiny.stream, mutations);
+				const memory = memoryFor(stream, preserved);
+				bench.placeMemory(memory);
+				const start = performance.now();
+				const refused = bench.check(bench.place(stream), stream.length, memory.length);
+				const elapsed = performance.now() - start;
+				if (elapsed > 2000) throw new Error(`${elapsed} ms for ${stream.length} octets`);
+				if (refused) {
+					const rule = expectNamed(bench, stream.length, "mutated");
+					const name = ruleByNumber(rule)?.name as string;
+					rules.set(name, (rules.get(name) ?? 0) + 1);
+					if (raw.target(ctx, bench.target, bench.targetBytes) === 0) throw new Error("a target after a refusal");
+					return;
+				}
+				accepted++;
+				expectRestorable(stream);
+				bench.bytes.set(guard, bench.target);
+			}),
+			{ seed: seed * fuzzFactor, numRuns: count * fuzzFactor },
+		);
+		return { accepted, rules };
+	}
+
+	test("one hostile field under sound checksums: refused, or restorable through every pass", () => {
+		const { accepted, rules } = fuzz(6000, 1, 1);
+		expect(accepted).toBeGreaterThan(500);
+		expect(rules.size).toBeGreaterThan(25);
+	});
+
+	test("several at once", () => {
+		const { rules } = fuzz(2000, 5, 2);
+		expect(rules.size).toBeGreaterThan(25);
+	});
+});
