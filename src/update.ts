@@ -89,6 +89,11 @@ export interface UpdateOptions {
 	module?: WebAssembly.Module;
 }
 
+/** Milliseconds to the microsecond: the clock has no more to say. */
+function microseconds(ms: number): number {
+	return Math.round(ms * 1000) / 1000;
+}
+
 /** A host's image, its stream and its preserved memory, in windows of one core. */
 export interface SavedHost {
 	image: Window;
@@ -135,7 +140,7 @@ export function restorePasses(
 			for (const domid of domids) {
 				const start = performance.now();
 				context.restore(pass, domid);
-				perDomain(pass, domid, performance.now() - start);
+				perDomain(pass, domid, microseconds(performance.now() - start));
 			}
 		});
 	}
@@ -155,7 +160,7 @@ export async function liveUpdate(host: Host, options: UpdateOptions = {}): Promi
 		options.onStage?.(name);
 		const start = performance.now();
 		const result = run();
-		stages.push({ name, ms: performance.now() - start });
+		stages.push({ name, ms: microseconds(performance.now() - start) });
 		return result;
 	};
 	const domids = host.model.domains.map(({ domain }) => domain.domid).sort((a, b) => a - b);
@@ -218,7 +223,7 @@ export async function liveUpdate(host: Host, options: UpdateOptions = {}): Promi
 		host: host.name,
 		identical: difference === null,
 		difference,
-		blackoutMs: blackout.reduce((sum, { ms }) => sum + ms, 0),
+		blackoutMs: microseconds(blackout.reduce((sum, { ms }) => sum + ms, 0)),
 		streamBytes: stream.length,
 		stages,
 		domains: describeDomains(xen2.bytes(target), passMs),

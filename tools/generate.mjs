@@ -307,16 +307,18 @@ function fieldTable(struct) {
 	const lines = ["| offset | type | field | meaning |", "|---|---|---|---|"];
 	for (const field of struct.fields) {
 		const type = field.length > 1 ? `${field.type}[${field.length}]` : field.type;
-		lines.push(
-			`| ${field.offset} | ${type} | ${field.reserved ? "(0)" : field.name} | ${field.doc}${shown(field)} |`,
-		);
+		lines.push(`| ${field.offset} | ${type} | ${field.reserved ? "(0)" : field.name} | ${field.doc}${shown(field)} |`);
 	}
 	return lines.join("\n");
 }
 
 function partLine(part) {
 	const link = `[${part.row.name}](#${part.row.name.toLowerCase()})`;
-	const each = `of ${octets(part.row.size)}${part.row.size === 1 ? "" : " each"}`;
+	const each = `of ${octets(part.row.size)} each`;
+	if (part.row === structs.Octet) {
+		if (part.kind === "blob" || part.count === "rest") return "octets to the end of the body";
+		return `${typeof part.count === "number" ? part.count : `\`${part.count}\``} octets`;
+	}
 	switch (part.kind) {
 		case "rows":
 			if (part.count === "rest") return `rows of ${link}, ${each}, to the end of the body`;
@@ -359,7 +361,7 @@ function formatDocument() {
 			out.push(`${def.head ? "Behind the head" : "Body"}:`, "");
 			def.parts.forEach((part, i) => {
 				out.push(`${i + 1}. **${part.table}**: ${partLine(part)}`);
-				if (part.kind !== "chunks" && !done.has(part.row.name)) {
+				if (part.kind !== "chunks" && part.row !== structs.Octet && !done.has(part.row.name)) {
 					done.add(part.row.name);
 					rowsToWrite.push(part.row);
 				}

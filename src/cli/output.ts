@@ -1,7 +1,8 @@
 /** How commands speak: results on standard output, progress and errors on standard error, files whole or not at all. */
-import { closeSync, fsyncSync, openSync, readFileSync, renameSync, rmSync, writeSync } from "node:fs";
+import { closeSync, existsSync, fsyncSync, openSync, readFileSync, renameSync, rmSync, writeSync } from "node:fs";
 import pc from "picocolors";
 import { XluError } from "../errors.ts";
+import { isDirectory } from "../host.ts";
 
 /** Set by --quiet: no progress. */
 export const settings = { quiet: false };
@@ -59,35 +60,47 @@ export function readInput(path: string): Uint8Array {
 	}
 }
 
-/** Writes files so that all of them appear whole, or none: beside their names first, renamed when all are written. */
+/**
+ * Writes files so that all of them appear whole, or none: beside their names first, renamed when all are written. Where a
+ * rename fails after all, what had no file before has none afterwards.
+ */
 export function writeFiles(files: readonly { path: string; data: Uint8Array }[]): void {
-	const temporary: string[] = [];
+	const beside = files.map(({ path }) => `${path}.${process.pid}.part`);
+	const before = files.map(({ path }) => existsSync(path));
+	const cannotWrite = (path: string, reason: string, code: string, cause?: unknown) =>
+		new XluError("XLU_E_IO", `${path} cannot be written: ${reason}.`, {
+			record: path,
+			expected: "a file that can be written",
+			got: code,
+			cause,
+		});
+	for (const { path } of files) {
+		if (isDirectory(path)) throw cannotWrite(path, "it is a directory", "EISDIR");
+	}
 	let current = "";
+	let renamed = 0;
 	try {
-		for (const { path, data } of files) {
+		files.forEach(({ path, data }, i) => {
 			current = path;
-			const beside = `${path}.${process.pid}.part`;
-			const descriptor = openSync(beside, "wx");
-			temporary.push(beside);
+			const descriptor = openSync(beside[i] as string, "wx");
 			try {
 				for (let at = 0; at < data.length; ) at += writeSync(descriptor, data, at);
 				fsyncSync(descriptor);
 			} finally {
 				closeSync(descriptor);
 			}
-		}
-		files.forEach(({ path }, i) => {
+		});
+		for (const { path } of files) {
 			current = path;
-			renameSync(temporary[i] as string, path);
-		});
+			renameSync(beside[renamed] as string, path);
+			renamed++;
+		}
 	} catch (cause) {
-		for (const path of temporary) rmSync(path, { force: true });
-		throw new XluError("XLU_E_IO", `${current} cannot be written: ${(cause as Error).message}.`, {
-			record: current,
-			expected: "a file that can be written",
-			got: (cause as NodeJS.ErrnoException).code ?? "an error",
-			cause,
+		for (const path of beside) rmSync(path, { force: true });
+		files.slice(0, renamed).forEach(({ path }, i) => {
+			if (!before[i]) rmSync(path, { force: true });
 		});
+		throw cannotWrite(current, (cause as Error).message, (cause as NodeJS.ErrnoException).code ?? "an error", cause);
 	}
 }
 

@@ -286,14 +286,14 @@ run is \`first + j * (first >> 63)\`, or \`first\` in a table of octets.
 ### PACKED
 
 \`\`\`
-                       0     1     2     3     4     5     6     7
-                    +-----+-----+-----+-----+-----+-----+-----+-----+
-                  0 | base: the first entry                         |
-                    +-----+-----+-----+-----+-----+-----+-----+-----+
-                  8 | d0, low \`width\` octets | d1 | d2 | ...        |
-                    +-----+-----+-----+-----+-----+-----+-----+-----+
- 8 + width * entries | zero, to a multiple of 8                     |
-                    +-----+-----+-----+-----+-----+-----+-----+-----+
+                            0     1     2     3     4     5     6     7
+                         +-----+-----+-----+-----+-----+-----+-----+-----+
+                       0 | base: the first entry                         |
+                         +-----+-----+-----+-----+-----+-----+-----+-----+
+                       8 | d[0], width octets | d[1] | d[2] | ...        |
+                         +-----+-----+-----+-----+-----+-----+-----+-----+
+  8 + width * entryCount | zero, to a multiple of 8                      |
+                         +-----+-----+-----+-----+-----+-----+-----+-----+
 \`\`\`
 
 Entry i is \`base XOR d[i]\`, where d[i] is the little-endian number of \`width\` octets at \`8 + i * width\`. d[0] is zero.
@@ -391,15 +391,17 @@ Page tables and descriptor tables occur in PV domains alone. Nothing is said of 
 ## What records demand of each other
 
 A reader checks all of this before it writes anything ([RULES.md](RULES.md)); a writer must hold to it. A field with an
-enumeration holds one of its values, a field with flags no other bit. Exceptions: what LU_IRQS and LU_DEVICES say is
-held to lengths, counts and reserved fields alone in this release, and the entries of HVM_CONTEXT to the framing given
-below.
+enumeration holds one of its values, a field with flags no other bit. Exceptions: what LU_IRQS and LU_CPUPOOLS say, and
+LU_DEVICES but for its frames, is held to lengths, counts and reserved fields alone in this release (a pool's identifier
+excepted), and the entries of HVM_CONTEXT to the framing given below.
 
 - **Host.** \`domainCount\` is the number of sections 0. \`frameCount\` is at most 2^28, \`cpuCount\` 1 to 8192. VirqHandlers
   ascend by VIRQ, below 24, and name domains that exist.
 - **Regions.** Exactly one is bootmem; for a hand-over there is one xenImage, directly above it. Regions do not overlap,
-  and every frame of theirs is free: its owner entry is zero. So it is for the ranges of LU_KEPT_FRAMES. Frames of the
-  M2P belong to DOMID_XEN.
+  and every frame of theirs is free: its owner entry is zero. So it is for the ranges of LU_KEPT_FRAMES and the frames
+  that LU_DEVICES keeps for IOMMUs, and no frame is in two of these. Frames of the M2P belong to DOMID_XEN and are
+  listed once.
+- **CPU pools** are at most \`cpuCount\`.
 - **Domains.** LU_DOMAIN's domid is its section's. At most one domain is the hardware domain. Its CPU pool is in
   LU_CPUPOOLS. A 64-bit PV guest has \`guestWidth\` 8; a PV guest with 4 is refused. \`maxVcpus\` is at most 8192. A domain
   owns at most \`maxPages\` frames, xenheap and extra ones not counted.

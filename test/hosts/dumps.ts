@@ -214,10 +214,11 @@ export function hvmctxRegisters(text: string): Registers[] {
 		.filter((entry) => entry.startsWith("type 2 "))
 		.map((entry) => {
 			const found: Registers = new Map();
-			const shape = /\b(r\w{1,2}|rflags|cr\d|dr\d|tsc|efer|lstar|star|cstar|sfmask|xmm\d\d|fcw|fsw|mxcsr) +0x([0-9a-f]+)/g;
+			const shape =
+				/\b(r\w{1,2}|rflags|cr\d|dr\d|tsc|efer|lstar|star|cstar|sfmask|xmm\d\d|fcw|fsw|mxcsr) +0x([0-9a-f]+)/g;
 			for (const [, name, digits] of entry.matchAll(shape)) found.set(name as string, BigInt(`0x${digits}`));
 			for (const [, name, sel, base, limit, attributes] of entry.matchAll(
-				/^ +(cs|es|ds|fs|gs|ss|tr|ldtr) +(\w+) \((\w+) \+ +(\w+) \/ +(\w+)\)$/gm,
+				/^ +(cs|es|ds|fs|gs|ss|tr|ldtr) +(\w+) \( *(\w+) \+ +(\w+) \/ +(\w+)\)$/gm,
 			)) {
 				const parts = { sel, base, limit, arbytes: attributes };
 				for (const [part, text] of Object.entries(parts)) {

@@ -99,7 +99,7 @@ export interface Updated {
 	/** Rows of a table of the restored image; of the host's own tables without a domid. */
 	rows(table: string, domid?: number): NumberRow[];
 	bigRows(table: string, domid?: number): Row[];
-	/** Octets of a table of the restored image. */
+	/** Octets of a table of the restored image: for those with a row per frame. */
 	octets(table: string, domid?: number): Uint8Array;
 	domids: number[];
 	/** Count of page and type references of a frame in the restored image. */
@@ -146,7 +146,7 @@ export async function update(path: string): Promise<Updated> {
 		bigRows,
 		octets: (name, domid) => {
 			const { table, offset, count } = find(name, domid);
-			return image.subarray(offset, offset + count * table.row.size);
+			return image.slice(offset, offset + count * table.row.size);
 		},
 		domids: domains.map(({ domid }) => domid),
 		counts: (mfn) => frame("FrameCounts", mfn) as { references: number; typeReferences: number },
@@ -158,4 +158,13 @@ export async function update(path: string): Promise<Updated> {
 			return new DataView(page.buffer, page.byteOffset, page.byteLength);
 		},
 	};
+}
+
+const known = new Map<string, Promise<Updated>>();
+
+/** A fixture as it is, updated once per test file. */
+export function updatedFixture(name: string): Promise<Updated> {
+	const found = known.get(name) ?? update(join(fixtures, name));
+	known.set(name, found);
+	return found;
 }

@@ -305,16 +305,18 @@ export class HvmMemory {
 		return entry === 0n ? undefined : Number(entry & MFN_MASK);
 	}
 
-	/** Frames of ordinary memory that could be anything: empty ones, from the top down, not among special pages. */
+	/** Frames of ordinary memory that could be anything: from the top down, empty ones first, not among special pages. */
 	*spareFrames(): Generator<number> {
-		for (let index = this.#gfns.length - 1; index >= 0; index--) {
-			const gfn = this.#gfns[index] as number;
-			const isSpecial = gfn >= SPECIAL_GFNS.first && gfn < SPECIAL_GFNS.end;
-			const content = this.#image?.pages.content(gfn);
-			const isEmpty = this.#image === undefined || isZero(content) || this.#lacksContent(gfn);
-			const mfn = this.mfnOf(gfn);
-			if (!isSpecial && isEmpty && mfn !== undefined) {
-				yield mfn;
+		for (const wantEmpty of [true, false]) {
+			for (let index = this.#gfns.length - 1; index >= 0; index--) {
+				const gfn = this.#gfns[index] as number;
+				const isSpecial = gfn >= SPECIAL_GFNS.first && gfn < SPECIAL_GFNS.end;
+				const content = this.#image?.pages.content(gfn);
+				const isEmpty = this.#image === undefined || isZero(content) || this.#lacksContent(gfn);
+				const mfn = this.mfnOf(gfn);
+				if (!isSpecial && isEmpty === wantEmpty && mfn !== undefined) {
+					yield mfn;
+				}
 			}
 		}
 	}

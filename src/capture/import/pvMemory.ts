@@ -234,16 +234,21 @@ export class PvMemory {
 		return page;
 	}
 
-	/** Frames that could be anything: untyped, empty, not of the P2M table nor a GDT; from the top down. */
+	/**
+	 * Frames that could be anything: untyped, not of the P2M table nor a GDT; from the top down, empty ones first. A
+	 * capture with all contents may have no others.
+	 */
 	*spareFrames(): Generator<number> {
 		const { pages, p2m } = this.#image;
 		const reservedPfns = new Set([...(p2m?.p2mPfns ?? []), ...this.#gdt]);
-		for (let index = pages.count - 1; index >= 0; index--) {
-			const pfn = pages.pfns[index] as number;
-			const mfn = this.mfnOf(pfn);
-			const ordinary = pages.types[index] === PFN_TYPE.NOTAB && !reservedPfns.has(pfn);
-			if (ordinary && mfn !== undefined && isZero(pages.contentAt(index))) {
-				yield mfn;
+		for (const wantEmpty of [true, false]) {
+			for (let index = pages.count - 1; index >= 0; index--) {
+				const pfn = pages.pfns[index] as number;
+				const mfn = this.mfnOf(pfn);
+				const ordinary = pages.types[index] === PFN_TYPE.NOTAB && !reservedPfns.has(pfn);
+				if (ordinary && mfn !== undefined && isZero(pages.contentAt(index)) === wantEmpty) {
+					yield mfn;
+				}
 			}
 		}
 	}
