@@ -1,6 +1,6 @@
 /**
  * The context block: what lives across calls, in the caller's memory. It is the Context struct, the Fault struct, and
- * scratch for the calls' own tables; the module itself has no mutable state (core.md, "Shape").
+ * scratch for the calls' own tables; the module itself has no mutable state.
  */
 import { CONTEXT_BYTES, Context, DOMAIN_TABLES, FAULT_BYTES, Fault, HOST_TABLES, NONE32 } from "./layout.gen";
 

@@ -74,8 +74,8 @@ function checkHeader(ctx: usize): bool {
 	if (version != FORMAT_VERSION) return fail(ctx, RULE_VERSION, 0, FORMAT_VERSION, version);
 	const options = bswap<u16>(load<u16>(stream, 16));
 	if (options != 0) return fail(ctx, RULE_OPTIONS, 0, 0, options);
-	if (load<u32>(stream, 18) != 0 || load<u16>(stream, 22) != 0)
-		return fail(ctx, RULE_RESERVED, 0, 0, load<u32>(stream, 18));
+	const reserved = load<u64>(stream, 16) >>> 16;
+	if (reserved != 0) return fail(ctx, RULE_RESERVED, 0, 0, reserved);
 	return true;
 }
 
@@ -213,7 +213,7 @@ function walk(ctx: usize, flags: u32): bool {
 		sections++;
 		record += OPENING_BYTES + <u32>section.length;
 	}
-	return fail(ctx, RULE_TRUNCATED, 0, TYPE_END, 0);
+	return fail(ctx, RULE_TRUNCATED, 0, RECORD_HEADER_BYTES, 0);
 }
 
 /**

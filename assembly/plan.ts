@@ -151,11 +151,11 @@ function pinnedRows(ctx: usize, section1: u32): u32 {
 function planAll(ctx: usize): bool {
 	const c = context(ctx);
 	const host = findRecord(ctx, 0, L.RECORD_LU_HOST);
-	at(ctx, L.PASS_H, L.DOMID_XEN, sectionFirst(ctx, 0));
+	at(ctx, L.PASS_H, L.DOMID_XEN, sectionFirst(ctx, 0) - L.RECORD_HEADER_BYTES - L.SECTION_BYTES);
 	if (!host) return fail(ctx, L.RULE_RECORD_MISSING, 0, L.TYPE_LU_HOST, 0);
 	at(ctx, L.PASS_H, L.DOMID_XEN, host);
 	const frames = load<u64>(bodyOf(host), L.HOST__FRAME_COUNT);
-	// 2^28 frames are 1 TiB; tables of 17 octets a frame would not fit the core's windows beyond.
+	// 2^28 frames are 1 TiB; the windows' own limit, in octets, is seen below.
 	if (frames > 1 << 28) return fail(ctx, L.RULE_HOST_LIMIT, bodyOf(host) + L.HOST__FRAME_COUNT, 1 << 28, frames);
 	const cpus = load<u32>(bodyOf(host), L.HOST__CPU_COUNT);
 	if (cpus == 0 || cpus > VCPU_LIMIT)
@@ -166,9 +166,13 @@ function planAll(ctx: usize): bool {
 	for (let i: u32 = 0; i < c.sectionCount; i++) if (indexEntry(ctx, i).pass == L.PASS_0) domains++;
 	c.domainCount = domains;
 	// Bounded before anything is searched per domain: a stream of repetitions must not take forever to refuse.
-	if (domains > L.DOMID_FIRST_RESERVED) return fail(ctx, L.RULE_DOMID, 0, L.DOMID_FIRST_RESERVED, domains);
+	const index = <usize>c.indexPtr - L.INDEX_BYTES;
+	at(ctx, L.NONE32, L.NONE32, index - L.RECORD_HEADER_BYTES);
+	const field = index + L.INDEX__SECTION_COUNT;
+	if (domains > L.DOMID_FIRST_RESERVED) return fail(ctx, L.RULE_DOMID, field, L.DOMID_FIRST_RESERVED, domains);
+	// One section more than the host's two and each domain's three is a repetition or a stranger.
 	const most: u32 = 2 + 3 * domains;
-	if (c.sectionCount > most) return fail(ctx, L.RULE_SECTION_ORDER, 0, most, c.sectionCount);
+	if (c.sectionCount > most) return fail(ctx, L.RULE_SECTION_ORDER, field, most, c.sectionCount);
 	const counts = countsOf(ctx);
 	if (!countHost(ctx, 0, counts)) return false;
 	let image: u64 = DOMAINS_OFFSET + <u64>domains * DOMAIN_DIRECTORY_BYTES;

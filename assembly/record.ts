@@ -220,8 +220,8 @@ function checkReserved(ctx: usize, list: u32, struct: usize): bool {
 	return true;
 }
 
-/** Runs ascend, do not touch, and their rows cover the part exactly. */
-function checkSparse(ctx: usize, body: usize): bool {
+/** Runs ascend, do not touch, and their rows cover the part exactly; no row is empty, or it would not be in use. */
+function checkSparse(ctx: usize, body: usize, rowBytes: u32): bool {
 	const runs = sparseRuns(body);
 	const rows = sparseRows(body);
 	const table = sparseRunsAt(body);
@@ -239,6 +239,10 @@ function checkSparse(ctx: usize, body: usize): bool {
 		if (nextSlot - 1 > sparseSlots(body)) return fail(ctx, RULE_SPARSE, entry, sparseSlots(body), nextSlot - 1);
 	}
 	if (runs == 0 && rows != 0) return fail(ctx, RULE_SPARSE, body + EVTCHN_PORTS__ROW_COUNT, 0, rows);
+	for (let i: u32 = 0; i < rows; i++) {
+		const row = sparseRowsAt(body) + i * rowBytes;
+		if (!zeros(row, row + rowBytes)) return fail(ctx, RULE_SPARSE, row, 1, 0);
+	}
 	return true;
 }
 
@@ -278,7 +282,7 @@ export function checkShape(ctx: usize, def: u32, record: usize): bool {
 		if (need > <u64>(end - from)) return fail(ctx, RULE_BODY_LENGTH, 0, <u64>(from - body) + need, length);
 		const partEnd = from + <usize>need;
 		if (kind == PART_SPARSE) {
-			if (!checkSparse(ctx, body)) return false;
+			if (!checkSparse(ctx, body, rowBytes)) return false;
 		} else if (kind == PART_CHUNKS) {
 			const entries = load<u32>(body + chunkEntriesField(head));
 			if (entries == 0 || entries > SLICE_FRAMES)

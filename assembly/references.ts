@@ -1,5 +1,5 @@
 /**
- * References, rebuilt and never streamed (S2; stream.md, "References that restore rebuilds"). Pass 1h sets where a frame
+ * References, rebuilt and never streamed (S2; docs/FORMAT.md, "References that a restore rebuilds"). Pass 1h sets where a frame
  * starts; pass 2 only adds, so that domains may come in any order; finish has nothing left but to look.
  *
  * A PV domain's page tables are walked by nothing here: what its own entries hold is not counted yet.
@@ -66,7 +66,7 @@ export function startFrames(image: usize): void {
 	let domain: usize = 0;
 	for (let mfn: u32 = 0; mfn < frames; mfn++) {
 		const owner = load<u64>(owners + (mfn << 3));
-		if (owner == 0) continue;
+		if ((owner & L.FRAME_OWNED) == 0) continue;
 		const isXenheap = (owner & L.FRAME_XENHEAP) != 0;
 		const isGuest = <u32>(owner & L.FRAME_OWNER_MASK) < L.DOMID_FIRST_RESERVED;
 		const frame = changetype<L.FrameCount>(counts + (mfn << 3));

@@ -8,7 +8,7 @@
  * A pass starts when the one before it has ended for every domain; a call out of order is refused and changes nothing.
  * After a check that passed no pass can fail: what check accepted, these functions can place.
  */
-import { begin, context, countsOf, OK, PHASE_CHECKED, PHASE_FINISHED, refuse } from "./context";
+import { begin, CONTEXT_BLOCK_BYTES, context, countsOf, OK, PHASE_CHECKED, PHASE_FINISHED, refuse } from "./context";
 import { decodeChunks } from "./extent/decode";
 import {
 	DOMAIN_DIRECTORY_BYTES,
@@ -212,7 +212,8 @@ export function target(ctx: usize, image: usize, bytes: u32): u32 {
 	const c = context(ctx);
 	if (c.phase != PHASE_CHECKED || c.hostDone != 0) return refuse(ctx, L.RULE_NOT_CHECKED, PHASE_CHECKED, c.phase);
 	if (c.memoryPtr == 0) return refuse(ctx, L.RULE_NEEDS_MEMORY, 1, 0);
-	if ((image & 7) != 0 || image == 0) return refuse(ctx, L.RULE_WINDOW, 8, image & 7);
+	if ((image & 7) != 0) return refuse(ctx, L.RULE_WINDOW, 8, image & 7);
+	if (image < __heap_base) return refuse(ctx, L.RULE_WINDOW, __heap_base, image);
 	if (<u64>image + bytes > (<u64>memory.size()) << 16)
 		return refuse(ctx, L.RULE_WINDOW, (<u64>memory.size()) << 16, <u64>image + bytes);
 	if (bytes < c.planImageBytes) return refuse(ctx, L.RULE_WINDOW, c.planImageBytes, bytes);
@@ -221,7 +222,7 @@ export function target(ctx: usize, image: usize, bytes: u32): u32 {
 		overlaps(image, end, c.streamPtr, c.streamBytes) ||
 		overlaps(image, end, c.workPtr, c.planWorkBytes) ||
 		overlaps(image, end, c.memoryPtr, c.memoryBytes) ||
-		overlaps(image, end, <u32>ctx, L.CONTEXT_BYTES)
+		overlaps(image, end, <u32>ctx, CONTEXT_BLOCK_BYTES)
 	) {
 		return refuse(ctx, L.RULE_WINDOW, 0, image);
 	}
@@ -251,6 +252,7 @@ export function restore(ctx: usize, pass: u32, domid: u32): u32 {
 		if (pass == 0) createHost(ctx);
 		else restoreFrames(ctx);
 		c.hostDone |= pass == 0 ? HOST_CREATED : HOST_FRAMES;
+		noteProgress(c);
 		return OK;
 	}
 	const plan = planAt(ctx, slot);
@@ -269,7 +271,15 @@ export function restore(ctx: usize, pass: u32, domid: u32): u32 {
 		c.done2++;
 	}
 	plan.passDone = pass + 1;
+	noteProgress(c);
 	return OK;
+}
+
+/** The image itself says how far it has come, to whoever finds it half built. */
+function noteProgress(c: L.Context): void {
+	const done0 = c.hostDone != 0 && c.done0 == c.domainCount;
+	const done1 = done0 && (c.hostDone & HOST_FRAMES) != 0 && c.done1 == c.domainCount;
+	rootOf(c.imagePtr).restoredPass = done1 && c.done2 == c.domainCount ? 3 : done1 ? 2 : done0 ? 1 : 0;
 }
 
 /** Ends the restore: every pass of every domain has run. The image is then a running hypervisor's. */

@@ -1,6 +1,6 @@
 /**
  * save: one walk over the image, in stream order, so that each pass of the restore finds its records in one contiguous
- * part (stream.md, "Stream order is pass order"). What a record holds is the schema's; this file knows heads, parts and
+ * part. What a record holds is the schema's; this file knows heads, parts and
  * tables.
  *
  * Happy path: planSave says how large the stream can become, save writes it. Unhappy: an image that is not consistent,
@@ -361,6 +361,7 @@ function checkSource(ctx: usize, image: usize): bool {
 		const contexts = tableRows(directory, L.DT_PV_VCPU);
 		if (vcpus != 0 && vcpus != slots) return bad(ctx, slots, vcpus);
 		if (contexts != 0 && contexts != slots) return bad(ctx, slots, contexts);
+		if (tableRows(directory, L.DT_P2M) != 0 && tableRows(directory, L.DT_P2M_INFO) == 0) return bad(ctx, 1, 0);
 		if (slots == 0) continue;
 		const blobRows = tableRows(directory, L.DT_VCPU_BLOBS);
 		if (blobRows != slots && (contexts != 0 || blobRows != 0)) return bad(ctx, slots, blobRows);
@@ -380,7 +381,6 @@ function checkSource(ctx: usize, image: usize): bool {
 				return bad(ctx, v, blob.xsaveCount);
 			if (<u64>blob.msrFirst + blob.msrCount > tableRows(directory, L.DT_PV_MSRS)) return bad(ctx, v, blob.msrCount);
 		}
-		if (tableRows(directory, L.DT_P2M) != 0 && tableRows(directory, L.DT_P2M_INFO) == 0) return bad(ctx, 1, 0);
 	}
 	return true;
 }
@@ -408,11 +408,9 @@ export function planSave(ctx: usize, image: usize, bytes: u32): u32 {
 	if (<u64>image + bytes > (<u64>memory.size()) << 16)
 		return refuse(ctx, L.RULE_WINDOW, (<u64>memory.size()) << 16, <u64>image + bytes);
 	if (!checkImage(ctx, image, bytes) || !checkSource(ctx, image)) return REFUSED;
-	const most =
-		sections(source(ctx, image), L.IMAGE_HEADER_BYTES, 0, true) +
-		INDEX_RECORD_BYTES +
-		<u64>sectionCount(image) * L.INDEX_ENTRY_BYTES +
-		L.RECORD_HEADER_BYTES;
+	const measured = sections(source(ctx, image), L.IMAGE_HEADER_BYTES, 0, true);
+	if (measured == 0) return refuse(ctx, L.RULE_BODY_LENGTH, L.MAX_BODY_BYTES, <u64>L.MAX_BODY_BYTES + 1);
+	const most = measured + INDEX_RECORD_BYTES + <u64>sectionCount(image) * L.INDEX_ENTRY_BYTES + L.RECORD_HEADER_BYTES;
 	if (most > <u64>u32.MAX_VALUE || most < L.IMAGE_HEADER_BYTES)
 		return refuse(ctx, L.RULE_HOST_LIMIT, u32.MAX_VALUE, most);
 	context(ctx).planStreamBytes = <u32>most;
@@ -427,6 +425,10 @@ export function save(ctx: usize, image: usize, bytes: u32, out: usize, capacity:
 	const planned = planSave(ctx, image, bytes);
 	if (planned != OK) return planned;
 	if ((out & 7) != 0 || <u64>out + capacity > (<u64>memory.size()) << 16) return refuse(ctx, L.RULE_WINDOW, 8, out & 7);
+	if (out < __heap_base) return refuse(ctx, L.RULE_WINDOW, __heap_base, out);
+	// A record is measured and then written: the image must not change meanwhile.
+	if (<u64>out < <u64>image + bytes && <u64>image < <u64>out + capacity)
+		return refuse(ctx, L.RULE_WINDOW, <u64>image + bytes, out);
 	if (capacity < L.IMAGE_HEADER_BYTES) return refuse(ctx, L.RULE_WINDOW, context(ctx).planStreamBytes, capacity);
 	store<u64>(out, u64.MAX_VALUE);
 	store<u32>(out, bswap<u32>(L.STREAM_ID), 8);

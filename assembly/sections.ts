@@ -20,10 +20,11 @@ export function sectionEnd(ctx: usize, section: u32): usize {
 /** Index of the section (pass, domid), searched from `guess` on and round; NONE32 if there is none. */
 export function findSection(ctx: usize, pass: u32, domid: u32, guess: u32): u32 {
 	const count = context(ctx).sectionCount;
+	let section = guess % count;
 	for (let i: u32 = 0; i < count; i++) {
-		const section = (guess + i) % count;
 		const entry = indexEntry(ctx, section);
 		if (entry.pass == pass && entry.domid == domid) return section;
+		section = section + 1 == count ? 0 : section + 1;
 	}
 	return L.NONE32;
 }
@@ -44,9 +45,12 @@ export function findRecord(ctx: usize, section: u32, def: u32): usize {
 
 /** A per-vCPU record's vCPU: the first field of its head, but for LU_PV_VCPU, which begins with registers. */
 export function recordVcpu(def: u32, record: usize): u32 {
-	const body = record + L.RECORD_HEADER_BYTES;
-	if (defCardinality(def) != L.CARDINALITY_VCPU) return 0;
-	return def == L.RECORD_LU_PV_VCPU ? load<u32>(body, L.PV_VCPU__VCPU_ID) : load<u32>(body);
+	return defCardinality(def) == L.CARDINALITY_VCPU ? load<u32>(vcpuField(def, record)) : 0;
+}
+
+export function vcpuField(def: u32, record: usize): usize {
+	const offset: u32 = def == L.RECORD_LU_PV_VCPU ? L.PV_VCPU__VCPU_ID : 0;
+	return record + L.RECORD_HEADER_BYTES + offset;
 }
 
 // --- the workspace: | slot of each domid (u32 x 0x8000) | DomainPlan x domains | owner of each frame | vCPU marks | pins |

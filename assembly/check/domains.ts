@@ -4,14 +4,15 @@ import * as L from "../layout.gen";
 import { bodyOf, partFrom } from "../record";
 import { findRecord, planAt, VCPU_LIMIT } from "../sections";
 import { isChannel } from "./events";
-import { checkOwned, MARK_USED, mark, ownerEntry, reserveRange, takeXenheap } from "./frames";
-import { checkKept } from "./p2m";
+import { checkInHost, checkOwned, MARK_USED, mark, ownerEntry, reserveRange, takeXenheap } from "./frames";
 import { exists } from "./sections";
 
 const KNOWN_CREATE: u32 = 127;
 const KNOWN_FEATURES: u64 = 31;
 const VIRQS: u32 = 24;
 const IOREQ_SERVERS: u32 = 8;
+/** A server needs one page for each 128 vCPUs and a buffered one. */
+const IOREQ_PAGES: u32 = 65;
 
 /** LU_HOST against the stream, global VIRQ handlers. */
 export function checkHost(ctx: usize): bool {
@@ -46,10 +47,11 @@ export function checkRegions(ctx: usize): bool {
 	for (let i: u32 = 0; i < count; i++) {
 		const row = rows + i * L.REGION_BYTES;
 		const region = changetype<L.Region>(row);
-		if (region.kind == 0 || region.kind > L.REGION_REUSABLE || region.frameCount == 0)
+		if (region.kind == 0 || region.kind > L.REGION_REUSABLE)
 			return fail(ctx, L.RULE_REGION, row + L.REGION__KIND, L.REGION_REUSABLE, region.kind);
+		if (region.frameCount == 0) return fail(ctx, L.RULE_REGION, row + L.REGION__FRAME_COUNT, 1, 0);
 		if (region.kind == L.REGION_BOOTMEM) bootmem++;
-		if (!reserveRange(ctx, row, region.firstMfn, region.frameCount)) return false;
+		if (!reserveRange(ctx, row, region.firstMfn, region.frameCount, L.RULE_REGION)) return false;
 	}
 	if (bootmem != 1) return fail(ctx, L.RULE_REGION, bodyOf(record), 1, bootmem);
 	const devices = findRecord(ctx, 0, L.RECORD_LU_DEVICES);
@@ -60,7 +62,7 @@ export function checkRegions(ctx: usize): bool {
 		for (let i: u32 = 0; i < keptCount; i++) {
 			const row = kept + i * L.FRAME_RANGE_BYTES;
 			const range = changetype<L.FrameRange>(row);
-			if (!reserveRange(ctx, row, range.firstMfn, range.frameCount)) return false;
+			if (!reserveRange(ctx, row, range.firstMfn, range.frameCount, L.RULE_FRAME_RESERVED)) return false;
 		}
 	}
 	const m2p = findRecord(ctx, 0, L.RECORD_LU_M2P);
@@ -70,9 +72,7 @@ export function checkRegions(ctx: usize): bool {
 	for (let i: u32 = 0; i < rangeCount; i++) {
 		const row = ranges + i * L.FRAME_RANGE_BYTES;
 		const range = changetype<L.FrameRange>(row);
-		const frames = context(ctx).frameCount;
-		if (range.firstMfn >= frames || range.frameCount > frames - range.firstMfn)
-			return fail(ctx, L.RULE_FRAME_RESERVED, row, frames, range.firstMfn);
+		if (!checkInHost(ctx, row, range.firstMfn, range.frameCount, L.RULE_FRAME_RESERVED)) return false;
 		for (let mfn = range.firstMfn; mfn < range.firstMfn + range.frameCount; mfn++) {
 			const entry = ownerEntry(ctx, mfn);
 			const owner = <u32>entry & L.FRAME_OWNER_MASK;
@@ -146,7 +146,7 @@ export function checkState(ctx: usize, plan: L.DomainPlan): bool {
 	)
 		return false;
 	if (plan.life == L.LIFE_DEAD) {
-		const running = plan.portsPtr | plan.sharedInfoPtr | plan.mapsPtr;
+		const running = plan.portsPtr ? plan.portsPtr : plan.sharedInfoPtr ? plan.sharedInfoPtr : plan.mapsPtr;
 		if (running != 0) {
 			at(ctx, L.PASS_2, plan.domid, running);
 			return fail(ctx, L.RULE_DEAD_DOMAIN, 0, 0, 1);
@@ -224,14 +224,23 @@ function checkServers(ctx: usize, plan: L.DomainPlan): bool {
 		if (!isChannel(plan, port.port))
 			return fail(ctx, L.RULE_IOREQ, row + L.IOREQ_PORT__PORT, L.EVTCHN_STATE_INTERDOMAIN, port.port);
 	}
+	if (head.pageCount > head.serverCount * IOREQ_PAGES)
+		return fail(
+			ctx,
+			L.RULE_IOREQ,
+			bodyOf(record) + L.IOREQ_SERVERS__PAGE_COUNT,
+			head.serverCount * IOREQ_PAGES,
+			head.pageCount,
+		);
 	const pages = partFrom(L.RECORD_LU_IOREQ_SERVERS, record, 2);
 	for (let i: u32 = 0; i < head.pageCount; i++) {
 		const row = pages + i * L.IOREQ_PAGE_BYTES;
 		const page = changetype<L.IoreqPage>(row);
 		if (!serverAt(record, page.serverId))
 			return fail(ctx, L.RULE_IOREQ, row + L.IOREQ_PAGE__SERVER_ID, 0, page.serverId);
-		if (<u32>page.role > L.IOREQ_PAGE_BUFFERED || page.flags > 1)
+		if (<u32>page.role > L.IOREQ_PAGE_BUFFERED)
 			return fail(ctx, L.RULE_IOREQ, row + L.IOREQ_PAGE__ROLE, L.IOREQ_PAGE_BUFFERED, page.role);
+		if (page.flags > 1) return fail(ctx, L.RULE_IOREQ, row + L.IOREQ_PAGE__FLAGS, 1, page.flags);
 		if (!checkOwned(ctx, row, page.mfn, plan.domid)) return false;
 	}
 	return checkRanges(ctx, record, head.rangeCount);
@@ -249,9 +258,9 @@ function checkRanges(ctx: usize, record: usize, count: u32): bool {
 		if (i == 0) continue;
 		const before = changetype<L.IoreqRange>(row - L.IOREQ_RANGE_BYTES);
 		if (before.serverId != range.serverId || before.type != range.type) {
-			const ascends =
-				before.serverId < range.serverId || (before.serverId == range.serverId && range.type > before.type);
-			if (!ascends) return fail(ctx, L.RULE_IOREQ, row, before.serverId, range.serverId);
+			if (range.serverId < before.serverId) return fail(ctx, L.RULE_IOREQ, row, before.serverId, range.serverId);
+			if (range.serverId == before.serverId && before.type > range.type)
+				return fail(ctx, L.RULE_IOREQ, row + L.IOREQ_RANGE__TYPE, before.type, range.type);
 		} else if (range.first <= before.last)
 			return fail(ctx, L.RULE_IOREQ, row + L.IOREQ_RANGE__FIRST, before.last + 1, range.first);
 	}
@@ -280,13 +289,8 @@ function checkCaps(ctx: usize, plan: L.DomainPlan): bool {
 	return true;
 }
 
-/** What concerns one domain alone and comes last: page tables kept, servers, permissions. */
+/** What concerns one domain alone and comes last: servers, permissions. */
 export function checkDomainRest(ctx: usize, plan: L.DomainPlan): bool {
-	const kept = findRecord(ctx, plan.section0, L.RECORD_LU_KEPT_FRAMES);
-	if (kept) {
-		at(ctx, L.PASS_0, plan.domid, kept);
-		if (!checkKept(ctx, kept)) return false;
-	}
 	return checkServers(ctx, plan) && checkCaps(ctx, plan);
 }
 

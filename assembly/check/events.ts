@@ -44,7 +44,9 @@ export function checkAbi(ctx: usize, plan: L.DomainPlan): bool {
 	if (evtchn.abi > L.EVTCHN_ABI_FIFO)
 		return fail(ctx, L.RULE_PORT_FIELD, body + L.EVTCHN__ABI, L.EVTCHN_ABI_FIFO, evtchn.abi);
 	const fifo = evtchn.abi == L.EVTCHN_ABI_FIFO;
-	if (!fifo && evtchn.controlBlockCount + evtchn.arrayFrameCount != 0)
+	if (!fifo && evtchn.arrayFrameCount != 0)
+		return fail(ctx, L.RULE_FIFO, body + L.EVTCHN__ARRAY_FRAME_COUNT, 0, evtchn.arrayFrameCount);
+	if (!fifo && evtchn.controlBlockCount != 0)
 		return fail(ctx, L.RULE_FIFO, body + L.EVTCHN__CONTROL_BLOCK_COUNT, 0, evtchn.controlBlockCount);
 	if (evtchn.arrayFrameCount > ARRAY_FRAMES)
 		return fail(ctx, L.RULE_FIFO, body + L.EVTCHN__ARRAY_FRAME_COUNT, ARRAY_FRAMES, evtchn.arrayFrameCount);
@@ -95,7 +97,9 @@ function checkInterdomain(ctx: usize, row: usize, domid: u32, number: u32, port:
 	const other = changetype<L.EvtchnPort>(sparseRowsAt(body) + index * L.EVTCHN_PORT_BYTES);
 	if (<u32>other.state != L.EVTCHN_STATE_INTERDOMAIN)
 		return fail(ctx, L.RULE_INTERDOMAIN, row + L.EVTCHN_PORT__REMOTE_PORT, L.EVTCHN_STATE_INTERDOMAIN, other.state);
-	if (<u32>other.remoteDomid != domid || other.remotePort != number) {
+	if (<u32>other.remoteDomid != domid)
+		return fail(ctx, L.RULE_INTERDOMAIN, row + L.EVTCHN_PORT__REMOTE_DOMID, domid, other.remoteDomid);
+	if (other.remotePort != number) {
 		return fail(ctx, L.RULE_INTERDOMAIN, row + L.EVTCHN_PORT__REMOTE_PORT, number, other.remotePort);
 	}
 	return true;

@@ -1,4 +1,4 @@
-/** Page ownership and types, and the frames that nobody may own: core.md, "Frames" and "Types". */
+/** Page ownership and types, and the frames that nobody may own. */
 import { at, context, cursorOf, fail } from "../context";
 import { decodeChunks, RunCursor, runsNext, runsOpen } from "../extent/decode";
 import * as L from "../layout.gen";
@@ -40,8 +40,11 @@ export function takeXenheap(ctx: usize, field: usize, mfn: u64, domid: u32): boo
 
 function checkEntry(ctx: usize, field: usize, entry: u64): bool {
 	if (entry == 0) return true;
-	if ((entry & ~(<u64>L.FRAME_ENTRY_MASK)) != 0 || (entry & L.FRAME_OWNED) == 0) {
-		return fail(ctx, L.RULE_FRAME_ENTRY, field, L.FRAME_ENTRY_MASK, entry);
+	if ((entry & ~(<u64>L.FRAME_ENTRY_MASK)) != 0) return fail(ctx, L.RULE_FRAME_ENTRY, field, L.FRAME_ENTRY_MASK, entry);
+	if ((entry & L.FRAME_OWNED) == 0) {
+		// Nobody's: free, but perhaps not to be used.
+		const unusable: u64 = L.FRAME_BROKEN | L.FRAME_OFFLINED;
+		return (entry & ~unusable) == 0 || fail(ctx, L.RULE_FRAME_ENTRY, field, unusable, entry);
 	}
 	const owner = <u32>entry & L.FRAME_OWNER_MASK;
 	if (owner == L.DOMID_XEN || owner == L.DOMID_IO) return true;
@@ -81,13 +84,23 @@ export function checkOwners(ctx: usize): bool {
 	return true;
 }
 
-/** Frames that stay as they are and belong to nobody: each is free in the frame table and named once. */
-export function reserveRange(ctx: usize, field: usize, first: u64, count: u64): bool {
+/** A FrameRange, or what begins like one, lies in the host. `rule` is the refusal's. */
+export function checkInHost(ctx: usize, row: usize, first: u64, count: u64, rule: u32): bool {
 	const frames = context(ctx).frameCount;
-	if (first >= frames || count > frames - first) return fail(ctx, L.RULE_FRAME_RESERVED, field, frames, first + count);
+	if (first >= frames) return fail(ctx, rule, row + L.FRAME_RANGE__FIRST_MFN, frames, first);
+	return count <= frames - first || fail(ctx, rule, row + L.FRAME_RANGE__FRAME_COUNT, frames - first, count);
+}
+
+/**
+ * Frames that stay as they are and belong to nobody: each is free in the frame table, or FRAME_RESERVED refuses, and
+ * named once, or `rule` does.
+ */
+export function reserveRange(ctx: usize, row: usize, first: u64, count: u64, rule: u32): bool {
+	if (!checkInHost(ctx, row, first, count, rule)) return false;
 	for (let mfn = first; mfn < first + count; mfn++) {
 		const entry = ownerEntry(ctx, mfn);
-		if (entry != 0) return fail(ctx, L.RULE_FRAME_RESERVED, field, 0, entry);
+		if ((entry & MARK_RESERVED) != 0) return fail(ctx, rule, row, 0, mfn);
+		if (entry != 0) return fail(ctx, L.RULE_FRAME_RESERVED, row, 0, entry);
 		mark(ctx, mfn, MARK_RESERVED);
 	}
 	return true;

@@ -29,6 +29,9 @@ export function checkGrantTable(ctx: usize, plan: L.DomainPlan): bool {
 	const table = changetype<L.GrantTable>(body);
 	if (table.version != 1 && table.version != 2)
 		return fail(ctx, L.RULE_GRANT_TABLE, body + L.GRANT_TABLE__VERSION, 2, table.version);
+	const highest = limit(plan, L.DOMAIN__GRANT_VERSION_LIMIT);
+	if (table.version > highest)
+		return fail(ctx, L.RULE_GRANT_TABLE, body + L.GRANT_TABLE__VERSION, highest, table.version);
 	const most = limit(plan, L.DOMAIN__MAX_GRANT_FRAMES);
 	if (table.grantFrameCount > most)
 		return fail(ctx, L.RULE_GRANT_TABLE, body + L.GRANT_TABLE__GRANT_FRAME_COUNT, most, table.grantFrameCount);
@@ -87,9 +90,12 @@ export function checkActive(ctx: usize, plan: L.DomainPlan, pins: u32): bool {
 	for (let i: u32 = 0; i < count; i++) {
 		const row = rows + i * L.GRANT_ACTIVE_BYTES;
 		const grant = changetype<L.GrantActive>(row);
-		const most = max<u32>(max<u32>(grant.hostWrite, grant.hostRead), max<u32>(grant.deviceWrite, grant.deviceRead));
-		if (most == 0 || most > PIN_LIMIT)
-			return fail(ctx, L.RULE_GRANT_ACTIVE, row + L.GRANT_ACTIVE__HOST_WRITE, PIN_LIMIT, most);
+		const pinned = row + L.GRANT_ACTIVE__HOST_WRITE;
+		if (load<u32>(pinned) == 0) return fail(ctx, L.RULE_GRANT_ACTIVE, pinned, 1, 0);
+		for (let p: u32 = 0; p < 4; p++) {
+			const pin = load<u8>(pinned + p);
+			if (<u32>pin > PIN_LIMIT) return fail(ctx, L.RULE_GRANT_ACTIVE, pinned + p, PIN_LIMIT, pin);
+		}
 		if (!exists(ctx, grant.grantee))
 			return fail(ctx, L.RULE_DOMAIN_REFERENCE, row + L.GRANT_ACTIVE__GRANTEE, 0, grant.grantee);
 		if (grant.mfn < context(ctx).frameCount && (<u32>ownerEntry(ctx, grant.mfn) & L.FRAME_OWNER_MASK) == L.DOMID_IO)
@@ -151,8 +157,34 @@ export function checkPins(ctx: usize, plan: L.DomainPlan): bool {
 	const count = sparseRows(bodyOf(record));
 	for (let i: u32 = 0; i < count; i++) {
 		const pins = rows + i * L.GRANT_ACTIVE_BYTES + L.GRANT_ACTIVE__HOST_WRITE;
-		const counted = load<u32>(<usize>plan.pinsPtr + i * 4);
-		if (load<u32>(pins) != counted) return fail(ctx, L.RULE_PIN_SUM, pins, counted, load<u32>(pins));
+		const counted = <usize>plan.pinsPtr + i * 4;
+		for (let p: u32 = 0; p < 4; p++) {
+			const pin = load<u8>(pins + p);
+			if (pin != load<u8>(counted + p)) return fail(ctx, L.RULE_PIN_SUM, pins + p, load<u8>(counted + p), pin);
+		}
+	}
+	return true;
+}
+
+/**
+ * All references that a restore will add stay below 2^31, so that no frame's and no domain's count can overflow, whatever
+ * the order: pass 2 only adds.
+ */
+export function checkSums(ctx: usize): bool {
+	const most: u64 = 1 << 31;
+	let sum: u64 = 0;
+	for (let i: u32 = 0; i < context(ctx).domainCount; i++) {
+		const plan = planAt(ctx, i);
+		// Starts, foreign maps, vcpu_info and control blocks, event arrays, I/O servers and their pages: a few per row.
+		sum += <u64>plan.foreignEntries + 4 * <u64>plan.vcpuSlots + 2048;
+		if (!plan.activePtr) continue;
+		at(ctx, L.PASS_1D, plan.domid, plan.activePtr);
+		const rows = sparseRowsAt(bodyOf(plan.activePtr));
+		for (let r: u32 = 0; r < sparseRows(bodyOf(plan.activePtr)); r++) {
+			const grant = changetype<L.GrantActive>(rows + r * L.GRANT_ACTIVE_BYTES);
+			sum += <u64>grant.hostWrite + grant.hostRead + grant.deviceWrite + grant.deviceRead;
+		}
+		if (sum > most) return fail(ctx, L.RULE_COUNT_OVERFLOW, 0, most, sum);
 	}
 	return true;
 }

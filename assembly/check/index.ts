@@ -4,15 +4,15 @@
  * The order is that of dependence: sections and records, the host, domains, frames and types, P2Ms, grants, events,
  * vCPUs, the rest, and last what needs the preserved memory. The first rule that is broken ends it.
  */
-import { begin, context, OK, PHASE_CHECKED, PHASE_PLANNED, REFUSED, refuse } from "../context";
+import { begin, CONTEXT_BLOCK_BYTES, context, OK, PHASE_CHECKED, PHASE_PLANNED, REFUSED, refuse } from "../context";
 import * as L from "../layout.gen";
 import { planAt } from "../sections";
 import { checkCounts, checkDomainRest, checkDomains, checkHost, checkRegions, checkState } from "./domains";
 import { checkEvents } from "./events";
 import { checkOwners, checkTypes } from "./frames";
-import { checkGrants } from "./grants";
+import { checkGrants, checkSums } from "./grants";
 import { checkMemory, checkPreserved } from "./memory";
-import { checkP2m } from "./p2m";
+import { checkKept, checkP2m } from "./p2m";
 import { checkSectionRecords, makePlans } from "./sections";
 import { checkVcpuList, checkVcpus } from "./vcpus";
 
@@ -36,8 +36,10 @@ function checkAll(ctx: usize): bool {
 	if (!checkDomains(ctx)) return false;
 	for (let i: u32 = 0; i < c.domainCount; i++) if (!checkVcpuList(ctx, planAt(ctx, i))) return false;
 	if (!checkOwners(ctx) || !checkTypes(ctx) || !checkRegions(ctx)) return false;
+	// All kept tables first: no P2M entry may name a frame of them.
+	for (let i: u32 = 0; i < c.domainCount; i++) if (!checkKept(ctx, planAt(ctx, i))) return false;
 	for (let i: u32 = 0; i < c.domainCount; i++) if (!checkP2m(ctx, planAt(ctx, i))) return false;
-	if (!checkGrants(ctx) || !checkEvents(ctx)) return false;
+	if (!checkGrants(ctx) || !checkSums(ctx) || !checkEvents(ctx)) return false;
 	for (let i: u32 = 0; i < c.domainCount; i++) {
 		const plan = planAt(ctx, i);
 		if (!checkState(ctx, plan) || !checkVcpus(ctx, plan) || !checkDomainRest(ctx, plan) || !checkCounts(ctx, plan))
@@ -65,8 +67,9 @@ export function check(ctx: usize, work: usize, workBytes: u32, memoryPtr: usize,
 	const clear =
 		apart(work, workBytes, c.streamPtr, c.streamBytes) &&
 		apart(work, workBytes, memoryPtr, memoryBytes) &&
-		apart(work, workBytes, ctx, L.CONTEXT_BYTES + L.FAULT_BYTES);
-	if (((work | memoryPtr) & 7) != 0 || work == 0 || !inside || !clear) return refuse(ctx, L.RULE_WINDOW, 8, work);
+		apart(work, workBytes, ctx, CONTEXT_BLOCK_BYTES);
+	const aligned = ((work | memoryPtr) & 7) == 0 && work >= __heap_base;
+	if (!aligned || !inside || !clear) return refuse(ctx, L.RULE_WINDOW, 8, work);
 	if (workBytes < c.planWorkBytes) return refuse(ctx, L.RULE_WINDOW, c.planWorkBytes, workBytes);
 	c.phase = PHASE_PLANNED;
 	c.workPtr = <u32>work;

@@ -1,9 +1,10 @@
 /** The P2M of HVM and PVH domains, walked by runs; foreign entries against LU_FOREIGN_MAPS; kept page tables. */
 import { at, context, cursorOf, fail } from "../context";
+import { continuesRun } from "../extent/chunk";
 import { RunCursor, runsNext, runsOpen } from "../extent/decode";
 import * as L from "../layout.gen";
 import { bodyBytes, bodyOf, partFrom, recordBytes } from "../record";
-import { defOf, indexEntry, sectionEnd, sectionFirst } from "../sections";
+import { defOf, findRecord, indexEntry, sectionEnd, sectionFirst } from "../sections";
 import { checkOwned, MARK_RESERVED, ownerEntry, reserveRange } from "./frames";
 import { exists } from "./sections";
 
@@ -89,9 +90,26 @@ function checkRun(ctx: usize, field: usize, plan: L.DomainPlan, gfn: u64, length
 		for (let i: u64 = 0; i < length; i++) if (!checkForeign(ctx, field, plan, gfn + i, mfn + i)) return false;
 		return true;
 	}
-	// MMIO and grant mappings name frames of others, but never ones that must stay as they are.
+	// Broken frames, MMIO and grant mappings never name a frame that must stay as it is.
 	for (let i: u64 = 0; i < length && mfn + i < context(ctx).frameCount; i++) {
-		if ((ownerEntry(ctx, mfn + i) & MARK_RESERVED) != 0) return fail(ctx, L.RULE_FRAME_RESERVED, field, 0, mfn + i);
+		const entry = ownerEntry(ctx, mfn + i);
+		if ((entry & MARK_RESERVED) != 0) return fail(ctx, L.RULE_FRAME_RESERVED, field, 0, mfn + i);
+		if (!mayReach(type, entry, plan.domid)) return fail(ctx, L.RULE_P2M_FRAME, field, plan.domid, mfn + i);
+	}
+	return true;
+}
+
+/** Whether an entry that is no RAM of the domain's own may name a frame of the frame table. */
+function mayReach(type: u32, entry: u64, domid: u32): bool {
+	const owner = <u32>entry & L.FRAME_OWNER_MASK;
+	const isOwned = (entry & L.FRAME_OWNED) != 0;
+	// MMIO is nobody's memory, DOMID_IO's, or an extra frame that Xen gave the domain (the APIC access page).
+	if (type == L.P2M_TYPE_MMIO_DIRECT) {
+		return !isOwned || owner == L.DOMID_IO || (owner == domid && (entry & L.FRAME_EXTRA) != 0);
+	}
+	// A grant is some guest's frame, or I/O memory. A broken frame may be anyone's.
+	if (type == L.P2M_TYPE_GRANT_MAP_RW || type == L.P2M_TYPE_GRANT_MAP_RO) {
+		return isOwned && (owner < L.DOMID_FIRST_RESERVED || owner == L.DOMID_IO);
 	}
 	return true;
 }
@@ -109,7 +127,8 @@ function checkSlice(ctx: usize, record: usize, plan: L.DomainPlan): u64 {
 	let last: u64 = L.NONE64;
 	while (true) {
 		const more = runsNext(cursor);
-		if (more && length != 0 && cursor.value == value + (value >> 63) * length && cursor.value != 0) {
+		// As within a chunk: what carries out of the MFN's bits is another type, and no continuation.
+		if (more && length != 0 && cursor.value != 0 && continuesRun(value + (value >> 63) * (length - 1), cursor.value)) {
 			length += cursor.length;
 			continue;
 		}
@@ -133,6 +152,7 @@ export function checkP2m(ctx: usize, plan: L.DomainPlan): bool {
 	let highest: u64 = L.NONE64;
 	let access: u32 = 0;
 	let slices: u32 = 0;
+	let field: usize = 0;
 	for (let record = sectionFirst(ctx, plan.section0); record < end; record += recordBytes(record)) {
 		if (defOf(record) != L.RECORD_LU_P2M) continue;
 		at(ctx, indexEntry(ctx, plan.section0).pass, plan.domid, record);
@@ -147,9 +167,10 @@ export function checkP2m(ctx: usize, plan: L.DomainPlan): bool {
 		const defaultAccess = load<u32>(body, L.P2M_SLICE__DEFAULT_ACCESS);
 		if (defaultAccess > HIGHEST_ACCESS)
 			return fail(ctx, L.RULE_P2M_ENTRY, body + L.P2M_SLICE__DEFAULT_ACCESS, HIGHEST_ACCESS, defaultAccess);
-		if (slices != 0 && (claimed != highest || defaultAccess != access)) {
+		if (slices != 0 && claimed != highest)
 			return fail(ctx, L.RULE_P2M_HIGHEST, body + L.P2M_SLICE__HIGHEST_GFN, highest, claimed);
-		}
+		if (slices != 0 && defaultAccess != access)
+			return fail(ctx, L.RULE_P2M_HIGHEST, body + L.P2M_SLICE__DEFAULT_ACCESS, access, defaultAccess);
 		highest = claimed;
 		access = defaultAccess;
 		slices++;
@@ -157,8 +178,9 @@ export function checkP2m(ctx: usize, plan: L.DomainPlan): bool {
 		if (found == FAILED) return false;
 		if (found != L.NONE64) last = found;
 		next = first + count;
+		field = body + L.P2M_SLICE__HIGHEST_GFN;
 	}
-	if (slices != 0 && last != highest) return fail(ctx, L.RULE_P2M_HIGHEST, 0, last, highest);
+	if (slices != 0 && last != highest) return fail(ctx, L.RULE_P2M_HIGHEST, field, last, highest);
 	if (plan.foreignPtr) {
 		at(ctx, L.PASS_2, plan.domid, plan.foreignPtr);
 		const count = load<u32>(bodyOf(plan.foreignPtr), L.FOREIGN_MAPS__MAP_COUNT);
@@ -169,20 +191,22 @@ export function checkP2m(ctx: usize, plan: L.DomainPlan): bool {
 }
 
 /** LU_KEPT_FRAMES: roots of a known kind inside the kept ranges' host, ranges that nobody owns. */
-export function checkKept(ctx: usize, record: usize): bool {
+export function checkKept(ctx: usize, plan: L.DomainPlan): bool {
+	const record = findRecord(ctx, plan.section0, L.RECORD_LU_KEPT_FRAMES);
+	if (!record) return true;
+	at(ctx, L.PASS_0, plan.domid, record);
 	const body = bodyOf(record);
 	const roots = load<u32>(body, L.KEPT_FRAMES__ROOT_COUNT);
 	const first = partFrom(L.RECORD_LU_KEPT_FRAMES, record, 0);
 	for (let i: u32 = 0; i < roots; i++) {
 		const row = first + i * L.KEPT_ROOT_BYTES;
 		const root = changetype<L.KeptRoot>(row);
-		const known =
-			root.purpose >= 1 &&
-			root.purpose <= L.KEPT_PURPOSE_IOMMU &&
-			root.format >= 1 &&
-			root.format <= <u16>L.KEPT_FORMAT_AMD_IOMMU;
-		if (!known || root.levels < 3 || root.levels > 5)
-			return fail(ctx, L.RULE_FRAME_RESERVED, row, L.KEPT_FORMAT_AMD_IOMMU, root.format);
+		if (root.purpose == 0 || root.purpose > L.KEPT_PURPOSE_IOMMU)
+			return fail(ctx, L.RULE_FRAME_RESERVED, row + L.KEPT_ROOT__PURPOSE, L.KEPT_PURPOSE_IOMMU, root.purpose);
+		if (root.format == 0 || root.format > <u16>L.KEPT_FORMAT_AMD_IOMMU)
+			return fail(ctx, L.RULE_FRAME_RESERVED, row + L.KEPT_ROOT__FORMAT, L.KEPT_FORMAT_AMD_IOMMU, root.format);
+		if (root.levels < 3 || root.levels > 5)
+			return fail(ctx, L.RULE_FRAME_RESERVED, row + L.KEPT_ROOT__LEVELS, 5, root.levels);
 		if (root.rootMfn >= context(ctx).frameCount)
 			return fail(ctx, L.RULE_FRAME_RESERVED, row, context(ctx).frameCount, root.rootMfn);
 	}
@@ -191,7 +215,7 @@ export function checkKept(ctx: usize, record: usize): bool {
 	for (let i: u32 = 0; i < count; i++) {
 		const row = ranges + i * L.FRAME_RANGE_BYTES;
 		const range = changetype<L.FrameRange>(row);
-		if (!reserveRange(ctx, row, range.firstMfn, range.frameCount)) return false;
+		if (!reserveRange(ctx, row, range.firstMfn, range.frameCount, L.RULE_FRAME_RESERVED)) return false;
 	}
 	return true;
 }

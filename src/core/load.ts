@@ -233,6 +233,7 @@ export class Context {
 	restore(pass: number, domid: number): void {
 		if (this.#exports.restore(this.#window.pointer, pass, domid)) {
 			const fault = this.fault();
+			if (ruleByNumber(fault.rule)?.name !== "PASS_ORDER") throw faultError(fault, "restore");
 			throw new XluError("XLU_E_PASS", `Pass ${pass} of domain ${domid} may not run now.`, {
 				rule: fault.ruleId,
 				domid,

@@ -40,7 +40,7 @@ export function placeParts(def: RecordDef, body: Uint8Array): PlacedPart[] {
 		let rowsOffset = offset;
 		let rowCount = Math.floor(left / size);
 		if (part.kind === "sparse") {
-			const runs = Number(head.runCount ?? 0) * structs.Run.size;
+			const runs = Math.min(Number(head.runCount ?? 0), Math.floor(left / structs.Run.size)) * structs.Run.size;
 			rowsOffset = offset + runs;
 			rowCount = Math.min(Number(head.rowCount ?? 0), Math.floor(Math.max(0, left - runs) / size));
 			length = Math.min(left, runs + rowCount * size);

@@ -200,7 +200,7 @@ xen#1; \`runCount\`, the stretches of used slots; and \`rowCount\`, the used slo
 
 Run i covers the rows from its \`firstRow\` up to the next run's \`firstRow\`, the last run up to \`rowCount\`; their slots
 count up from its \`firstSlot\`. The first run begins with row 0, no run is empty, slots ascend, at least one unused slot
-lies between two runs, and no slot reaches \`slotCount\`. Without runs there are no rows. Example: a table of 8 slots that
+lies between two runs, and no slot reaches \`slotCount\`. No row is all zero. Without runs there are no rows. Example: a table of 8 slots that
 uses 1, 2 and 5 has the runs {1, 0}, {5, 2} and three rows.
 
 **Chunks**: a slice of a large flat table, coded as below. The head says how many entries the slice has and how many

@@ -50,7 +50,7 @@ export const rules: readonly Rule[] = [
 		"SECTION_ORDER",
 		"damaged",
 		"stream order",
-		"Sections stand in the order H, 0, 1h, 1d, 2, by ascending domid within a pass or in any order, none twice.",
+		"Sections stand in the order H, 0, 1h, 1d, 2; within a pass domains come in any order, none twice.",
 	),
 	rule(
 		10,
@@ -85,7 +85,13 @@ export const rules: readonly Rule[] = [
 		"stream",
 		"The host has sections H and 1h, each domain its sections 0, 1d and 2.",
 	),
-	rule(19, "SPARSE", "damaged", "framing", "Runs of a sparse table ascend, do not touch, and cover its rows."),
+	rule(
+		19,
+		"SPARSE",
+		"damaged",
+		"framing",
+		"Runs of a sparse table ascend, do not touch, and cover its rows, none of which is empty.",
+	),
 	rule(20, "CHUNK", "damaged", "framing", "Chunks are well formed and cover their slice exactly."),
 	rule(21, "SLICE", "refused", "stream", "Slices ascend without overlap and stay within their table."),
 	// Windows and calls
@@ -135,7 +141,7 @@ export const rules: readonly Rule[] = [
 		"VERSION1_REFUSES",
 		"version",
 		"version 1",
-		"Nothing that version 1 refuses by name: 32-bit PV guests, shared, paged or ring-monitored memory.",
+		"Nothing that version 1 refuses by name: 32-bit PV guests, shared or paged memory, unknown features.",
 	),
 	rule(
 		45,
@@ -240,14 +246,14 @@ export const rules: readonly Rule[] = [
 		"VIRQ",
 		"refused",
 		"events",
-		"A VIRQ is bound once, on vCPU 0 unless it is per vCPU; a global one by one domain.",
+		"A VIRQ is bound once in a domain, a per-vCPU one once by each vCPU; a global one has at most one other handler.",
 	),
 	rule(
 		84,
 		"FIFO",
 		"refused",
 		"events",
-		"Control blocks are aligned inside one frame, one for a vCPU; tails, arrays and links lie in range.",
+		"Control blocks are aligned inside one frame, one for a vCPU; queue tails are ports of the table; frames are the domain's. Links are the guest's to write and are not looked at.",
 	),
 	rule(85, "PIRQ", "refused", "events", "PIRQs are unique and their ports agree with LU_EVTCHN_PORTS."),
 	// vCPUs

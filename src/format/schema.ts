@@ -897,7 +897,7 @@ export const imageStructs = {
 		u32("size", "Octets of the image."),
 		u32("domainCount", "Domains."),
 		u32("domainsOffset", "Octets to the first DomainEntry, by ascending domid; one directory each."),
-		u32("restoredPass", "Passes restored so far, all ones for an image that a running hypervisor owns."),
+		u32("restoredPass", "Passes that have ended for every domain, all ones for a running hypervisor's image."),
 		reserved("reserved0", 4),
 	]),
 	DomainEntry: struct("DomainEntry", "Start of a domain's table directory, which follows it.", [

@@ -76,10 +76,10 @@ function named(value: FieldValue, field: PlacedField): unknown {
 		return Object.entries(field.show.enum).find(([, code]) => code === number)?.[0] ?? number;
 	}
 	if (typeof field.show === "object") {
-		const bits = Number(value);
-		return Object.entries(field.show.flags)
-			.filter(([, bit]) => bits & bit)
-			.map(([name]) => name);
+		const bits = BigInt(value);
+		const known = Object.entries(field.show.flags).filter(([, bit]) => bits & BigInt(bit));
+		const rest = known.reduce((left, [, bit]) => left & ~BigInt(bit), bits);
+		return [...known.map(([name]) => name), ...(rest ? [`0x${rest.toString(16)}`] : [])];
 	}
 	return typeof value === "bigint" && value <= BigInt(Number.MAX_SAFE_INTEGER)
 		? Number(value)
@@ -244,10 +244,14 @@ const SHARED_INFO_32 = { pending: 2048, mask: 2176 };
 function eventBits(
 	events: DomainEvents,
 	port: number,
+	isPending: boolean,
 	pageOf: PageOf,
 ): { pending: boolean | null; masked: boolean | null } {
 	if (events.abi === EVTCHN_ABI.fifo) {
-		const page = pageOf(events.arrays[Math.floor(port / 1024)] ?? -1);
+		const array = events.arrays[Math.floor(port / 1024)];
+		// A port without an event word keeps the pending bit in its row, and counts as masked.
+		if (array === undefined) return { pending: isPending, masked: true };
+		const page = pageOf(array);
 		if (!page) return { pending: null, masked: null };
 		const word = new DataView(page.buffer, page.byteOffset).getUint32((port % 1024) * 4, true);
 		return { pending: word >>> 31 === 1, masked: ((word >>> 30) & 1) === 1 };
@@ -284,7 +288,6 @@ export function portsOf(records: Iterable<WalkedRecord>, pageOf: PageOf): Inspec
 		if (state < EVTCHN_STATE.unbound) continue;
 		const port = Number(row.slot);
 		const isRemote = state === EVTCHN_STATE.unbound || state === EVTCHN_STATE.interdomain;
-		const bits = eventBits(domains.get(domid) as DomainEvents, port, pageOf);
 		ports.push({
 			domid,
 			port,
@@ -294,9 +297,7 @@ export function portsOf(records: Iterable<WalkedRecord>, pageOf: PageOf): Inspec
 			remotePort: state === EVTCHN_STATE.interdomain ? Number(row.remotePort) : null,
 			virq: state === EVTCHN_STATE.virq ? Number(row.virq) : null,
 			pirq: state === EVTCHN_STATE.pirq ? Number(row.pirq) : null,
-			// A port without an event word keeps the bit in its row.
-			pending: bits.pending ?? (row.pending === 1 ? true : null),
-			masked: bits.masked,
+			...eventBits(domains.get(domid) as DomainEvents, port, row.pending === 1, pageOf),
 		});
 	}
 	return ports.sort((a, b) => a.domid - b.domid || a.port - b.port);

@@ -1,6 +1,6 @@
 /**
  * References as history would have made them, counted from a host's model: an account of its own, made by other code
- * than the core's, so that comparing the two means something. Rules: stream.md, "References that restore rebuilds".
+ * than the core's, so that comparing the two means something. Rules: docs/FORMAT.md, "References that a restore rebuilds".
  * What a PV domain's own page tables hold is not counted.
  */
 import { DOMID, FRAME, FRAME_OWNER_MASK, IOREQ_PAGE_FLAG, KIND, LIFE, NONE64, VCPU_FLAG } from "../format/enums.ts";
@@ -37,8 +37,8 @@ export function countReferences(model: HostModel): References {
 		counts[at + 1] = (counts[at + 1] ?? 0) + types;
 	};
 	model.frameOwners.forEach((entry, mfn) => {
-		if (entry === 0n) return;
 		const bits = Number(entry);
+		if (!(bits & FRAME.owned)) return;
 		const owner = bits & FRAME_OWNER_MASK;
 		const isGuest = owner < DOMID.FIRST_RESERVED;
 		const isXenheap = (bits & FRAME.xenheap) !== 0;

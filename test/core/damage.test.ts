@@ -10,6 +10,7 @@ import { DOMID } from "../../src/format/enums.ts";
 import { scalarBytes } from "../../src/format/layout.ts";
 import { ruleByNumber } from "../../src/format/rules.ts";
 import { imageStructs, recordByType, structs } from "../../src/format/schema.ts";
+import { inspectStream } from "../../src/inspect/stream.ts";
 import { memoryFor, newInstance, type RawExports, rawFault, saveTiny } from "../support/core.ts";
 import { parse, type StreamRecord } from "../support/restitch.ts";
 import { tinyHost } from "../support/tinyHost.ts";
@@ -195,8 +196,6 @@ describe("S3: the preserved memory, damaged", () => {
 
 	test("memory of another stream, sound in itself: refused with MEMORY", () => {
 		const bench = new Bench();
-		const other = tinyHost();
-		other.model.versionText = "Xen 4.17.6";
 		bench.placeMemory(memoryFor(new Uint8Array(8), preserved));
 		expect(bench.check(bench.place(tiny.stream), tiny.stream.length, tiny.memory.length)).not.toBe(0);
 		expect(ruleByNumber(rawFault(bench.raw, bench.ctx).rule)?.name).toBe("MEMORY");
@@ -417,6 +416,7 @@ describe("X4: no input makes the core trap, loop without bound, or leave its win
 				const stream = mutate(tiny.stream, mutations);
 				const memory = memoryFor(stream, preserved);
 				bench.placeMemory(memory);
+				inspectStream(stream);
 				const start = performance.now();
 				const refused = bench.check(bench.place(stream), stream.length, memory.length);
 				const elapsed = performance.now() - start;

@@ -1,5 +1,5 @@
 /**
- * The counts that reality fixes (machine.md), on what xen#2 rebuilt: none of them is in the stream, all are in the
+ * The counts that reality fixes, on what xen#2 rebuilt: none of them is in the stream, all are in the
  * hypervisor's own dumps.
  */
 import { describe, expect, it } from "vitest";

@@ -168,3 +168,8 @@ export function updatedFixture(name: string): Promise<Updated> {
 	known.set(name, found);
 	return found;
 }
+
+/** The stream alone that a directory is saved as. */
+export function savedStream(path: string): Uint8Array {
+	return library.save(loadHost(path)).stream;
+}

@@ -26,6 +26,8 @@ export class StreamRecord {
 	body: Uint8Array;
 	/** Octets after the body, zero but where a test says otherwise. */
 	padding: Uint8Array | undefined;
+	/** What the header says in place of the body's length. */
+	claimedLength: number | undefined;
 
 	constructor(type: number, body: Uint8Array) {
 		this.type = type;
@@ -161,7 +163,7 @@ export class Restitched {
 		const entries: object[] = [];
 		let offset = IMAGE_HEADER_BYTES;
 		for (const section of this.sections) {
-			const records = concatenate(section.records.map((record) => frame(record.type, record.body, record.padding)));
+			const records = concatenate(section.records.map(frameOf));
 			const says = {
 				pass: section.pass,
 				domid: section.domid,
@@ -185,6 +187,12 @@ function encode(struct: Struct, row: object): Uint8Array {
 	const bytes = new Uint8Array(struct.size);
 	writeStruct(struct, new DataView(bytes.buffer), 0, row);
 	return bytes;
+}
+
+function frameOf(record: StreamRecord): Uint8Array {
+	const octets = frame(record.type, record.body, record.padding);
+	if (record.claimedLength !== undefined) new DataView(octets.buffer).setUint32(4, record.claimedLength, true);
+	return octets;
 }
 
 /** A record's octets: header, body, padding. */

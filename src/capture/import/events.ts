@@ -110,7 +110,7 @@ function noteEvents({ domid, info, events }: CapturedDomain, ledger: Ledger): vo
 
 /** The first `count` frames that nobody has been granted. */
 function takeSpare(
-	{ domid, grants }: CapturedDomain,
+	{ domid, grants, imageFile }: CapturedDomain,
 	spareFrames: Iterable<number>,
 	count: number,
 	what: string,
@@ -123,7 +123,8 @@ function takeSpare(
 		}
 	}
 	if (count > 0) {
-		throw contradiction(domid, what, `${plural(count, "frame")} of the guest with nothing in them`, `${taken.length}`);
+		const expected = `${plural(count, "frame")} of the guest with nothing in them`;
+		throw contradiction(domid, what, expected, `${taken.length}`, imageFile);
 	}
 	return taken;
 }

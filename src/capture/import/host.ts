@@ -127,7 +127,7 @@ function claimFacts(host: CapturedHost, frames: MachineFrames, ledger: Ledger): 
 	for (const { captured } of drafts) {
 		claimSpecialPages(captured, frames);
 		if (captured.p2mRootMfn !== undefined && captured.kind !== "dead") {
-			frames.keep(captured.p2mRootMfn, captured.domid, "root of the P2M");
+			frames.keep(captured.p2mRootMfn, captured.domid, "root of the P2M in debugkey-v.txt");
 		}
 	}
 	for (const draft of drafts) {
@@ -160,7 +160,7 @@ function claimDead({ domid, info }: CapturedDomain, memory: PlainMemory, frames:
 		);
 	}
 	for (const page of info.domPages) {
-		frames.own(page.mfn, domid, allocatedFlag(page), "DomPage");
+		frames.own(page.mfn, domid, allocatedFlag(page), "DomPage of debugkey-q.txt");
 		memory.known.add(page.mfn);
 		if (isWritableInUse(page)) {
 			frames.setType(page.mfn, PAGE_TYPE.writable);
@@ -172,9 +172,9 @@ function claimDead({ domid, info }: CapturedDomain, memory: PlainMemory, frames:
 function claimDom0(host: CapturedHost, captured: CapturedDomain, memory: PlainMemory, frames: MachineFrames): void {
 	const { domid, info, grants } = captured;
 	const named: [number, string][] = [
-		...dom0Roots(host.dom0Registers ?? []).map((mfn): [number, string] => [mfn, "page table of cr3"]),
-		...grants.active.map(({ mfn }): [number, string] => [mfn, "granted frame"]),
-		...(info.domPages ?? []).map(({ mfn }): [number, string] => [mfn, "DomPage"]),
+		...dom0Roots(host.dom0Registers ?? []).map((mfn): [number, string] => [mfn, "page table of cr3 in debugkey-0.txt"]),
+		...grants.active.map(({ mfn }): [number, string] => [mfn, "granted frame of debugkey-g.txt"]),
+		...(info.domPages ?? []).map(({ mfn }): [number, string] => [mfn, "DomPage of debugkey-q.txt"]),
 	];
 	for (const [mfn, what] of named) {
 		if (frames.ownerOf(mfn) !== domid) {
@@ -184,7 +184,7 @@ function claimDom0(host: CapturedHost, captured: CapturedDomain, memory: PlainMe
 	}
 	if (memory.known.size > info.nrPages) {
 		const got = `${memory.known.size} that the dumps name`;
-		throw contradiction(domid, "frames", `at most ${info.nrPages}, nr_pages of debugkey-q.txt`, got);
+		throw contradiction(domid, "frames", `at most nr_pages, ${info.nrPages}`, got, "debugkey-q.txt");
 	}
 }
 

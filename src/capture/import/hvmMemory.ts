@@ -72,7 +72,7 @@ export class HvmMemory {
 	 * @param gfns that have memory, ascending; of a PVH dom0, whose memory no image shows, undefined
 	 */
 	constructor(captured: CapturedDomain, frames: MachineFrames, ledger: Ledger) {
-		const { domid, image, info } = captured;
+		const { domid, image, imageFile, info } = captured;
 		this.#domid = domid;
 		this.#image = image;
 		this.#frames = frames;
@@ -81,11 +81,11 @@ export class HvmMemory {
 		if (this.#gfns.length !== inP2m) {
 			const cache = inP2m === info.nrPages ? "" : `, less a populate-on-demand cache of ${info.pod?.cacheSize}`;
 			const expected = `${inP2m} (nr_pages of debugkey-q.txt is ${info.nrPages}${cache})`;
-			throw contradiction(domid, "frames", expected, `${this.#gfns.length} in the image`);
+			throw contradiction(domid, "frames", expected, `${this.#gfns.length} in the image`, imageFile);
 		}
 		const highest = this.#gfns.at(-1) ?? -1;
 		if (highest >= GFN_LIMIT) {
-			throw contradiction(domid, "GFN", `below ${hex(GFN_LIMIT)} (256 GiB)`, hex(highest));
+			throw contradiction(domid, "GFN", `below ${hex(GFN_LIMIT)} (256 GiB)`, hex(highest), imageFile);
 		}
 		this.#p2m = new BigUint64Array(highest + 1);
 		this.#claimFacts(captured, ledger);
@@ -103,7 +103,7 @@ export class HvmMemory {
 		const named = [...grants.active, ...(info.domPages ?? []).map(({ mfn }) => ({ mfn, gmfn: -1 }))];
 		for (const { gmfn, mfn } of named) {
 			if (this.#frames.ownerOf(mfn) !== this.#domid) {
-				this.#frames.own(mfn, this.#domid, FRAME.allocated, "granted frame");
+				this.#frames.own(mfn, this.#domid, FRAME.allocated, "granted frame of debugkey-g.txt");
 				homeless.add(mfn);
 			}
 			// What it had before is an extra or a xenheap page: no P2M has it as memory.

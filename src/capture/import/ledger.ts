@@ -40,7 +40,7 @@ export const hex = (value: number | bigint): string => `0x${value.toString(16)}`
 /** "1 frame", "2 frames". */
 export const plural = (count: number, word: string): string => `${count} ${word}${count === 1 ? "" : "s"}`;
 
-/** An XLU_E_CAPTURE error about a domain (or the host); not thrown here, so that the compiler sees the `throw`. */
+/** An XLU_E_CAPTURE error about a domain (or the host) and the file that says so; not thrown here, so that the compiler sees the `throw`. */
 export function contradiction(
 	domid: number | undefined,
 	field: string,
@@ -48,8 +48,9 @@ export function contradiction(
 	got: string,
 	record?: string,
 ): XluError {
+	const file = record === undefined ? "" : `${record}: `;
 	const place = domid === undefined ? "captured host" : `domain ${domid}`;
-	return new XluError("XLU_E_CAPTURE", `${place}: ${field}: expected ${expected}, got ${got}`, {
+	return new XluError("XLU_E_CAPTURE", `${file}${place}: ${field}: expected ${expected}, got ${got}`, {
 		domid,
 		field,
 		expected,
@@ -58,7 +59,7 @@ export function contradiction(
 	});
 }
 
-/** What stream.md says that version 1 refuses by name. */
+/** What version 1 of the format refuses by name. */
 export function refusedByVersion1(domid: number, field: string, expected: string, got: string): XluError {
 	return new XluError("XLU_E_VERSION", `domain ${domid}: ${field}: expected ${expected}, got ${got}`, {
 		rule: "XLU-R044",

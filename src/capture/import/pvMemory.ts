@@ -50,6 +50,7 @@ export function gdtPfns(context: GuestContext): number[] {
 
 export class PvMemory {
 	readonly #domid: number;
+	readonly #file: string | undefined;
 	readonly #image: GuestImage;
 	readonly #startPfn: number;
 	readonly #mfns: Float64Array;
@@ -58,8 +59,9 @@ export class PvMemory {
 	readonly #writable = new Set<number>();
 	readonly #gdt = new Set<number>();
 
-	constructor({ domid, info }: CapturedDomain, image: GuestImage) {
+	constructor({ domid, info, imageFile }: CapturedDomain, image: GuestImage) {
 		this.#domid = domid;
+		this.#file = imageFile;
 		this.#image = image;
 		const p2m = pvP2m(image);
 		this.#startPfn = p2m.startPfn;
@@ -67,7 +69,7 @@ export class PvMemory {
 		const count = this.#mfns.reduce((sum, mfn) => sum + (mfn >= 0 ? 1 : 0), 0);
 		if (count !== info.nrPages) {
 			const got = `${count} in the guest's P2M table`;
-			throw contradiction(domid, "frames", `${info.nrPages}, nr_pages of debugkey-q.txt`, got);
+			throw contradiction(domid, "frames", `${info.nrPages}, nr_pages of debugkey-q.txt`, got, imageFile);
 		}
 		this.#checkPopulated();
 	}
@@ -84,12 +86,13 @@ export class PvMemory {
 			const pfn = pages.pfns[index] as number;
 			if (this.mfnOf(pfn) === undefined) {
 				const expected = `a frame of PFN ${hex(pfn)}, which the image has as memory`;
-				throw contradiction(this.#domid, "P2M", expected, "none in the guest's P2M table");
+				throw contradiction(this.#domid, "P2M", expected, "none in the guest's P2M table", this.#file);
 			}
 		}
 		const count = this.#mfns.reduce((sum, mfn) => sum + (mfn >= 0 ? 1 : 0), 0);
 		if (named !== count) {
-			throw contradiction(this.#domid, "pages of the image", `${count}, as in the guest's P2M table`, `${named}`);
+			const expected = `${count}, as in the guest's P2M table`;
+			throw contradiction(this.#domid, "pages of the image", expected, `${named}`, this.#file);
 		}
 	}
 
@@ -103,7 +106,7 @@ export class PvMemory {
 	#needMfn(pfn: number, what: string): number {
 		const mfn = this.mfnOf(pfn);
 		if (mfn === undefined) {
-			throw contradiction(this.#domid, what, "a PFN of the guest's P2M table", hex(pfn));
+			throw contradiction(this.#domid, what, "a PFN of the guest's P2M table", hex(pfn), this.#file);
 		}
 		return mfn;
 	}
@@ -112,7 +115,7 @@ export class PvMemory {
 	claim(frames: MachineFrames): void {
 		for (const mfn of this.#mfns) {
 			if (mfn >= 0) {
-				frames.own(mfn, this.#domid, FRAME.allocated, "P2M");
+				frames.own(mfn, this.#domid, FRAME.allocated, "P2M of the guest");
 			}
 		}
 	}

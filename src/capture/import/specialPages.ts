@@ -10,7 +10,7 @@ import type { MachineFrames } from "./frames.ts";
 import { PAGE_BYTES, statusFrameCount } from "./guestPages.ts";
 import { contradiction, hex, type Ledger, plural } from "./ledger.ts";
 
-/** Bits of the dump's count and type words, the same in every Xen of interest: machine.md. */
+/** Bits of the dump's count and type words, the same in every Xen of interest. */
 const CAF_ALLOCATED = 1n << 63n;
 const TAF_TYPE_SHIFT = 61n;
 const TAF_COUNT_MASK = (1n << 55n) - 1n;
@@ -37,8 +37,8 @@ export function isWritableInUse(page: CapturedPage): boolean {
 /** Claims a domain's xenheap and extra pages where the dump says that they are. */
 export function claimSpecialPages({ domid, info }: CapturedDomain, frames: MachineFrames): void {
 	for (const [pages, flag, what] of [
-		[info.xenPages, FRAME.xenheap, "XenPage"],
-		[info.extraPages, FRAME.extra, "ExtraPage"],
+		[info.xenPages, FRAME.xenheap, "XenPage of debugkey-q.txt"],
+		[info.extraPages, FRAME.extra, "ExtraPage of debugkey-q.txt"],
 	] as const) {
 		for (const page of pages) {
 			frames.own(page.mfn, domid, flag | allocatedFlag(page), what);

@@ -13,8 +13,8 @@ import { contradiction, type Ledger } from "./ledger.ts";
 import type { PvMemory } from "./pvMemory.ts";
 import { msrRows } from "./rows.ts";
 
-/** Whether a vCPU runs, is offline, or has no state that anybody knows. */
-export type VcpuState = "up" | "down" | "unknown";
+/** Whether a vCPU runs, is offline (with registers, or without), or has no state that anybody knows. */
+export type VcpuState = "up" | "offline" | "down" | "unknown";
 
 /** Bits of `pause_flags`. */
 const PAUSED_BLOCKED = 1;
@@ -60,7 +60,8 @@ export function importVcpus(
 }
 
 function vcpuRow(entry: CapturedVcpu, state: VcpuState, polls: boolean): NonNullable<DomainModel["vcpu"][number]> {
-	const isDown = state === "down" || (state === "up" && (entry.pauseFlags & PAUSED_DOWN) !== 0);
+	const hasRegisters = state === "up" || state === "offline";
+	const isDown = state === "offline" || state === "down" || (state === "up" && (entry.pauseFlags & PAUSED_DOWN) !== 0);
 	const isBlocked = state === "up" && ((entry.pauseFlags & PAUSED_BLOCKED) !== 0 || polls);
 	let runstate: number = isBlocked ? RUNSTATE.blocked : RUNSTATE.runnable;
 	if (isDown || state === "unknown") {
@@ -69,7 +70,7 @@ function vcpuRow(entry: CapturedVcpu, state: VcpuState, polls: boolean): NonNull
 	return {
 		flags:
 			VCPU_FLAG.exists |
-			(state === "up" ? VCPU_FLAG.initialised : 0) |
+			(hasRegisters ? VCPU_FLAG.initialised : 0) |
 			(isDown ? VCPU_FLAG.down : 0) |
 			(isBlocked ? VCPU_FLAG.blocked : 0) |
 			(entry.poll < 0 ? VCPU_FLAG.pollAny : 0),
@@ -167,7 +168,7 @@ export function importPvContexts(
 		const msrs = image.vcpuMsrs.get(id);
 		pvMsrs[id] = msrs === undefined ? undefined : msrRows(msrs);
 		if ((Number(flags) & VGCF.online) === 0) {
-			states.set(id, "down");
+			states.set(id, "offline");
 		}
 	}
 	Object.assign(model, { pvVcpu, pvFpu, pvTraps, pvExtended, pvXsave, pvMsrs });
@@ -184,7 +185,7 @@ const ENTRY_CPU = 2;
 
 /** Puts the HVM context into the model; a vCPU is up if the context has a CPU entry of it. */
 export function importHvmContext(
-	{ domid, info }: CapturedDomain,
+	{ domid, info, imageFile }: CapturedDomain,
 	image: GuestImage,
 	model: DomainModel,
 	ledger: Ledger,
@@ -192,7 +193,7 @@ export function importHvmContext(
 	const states = new Map<number, VcpuState>(info.vcpus.map(({ id }) => [id, "down"]));
 	const context = image.hvmContext;
 	if (context === undefined) {
-		throw contradiction(domid, "HVM_CONTEXT", "one in the image", "none");
+		throw contradiction(domid, "HVM_CONTEXT", "one in the image", "none", imageFile);
 	}
 	const view = new DataView(context.buffer, context.byteOffset, context.byteLength);
 	let at = 0;
@@ -201,7 +202,7 @@ export function importHvmContext(
 		const length = fits ? view.getUint32(at + 4, true) : 0;
 		if (!fits || length > context.byteLength - at - ENTRY_BYTES) {
 			const got = `${context.byteLength} octets`;
-			throw contradiction(domid, `HVM_CONTEXT at ${at}`, "whole entries up to END", got);
+			throw contradiction(domid, `HVM_CONTEXT at ${at}`, "whole entries up to END", got, imageFile);
 		}
 		const type = view.getUint16(at, true);
 		if (type === ENTRY_END) {
@@ -210,7 +211,8 @@ export function importHvmContext(
 		const instance = view.getUint16(at + 2, true);
 		if (type === ENTRY_CPU) {
 			if (!states.has(instance)) {
-				throw contradiction(domid, "HVM_CONTEXT", "CPU entries of the domain's vCPUs", `vCPU ${instance}`);
+				const expected = "CPU entries of the domain's vCPUs";
+				throw contradiction(domid, "HVM_CONTEXT", expected, `vCPU ${instance}`, imageFile);
 			}
 			states.set(instance, "up");
 		}
