@@ -5,7 +5,7 @@ export default defineConfig({
 		environment: "node",
 		include: ["test/**/*.test.ts"],
 		// Whole captured hosts are saved and restored; on a busy two-CPU machine that takes seconds.
-		testTimeout: 60_000,
+		testTimeout: 300_000,
 		hookTimeout: 60_000,
 		pool: "forks",
 		maxWorkers: 2,

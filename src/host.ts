@@ -1,5 +1,5 @@
 /** A HOST as the commands take it: a captured directory, read, turned into a model, listed with what was assumed. */
-import { statSync } from "node:fs";
+import { type Stats, statSync } from "node:fs";
 import type { Assumption } from "./capture/import/index.ts";
 import { importCapture } from "./capture/import/index.ts";
 import { readCapture } from "./capture/read.ts";
@@ -34,6 +34,15 @@ export function loadHost(path: string): Host {
 	return { name: capture.name, model, preserved, assumptions };
 }
 
+/** What is at a path; undefined if nothing is, or nothing that could be: a path below a file, a name too long. */
+export function statOf(path: string): Stats | undefined {
+	try {
+		return statSync(path);
+	} catch {
+		return undefined;
+	}
+}
+
 export function isDirectory(path: string): boolean {
-	return statSync(path, { throwIfNoEntry: false })?.isDirectory() ?? false;
+	return statOf(path)?.isDirectory() ?? false;
 }

@@ -18,13 +18,6 @@ const HVM_HEADER: u16 = 1;
 const HVM_CPU: u16 = 2;
 const HVM_DESCRIPTOR: u32 = 8;
 
-/** Marks of a PV vCPU's registers and what goes with them. */
-const PV_STATE: u32 =
-	(1 << (L.RECORD_LU_PV_VCPU - L.RECORD_LU_VCPU)) |
-	(1 << (L.RECORD_X86_PV_VCPU_EXTENDED - L.RECORD_LU_VCPU)) |
-	(1 << (L.RECORD_X86_PV_VCPU_XSAVE - L.RECORD_LU_VCPU)) |
-	(1 << (L.RECORD_X86_PV_VCPU_MSRS - L.RECORD_LU_VCPU));
-
 /** LU_VCPUS: ascending, below the limit. Sets the plan's slots. */
 export function checkVcpuList(ctx: usize, plan: L.DomainPlan): bool {
 	const record = <usize>plan.vcpusPtr;
@@ -89,9 +82,6 @@ function checkVcpu(ctx: usize, plan: L.DomainPlan, record: usize, words: u32): b
 	const hasContext = (vcpuMark(ctx, vcpu.vcpuId) & vcpuBit(L.RECORD_LU_PV_VCPU)) != 0;
 	if (plan.kind == L.KIND_PV && initialised != hasContext)
 		return fail(ctx, L.RULE_VCPU_CONTEXT, body + L.VCPU__FLAGS, initialised ? 1 : 0, hasContext ? 1 : 0);
-	const others = vcpuMark(ctx, vcpu.vcpuId) & PV_STATE;
-	if (plan.kind == L.KIND_PV && !initialised && others != 0)
-		return fail(ctx, L.RULE_VCPU_CONTEXT, body + L.VCPU__FLAGS, 0, others);
 	return true;
 }
 

@@ -100,6 +100,8 @@ const NEEDED = ["refcnt", "dying", "nr_pages", "max_pages", "handle", "VCPU info
 const HANDLE = /^[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}$/i;
 const PAGE_START = /^\s*(?:DomPage|XenPage|ExtraPage|SharePage)\s/;
 const PAGE = /^\s*(\w+)\s+((?:0x)?[0-9a-f]{1,16}):\s*caf=((?:0x)?[0-9a-f]{1,16}),\s*taf=((?:0x)?[0-9a-f]{1,16})\s*$/i;
+/** No domain has as many vCPUs (Xen's MAX_VIRT_CPUS). */
+const VCPU_LIMIT = 8192;
 const VCPU = new RegExp(
 	String.raw`^VCPU(\d{1,5}): CPU(\d{1,5}) \[has=([TF])\] poll=(-?\d{1,9}) ` +
 		"upcall_pend=([0-9a-f]{1,2}) upcall_mask=([0-9a-f]{1,2})",
@@ -230,7 +232,7 @@ class DomainParser {
 					domain.dying = dump.decimal(value, row, key);
 					break;
 				case "pause_count":
-					domain.pauseCount = dump.decimal(value, row, key);
+					domain.pauseCount = dump.unsigned(value, row, key);
 					break;
 				case "nr_pages":
 					domain.nrPages = dump.decimal(value, row, key);
@@ -357,7 +359,7 @@ class DomainParser {
 		} else if (this.#vcpu !== undefined) {
 			if (text.startsWith("pause_count=")) {
 				const match = /^pause_count=(\d+) pause_flags=([0-9a-f]+)/.exec(text);
-				this.#vcpu.pauseCount = dump.decimal(match?.[1], row, "pause_count");
+				this.#vcpu.pauseCount = dump.unsigned(match?.[1], row, "pause_count");
 				this.#vcpu.pauseFlags = dump.hexNumber(match?.[2], row, "pause_flags");
 			} else if (hard !== undefined) {
 				// Before scheduling units (Xen 4.12 and older) each vCPU had its own line.
@@ -379,6 +381,9 @@ class DomainParser {
 			throw this.#dump.badRow(row, "`VCPUn: CPUn [has=F] poll=N upcall_pend=NN upcall_mask=NN`");
 		}
 		const id = Number(match[1]);
+		if (id >= VCPU_LIMIT) {
+			throw this.#dump.fail(row.line, `a vCPU below ${VCPU_LIMIT}`, String(id));
+		}
 		if (id <= (domain.vcpus.at(-1)?.id ?? -1)) {
 			throw this.#dump.fail(row.line, `a vCPU above ${domain.vcpus.at(-1)?.id}`, String(id));
 		}

@@ -75,14 +75,15 @@ function parseBinding(dump: DumpText, row: DumpLine, state: number, rest: string
 			fields.set(word.slice(0, at), word.slice(at + 1));
 		}
 	}
-	const number = (key: string): number => dump.decimal(fields.get(key), row, `${key}= of a port in state ${state}`);
+	const what = (key: string): string => `${key}= of a port in state ${state}`;
+	const number = (key: string): number => dump.unsigned(fields.get(key), row, what(key));
 	switch (state) {
 		case EVENT_STATE.unbound:
 			return { remoteDomid: dump.domid(fields.get("d"), row) };
 		case EVENT_STATE.interdomain:
 			return { remoteDomid: dump.domid(fields.get("d"), row), remotePort: number("p") };
 		case EVENT_STATE.pirq:
-			return { pirq: number("p"), irq: number("i") };
+			return { pirq: number("p"), irq: dump.decimal(fields.get("i"), row, what("i")) };
 		case EVENT_STATE.virq:
 			return { virq: number("v") };
 		case EVENT_STATE.ipi:

@@ -79,6 +79,9 @@ export function parseMemoryDump(text: string, file = "debugkey-m.txt"): FreeMemo
 	return memory;
 }
 
+/** Xen is built for no more CPUs. */
+const CPU_LIMIT = 16384;
+
 const REGISTER =
 	/\b(r[a-z0-9]{1,2}|cr[0-8]|fsb|gsb|gss|[c-gs]s|[RE]FLAGS|[RE]IP):\s+(?:([0-9a-f]{4}):\[<)?([0-9a-f]{4,16})\b/gi;
 const NEEDED_REGISTERS = ["rip", "rflags", "rax", "rsp", "cr3", "cs", "ss"];
@@ -218,6 +221,9 @@ export function parseXlInfo(text: string, file = "xl-info.txt"): XlInfo {
 	const cpuMhz = Number.parseFloat(fields.get("cpu_mhz") ?? "");
 	const info: XlInfo = { xenCaps: words("xen_caps"), virtCaps: words("virt_caps"), fields };
 	info.cpus = number("nr_cpus");
+	if (info.cpus !== undefined && (info.cpus === 0 || info.cpus > CPU_LIMIT)) {
+		throw dump.badRow(rows.get("nr_cpus") as DumpLine, `nr_cpus, 1 to ${CPU_LIMIT}`);
+	}
 	info.totalMemoryMb = number("total_memory");
 	info.freeMemoryMb = number("free_memory");
 	info.cpuMhz = Number.isFinite(cpuMhz) ? cpuMhz : undefined;

@@ -92,6 +92,15 @@ export class DumpText {
 		return value;
 	}
 
+	/** A decimal number of 32 bits. */
+	unsigned(digits: string | undefined, row: DumpLine, what: string): number {
+		const value = this.decimal(digits, row, what);
+		if (value < 0 || value > 0xffffffff) {
+			throw this.fail(row.line, `${what}, 0 to 4294967295`, String(value));
+		}
+		return value;
+	}
+
 	/** A domain's number: 15 bits. */
 	domid(digits: string | undefined, row: DumpLine): number {
 		const value = this.decimal(digits, row, "a domid");

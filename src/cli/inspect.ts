@@ -1,5 +1,4 @@
 /** xlu inspect HOST|FILE: sections and records, one record field by field, event channels, what a capture assumed. */
-import pc from "picocolors";
 import { loadCore } from "../core/load.ts";
 import { EXIT, XluError } from "../errors.ts";
 import { isDirectory, loadHost } from "../host.ts";
@@ -13,7 +12,7 @@ import {
 	walkRecords,
 } from "../inspect/stream.ts";
 import { describeDomains, saveHost } from "../update.ts";
-import { print, printJson, progress, progressDone, report, table } from "./output.ts";
+import { colors, print, printJson, progress, progressDone, report, table } from "./output.ts";
 import { pagesOf, readStreamFile } from "./stream.ts";
 
 export interface InspectOptions {
@@ -38,14 +37,14 @@ async function inspectHost(path: string, options: InspectOptions): Promise<numbe
 	const extra = { host: host.name, domains, assumptions: host.assumptions };
 	const status = show(path, bytes, (mfn) => host.preserved.get(mfn), options, extra);
 	if (options.json || options.record !== undefined) return status;
-	print(pc.bold("domains"));
+	print(colors.bold("domains"));
 	print(
 		table(
 			["domid", "kind", "vcpus", "frames", "ports", "grant mappings"],
 			domains.map((d) => [d.domid, d.kind, d.vcpus, d.frames, d.ports, d.grantMappings]),
 		),
 	);
-	print(`\n${pc.bold("assigned or defaulted, because a capture does not hold it")}`);
+	print(`\n${colors.bold("assigned or defaulted, because a capture does not hold it")}`);
 	print(
 		table(
 			["domid", "what", "how"],
@@ -112,7 +111,7 @@ function showStream(
 	records: readonly InspectedRecord[],
 	ports: readonly InspectedPort[],
 ): void {
-	print(pc.bold(`${path}: live-update stream, version ${header.version}, ${header.endianness}-endian`));
+	print(colors.bold(`${path}: live-update stream, version ${header.version}, ${header.endianness}-endian`));
 	const rows = records.map(({ index, pass, domid, name, offset, length }) => [
 		index,
 		pass ?? "",
@@ -123,7 +122,7 @@ function showStream(
 	]);
 	print(table(["record", "section", "domid", "name", "offset", "length"], rows));
 	if (ports.length === 0) return;
-	print(`\n${pc.bold("event channels")}`);
+	print(`\n${colors.bold("event channels")}`);
 	const bit = (value: boolean | null) => (value === null ? "?" : value ? "1" : "0");
 	const states = ["free", "reserved", "unbound", "interdomain", "PIRQ", "VIRQ", "IPI"];
 	const portRows = ports.map((port) => [
@@ -145,7 +144,7 @@ function showStream(
 function showRecord(record: InspectedRecord): void {
 	const { index, name, offset, length, pass, domid, fields } = record;
 	print(
-		pc.bold(
+		colors.bold(
 			`record ${index}: ${name}, offset ${offset}, ${length} octets${pass ? `, section ${pass}` : ""}${domid === null ? "" : `, domain ${domid}`}`,
 		),
 	);

@@ -119,6 +119,11 @@ async function main(): Promise<number> {
 // A reader that closes the pipe early (head, less) is no error.
 process.stdout.on("error", (error: NodeJS.ErrnoException) => {
 	if (error.code === "EPIPE") process.exit(EXIT.done);
-	throw error;
+	const failure = new XluError("XLU_E_IO", `Standard output cannot be written: ${error.message}.`, {
+		expected: "an output that takes what is written",
+		got: error.code ?? "an error",
+		cause: error,
+	});
+	process.exit(report(failure, false));
 });
 process.exitCode = await main();

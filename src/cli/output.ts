@@ -1,17 +1,38 @@
 /** How commands speak: results on standard output, progress and errors on standard error, files whole or not at all. */
-import { closeSync, existsSync, fsyncSync, openSync, readFileSync, renameSync, rmSync, writeSync } from "node:fs";
+import {
+	closeSync,
+	existsSync,
+	fsyncSync,
+	openSync,
+	readFileSync,
+	realpathSync,
+	renameSync,
+	rmSync,
+	writeSync,
+} from "node:fs";
 import pc from "picocolors";
 import { XluError } from "../errors.ts";
-import { isDirectory } from "../host.ts";
+import { isDirectory, statOf } from "../host.ts";
 
 /** Set by --quiet: no progress. */
 export const settings = { quiet: false };
 
 const terminal = process.stderr.isTTY === true;
 
+/** Colours for a stream: on a terminal alone, whatever CI says; NO_COLOR and FORCE_COLOR decide before that. */
+function colorsFor(stream: { isTTY?: boolean }): ReturnType<typeof pc.createColors> {
+	const { NO_COLOR, FORCE_COLOR, TERM } = process.env;
+	const isForced = FORCE_COLOR !== undefined && FORCE_COLOR !== "" && FORCE_COLOR !== "0";
+	return pc.createColors(!NO_COLOR && (isForced || (stream.isTTY === true && TERM !== "dumb")));
+}
+
+/** Colours of what goes to standard output. */
+export const colors = colorsFor(process.stdout);
+const errorColors = colorsFor(process.stderr);
+
 /** A line of progress on a terminal; silent elsewhere. */
 export function progress(text: string): void {
-	if (terminal && !settings.quiet) process.stderr.write(`\r\u001b[K${pc.dim(text)}`);
+	if (terminal && !settings.quiet) process.stderr.write(`\r\u001b[K${errorColors.dim(text)}`);
 }
 
 /** Takes the line of progress away. */
@@ -60,13 +81,32 @@ export function readInput(path: string): Uint8Array {
 	}
 }
 
+/** Removes a file if it can be: what failed before is worth telling, not this. */
+function remove(path: string): void {
+	try {
+		rmSync(path, { force: true });
+	} catch {
+		// Below a file, for one, there is nothing to remove.
+	}
+}
+
+/** Whether a path names what is there and no file: a device, a pipe. It is written to, never replaced. */
+export function isDevice(path: string): boolean {
+	const found = statOf(path);
+	return found !== undefined && !found.isFile() && !found.isDirectory();
+}
+
 /**
  * Writes files so that all of them appear whole, or none: beside their names first, renamed when all are written. Where a
- * rename fails after all, what had no file before has none afterwards.
+ * rename fails after all, what had no file before has none afterwards. A symbolic link stays one.
  */
-export function writeFiles(files: readonly { path: string; data: Uint8Array }[]): void {
-	const beside = files.map(({ path }) => `${path}.${process.pid}.part`);
-	const before = files.map(({ path }) => existsSync(path));
+export function writeFiles(wanted: readonly { path: string; data: Uint8Array }[]): void {
+	const files = wanted.map(({ path, data }) => {
+		const isNew = !existsSync(path);
+		const inPlace = isDevice(path);
+		const target = isNew || inPlace ? path : realpathSync(path);
+		return { path: target, data, isNew, part: inPlace ? undefined : `${target}.${process.pid}.part` };
+	});
 	const cannotWrite = (path: string, reason: string, code: string, cause?: unknown) =>
 		new XluError("XLU_E_IO", `${path} cannot be written: ${reason}.`, {
 			record: path,
@@ -80,26 +120,24 @@ export function writeFiles(files: readonly { path: string; data: Uint8Array }[])
 	let current = "";
 	let renamed = 0;
 	try {
-		files.forEach(({ path, data }, i) => {
+		for (const { path, data, part } of files) {
 			current = path;
-			const descriptor = openSync(beside[i] as string, "wx");
+			const descriptor = openSync(part ?? path, part ? "wx" : "w");
 			try {
 				for (let at = 0; at < data.length; ) at += writeSync(descriptor, data, at);
-				fsyncSync(descriptor);
+				if (part) fsyncSync(descriptor);
 			} finally {
 				closeSync(descriptor);
 			}
-		});
-		for (const { path } of files) {
+		}
+		for (const { path, part } of files) {
 			current = path;
-			renameSync(beside[renamed] as string, path);
+			if (part) renameSync(part, path);
 			renamed++;
 		}
 	} catch (cause) {
-		for (const path of beside) rmSync(path, { force: true });
-		files.slice(0, renamed).forEach(({ path }, i) => {
-			if (!before[i]) rmSync(path, { force: true });
-		});
+		for (const { part } of files) if (part) remove(part);
+		for (const { path, isNew } of files.slice(0, renamed)) if (isNew) remove(path);
 		throw cannotWrite(current, (cause as Error).message, (cause as NodeJS.ErrnoException).code ?? "an error", cause);
 	}
 }
@@ -113,8 +151,7 @@ export function report(error: unknown, json: boolean): number {
 		const { code, rule, domid, record, offset, line, field, expected, got, message } = known;
 		printJson({ error: { code, rule, domid, record, offset, line, field, expected, got, message } });
 	}
-	const bold = pc.createColors(pc.isColorSupported && terminal).bold;
-	process.stderr.write(`${bold(`xlu: ${known.code}`)}: ${known.message}\n`);
+	process.stderr.write(`${errorColors.bold(`xlu: ${known.code}`)}: ${known.message}\n`);
 	const facts = (["record", "line", "offset", "domid", "field", "expected", "got"] as const)
 		.filter((name) => known[name] !== undefined && !known.message.includes(`${known[name]}`))
 		.map((name) => `${name} ${known[name]}`);

@@ -1,11 +1,10 @@
 /** xlu restore FILE: the three passes into a fresh image, its digest, and on request a comparison with a host. */
-import pc from "picocolors";
 import { loadCore } from "../core/load.ts";
 import { EXIT } from "../errors.ts";
 import { loadHost } from "../host.ts";
 import { buildImage, viewImage } from "../machine/image.ts";
 import { describeDomains, openAndCheck, restorePasses } from "../update.ts";
-import { print, printJson, table } from "./output.ts";
+import { colors, print, printJson, table } from "./output.ts";
 import { differenceText } from "./run.ts";
 import { needMemory, readStreamFile } from "./stream.ts";
 
@@ -51,8 +50,8 @@ export async function restore(
 		print(
 			`restored ${viewImage(core.bytes(target)).domains.length} domains, image ${imageBytes} octets, digest ${digest}`,
 		);
-		if (difference) print(pc.red(`different from ${options.compare}: ${differenceText(difference)}`));
-		else if (difference === null) print(pc.green(`identical to ${options.compare}`));
+		if (difference) print(colors.red(`different from ${options.compare}: ${differenceText(difference)}`));
+		else if (difference === null) print(colors.green(`identical to ${options.compare}`));
 	}
 	return difference ? EXIT.refused : EXIT.done;
 }

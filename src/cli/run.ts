@@ -1,9 +1,8 @@
 /** xlu run HOST...: a live update of each host, end to end. */
-import pc from "picocolors";
 import { EXIT } from "../errors.ts";
 import { loadHost } from "../host.ts";
 import { liveUpdate, type UpdateReport } from "../update.ts";
-import { print, printJson, progress, progressDone, table } from "./output.ts";
+import { colors, print, printJson, progress, progressDone, table } from "./output.ts";
 
 export interface RunOptions {
 	json: boolean;
@@ -38,7 +37,7 @@ function timeline(report: UpdateReport): string {
 	return report.stages
 		.map(({ name, ms }) => {
 			const bar = "█".repeat(Math.max(1, Math.round((ms / longest) * WIDTH)));
-			return `  ${name.padEnd(10)} ${ms.toFixed(3).padStart(10)} ms  ${name === "trigger" ? pc.dim(bar) : bar}`;
+			return `  ${name.padEnd(10)} ${ms.toFixed(3).padStart(10)} ms  ${name === "trigger" ? colors.dim(bar) : bar}`;
 		})
 		.join("\n");
 }
@@ -55,10 +54,10 @@ function describe(report: UpdateReport): string {
 	]);
 	const names = ["domid", "kind", "vcpus", "frames", "ports", "grant mappings", "pass 0 ms", "pass 1 ms", "pass 2 ms"];
 	const verdict = report.difference
-		? pc.red(`different: ${differenceText(report.difference)}`)
-		: pc.green("identical: every table of xen#1 and xen#2 agrees, counts included");
+		? colors.red(`different: ${differenceText(report.difference)}`)
+		: colors.green("identical: every table of xen#1 and xen#2 agrees, counts included");
 	return [
-		pc.bold(`live update of ${report.host}`),
+		colors.bold(`live update of ${report.host}`),
 		timeline(report),
 		"",
 		table(names, rows),

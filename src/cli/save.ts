@@ -3,7 +3,7 @@ import { loadCore } from "../core/load.ts";
 import { EXIT, XluError } from "../errors.ts";
 import { loadHost } from "../host.ts";
 import { openAndCheck, saveHost } from "../update.ts";
-import { print, printJson, progress, progressDone, writeFiles } from "./output.ts";
+import { isDevice, print, printJson, progress, progressDone, writeFiles } from "./output.ts";
 
 export interface SaveOptions {
 	output: string;
@@ -20,6 +20,12 @@ export async function save(path: string, options: SaveOptions): Promise<number> 
 			got: "-o -",
 		});
 	}
+	if (options.memory === "-") {
+		throw new XluError("XLU_E_USAGE", "The preserved memory goes to a file, not to standard output.", {
+			expected: "--memory FILE",
+			got: "--memory -",
+		});
+	}
 	progress(`${path}: reading the host`);
 	const host = loadHost(path);
 	const core = await loadCore();
@@ -28,7 +34,8 @@ export async function save(path: string, options: SaveOptions): Promise<number> 
 	// A stream that nobody could restore is not written.
 	openAndCheck(core, stream, memory);
 	progressDone();
-	const memoryPath = options.memory ?? (toPipe ? undefined : `${options.output}.mem`);
+	const hasNoFile = toPipe || isDevice(options.output);
+	const memoryPath = options.memory ?? (hasNoFile ? undefined : `${options.output}.mem`);
 	const files = memoryPath ? [{ path: memoryPath, data: core.bytes(memory) }] : [];
 	if (toPipe) {
 		writeFiles(files);
@@ -42,7 +49,8 @@ export async function save(path: string, options: SaveOptions): Promise<number> 
 	if (options.json) {
 		printJson({ file: options.output, memory: memoryPath, streamBytes: stream.length, memoryBytes: memory.length });
 	} else {
-		print(`${options.output}: ${stream.length} octets; ${memoryPath}: ${memory.length} octets of preserved memory`);
+		const where = memoryPath ?? "not written";
+		print(`${options.output}: ${stream.length} octets; ${where}: ${memory.length} octets of preserved memory`);
 	}
 	return EXIT.done;
 }

@@ -1,8 +1,7 @@
 /** xlu verify FILE: would xen#2 restore this stream? Open and check, nothing is restored. */
-import pc from "picocolors";
 import { XluError } from "../errors.ts";
 import { type CheckResult, findingOf, load } from "../library.ts";
-import { print, printJson } from "./output.ts";
+import { colors, print, printJson } from "./output.ts";
 import { readStreamFile } from "./stream.ts";
 
 export async function verify(path: string, options: { memory?: string; json: boolean }): Promise<number> {
@@ -12,7 +11,7 @@ export async function verify(path: string, options: { memory?: string; json: boo
 		return exitStatus;
 	}
 	for (const { message } of result.findings) print(message);
-	if (result.ok) print(pc.green(`${path}: every rule holds`));
+	if (result.ok) print(colors.green(`${path}: every rule holds`));
 	if (result.notCheckable.length) {
 		print(`not checkable without the preserved memory (${path}.mem): ${result.notCheckable.join(", ")}`);
 	}

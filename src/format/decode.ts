@@ -2,7 +2,7 @@
  * Reading records on the host's side, by the schema alone: what `inspect` shows, and the name of the field that a fault
  * points at. It trusts nothing: a body that ends early gives what there is.
  */
-import { alignUp, type Field, type Row, readStruct, type Struct } from "./layout.ts";
+import { alignUp, type Row, readStruct, type Struct, scalarBytes } from "./layout.ts";
 import { CHUNK_ENTRIES, type Part, RECORD_HEADER_BYTES, type RecordDef, recordByType, structs } from "./schema.ts";
 
 export interface DecodedPart {
@@ -116,8 +116,11 @@ function chunkRows(view: DataView, from: number, to: number): Row[] {
 	return rows;
 }
 
-function fieldIn(struct: Struct, offset: number): Field | undefined {
-	return struct.fields.findLast((field) => field.offset <= offset);
+/** The field that stands at that octet of a struct; of a small array the element as well. */
+function fieldIn(struct: Struct, offset: number): string | undefined {
+	const field = struct.fields.findLast((entry) => entry.offset <= offset);
+	if (!field || field.length === 1 || field.reserved) return field?.name;
+	return `${field.name}[${Math.floor((offset - field.offset) / scalarBytes[field.type])}]`;
 }
 
 /**
@@ -128,14 +131,14 @@ export function fieldAt(stream: Uint8Array, offset: number, type: number, field:
 	const body = stream.subarray(offset + RECORD_HEADER_BYTES);
 	if (!def || body.length < field) return `octet ${field}`;
 	const length = new DataView(stream.buffer, stream.byteOffset + offset).getUint32(4, true);
-	if (def.head && field < def.head.size) return fieldIn(def.head, field)?.name ?? `octet ${field}`;
+	if (def.head && field < def.head.size) return fieldIn(def.head, field) ?? `octet ${field}`;
 	for (const placed of placeParts(def, body.subarray(0, length))) {
 		if (field < placed.offset || field >= placed.offset + placed.length) continue;
 		if (placed.part.kind === "chunks") return `${placed.part.table} chunk at octet ${field - placed.offset}`;
 		if (field < placed.rowsOffset) return `runs[${Math.floor((field - placed.offset) / structs.Run.size)}]`;
 		const size = placed.part.row.size;
 		const row = Math.floor((field - placed.rowsOffset) / size);
-		const name = fieldIn(placed.part.row, (field - placed.rowsOffset) % size)?.name;
+		const name = fieldIn(placed.part.row, (field - placed.rowsOffset) % size);
 		return `${placed.part.table}[${row}]${size > 1 ? `.${name}` : ""}`;
 	}
 	return `octet ${field}`;

@@ -366,7 +366,7 @@ P 1 never stands with populateOnDemand, mmioDm or invalid. pagingOut, paged, pag
 
 | bit | name | meaning |
 |---|---|---|
-| 16 | owned | set in every entry that is not zero. All zero is a free frame, or one that the frame table says nothing of: bootmem, page tables that are kept in place |
+| 16 | owned | set in the entry of every frame that somebody owns. All zero is a free frame, or one that the frame table says nothing of: bootmem, page tables that are kept in place. Without this bit only broken and offlined may be set, and the owner is zero |
 | 17 | allocated | the owner itself holds a reference. Clear for a dead domain's frame that only mappings of others keep |
 | 18 | xenheap | Xen's own, shared with its owner. A domain's are exactly its shared_info, grant and status frames, and are always allocated |
 | 19 | extra | not among the pages that count against \`maxPages\` |
@@ -489,9 +489,9 @@ Little-endian:
 octets. \`streamHash\` is the XXH3-64 of the stream from its first octet to the end of END; \`hash\` is that of everything
 behind the first 32 octets. MFNs are distinct and below LU_HOST's \`frameCount\`.
 
-Every frame of these is among the pages: grant and status frames, shared_info, FIFO control blocks, event arrays. Others
-may be, such as page tables of PV guests. A stream alone can be checked but for the rules about this memory; it cannot
-be restored.
+Every frame of these is among the pages: grant and status frames, shared_info, FIFO control blocks, event arrays, and
+the page tables that LU_PAGE_TYPES lists. Others may be. A stream alone can be checked but for the rules about this
+memory; it cannot be restored.
 
 ## References that restore rebuilds
 

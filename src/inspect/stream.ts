@@ -238,7 +238,7 @@ interface DomainEvents {
 }
 
 /** Offsets of evtchn_pending and evtchn_mask in a 64-bit guest's shared_info (public/xen.h, x86_64). */
-const SHARED_INFO_64 = { pending: 2048, mask: 2560 };
+export const SHARED_INFO_64 = { pending: 2048, mask: 2560 };
 const SHARED_INFO_32 = { pending: 2048, mask: 2176 };
 
 function eventBits(

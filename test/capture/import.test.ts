@@ -728,7 +728,7 @@ describe("refused captures name domain, expected and got", () => {
 			"a frame of two domains",
 			"hvm",
 			(edit) => edit("debugkey-g.txt", "0xb38af 0x00000001", "0xb8e80 0x00000001"),
-			/domain 4: granted frame, MFN 0xb8e80: .*domain 0 already/,
+			/domain 4: granted frame of debugkey-g.txt, MFN 0xb8e80: .*domain 0 already/,
 		],
 		[
 			"a grantee that does not exist",

@@ -5,13 +5,13 @@
  */
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
-import { placeParts } from "../../src/format/decode.ts";
-import { DOMID } from "../../src/format/enums.ts";
+import { fieldAt, placeParts } from "../../src/format/decode.ts";
+import { DOMID, NONE32 } from "../../src/format/enums.ts";
 import { scalarBytes } from "../../src/format/layout.ts";
 import { ruleByNumber } from "../../src/format/rules.ts";
 import { imageStructs, recordByType, structs } from "../../src/format/schema.ts";
 import { inspectStream } from "../../src/inspect/stream.ts";
-import { memoryFor, newInstance, type RawExports, rawFault, saveTiny } from "../support/core.ts";
+import { hashOf, memoryFor, newInstance, type RawExports, rawFault, saveTiny } from "../support/core.ts";
 import { parse, type StreamRecord } from "../support/restitch.ts";
 import { tinyHost } from "../support/tinyHost.ts";
 
@@ -74,11 +74,14 @@ class Bench {
 	}
 }
 
-/** A refusal names a rule of the table, and a place inside the stream. */
-function expectNamed(bench: Bench, length: number, what: string): number {
-	const { rule, offset } = rawFault(bench.raw, bench.ctx);
+/** A refusal names a rule of the table, a place inside the stream, and a field that can be told. */
+function expectNamed(bench: Bench, at: number, length: number, what: string): number {
+	const { rule, offset, recordType, field } = rawFault(bench.raw, bench.ctx);
 	if (!ruleByNumber(rule)) throw new Error(`${what}: refused without a rule (${rule})`);
 	if (offset > length) throw new Error(`${what}: rule ${rule} points at ${offset}, behind the stream`);
+	if (field !== NONE32 && fieldAt(bench.bytes.subarray(at, at + length), offset, recordType, field) === "") {
+		throw new Error(`${what}: rule ${rule} points at a field without a name`);
+	}
 	return rule;
 }
 
@@ -96,7 +99,7 @@ describe("a small stream, damaged", () => {
 			const at = bench.place(tiny.stream.subarray(0, length));
 			for (const flags of [0, 1]) {
 				if (bench.check(at, length, 0, flags) === 0) throw new Error(`${length} octets were accepted`);
-				rules.add(expectNamed(bench, length, `${length} octets`));
+				rules.add(expectNamed(bench, at, length, `${length} octets`));
 			}
 		}
 		expect([...rules].map((rule) => ruleByNumber(rule)?.name)).toEqual(["TRUNCATED"]);
@@ -112,7 +115,7 @@ describe("a small stream, damaged", () => {
 			for (let bit = 0; bit < 8; bit++) {
 				bytes[at + octet] = (tiny.stream[octet] as number) ^ (1 << bit);
 				if (raw.open(ctx, at, tiny.stream.length, 0) === 0) throw new Error(`octet ${octet} bit ${bit}: opened`);
-				const rule = expectNamed(bench, tiny.stream.length, `octet ${octet} bit ${bit}`);
+				const rule = expectNamed(bench, at, tiny.stream.length, `octet ${octet} bit ${bit}`);
 				const name = ruleByNumber(rule)?.name as string;
 				byRule.set(name, (byRule.get(name) ?? 0) + 1);
 			}
@@ -355,9 +358,50 @@ describe("X4: no input makes the core trap, loop without bound, or leave its win
 			// Half of it behind a sound header, a quarter behind a sound section H.
 			if (round % 2) garbage.set(tiny.stream.subarray(0, 24));
 			if (round % 4 === 3) garbage.set(tiny.stream.subarray(0, Math.min(garbage.length, 56)));
-			expect(bench.check(bench.place(garbage), garbage.length, 0)).not.toBe(0);
-			expectNamed(bench, garbage.length, `round ${round}`);
+			const at = bench.place(garbage);
+			expect(bench.check(at, garbage.length, 0)).not.toBe(0);
+			expectNamed(bench, at, garbage.length, `round ${round}`);
 		}
+	});
+
+	/** A stream of sections without records, framed and hashed as it should be. */
+	function bareSections(list: readonly { pass: number; domid: number }[]): Uint8Array {
+		const parsed = parse(tiny.stream);
+		const H = parsed.section("H");
+		const emptyHash = hashOf(new Uint8Array(0));
+		parsed.sections = [H, ...list.map((one) => ({ ...one, records: [], claims: { hash: emptyHash } }))];
+		return parsed.build();
+	}
+
+	test.each([
+		["one domain's section 100,000 times", () => Array.from({ length: 100_000 }, () => ({ pass: 1, domid: 5 }))],
+		["more domains than domids", () => Array.from({ length: 40_000 }, (_, i) => ({ pass: 1, domid: i % 0x7ff0 }))],
+		[
+			"10,000 domains, the other way round in each pass",
+			() => {
+				const domids = Array.from({ length: 10_000 }, (_, i) => i);
+				const back = [...domids].reverse();
+				return [
+					...domids.map((domid) => ({ pass: 1, domid })),
+					{ pass: 2, domid: DOMID.XEN },
+					...back.map((domid) => ({ pass: 3, domid })),
+					...domids.map((domid) => ({ pass: 4, domid: (domid * 7919) % 10_000 })),
+				];
+			},
+		],
+	])("repetitions are refused in little time: %s", (_what, list) => {
+		const stream = bareSections(list());
+		const { core, raw: own } = newInstance();
+		const block = core.allocate(own.contextBytes() >>> 0).pointer;
+		const window = core.place(stream);
+		const work = core.allocate(16 * MIB);
+		const start = performance.now();
+		const refused =
+			own.open(block, window.pointer, window.length, 0) ||
+			own.plan(block) ||
+			own.check(block, work.pointer, work.length, 0, 0);
+		expect(refused).toBe(1);
+		expect(performance.now() - start).toBeLessThan(5000);
 	});
 
 	/** What check accepts restores through every pass, and what was restored saves and restores to itself. */
@@ -409,6 +453,7 @@ describe("X4: no input makes the core trap, loop without bound, or leave its win
 
 	function fuzz(count: number, most: number, seed: number): { accepted: number; rules: Map<string, number> } {
 		let accepted = 0;
+		let seen = 0;
 		const rules = new Map<string, number>();
 		const guard = bench.bytes.slice(bench.target, bench.target + 4096);
 		fc.assert(
@@ -416,13 +461,15 @@ describe("X4: no input makes the core trap, loop without bound, or leave its win
 				const stream = mutate(tiny.stream, mutations);
 				const memory = memoryFor(stream, preserved);
 				bench.placeMemory(memory);
-				inspectStream(stream);
+				// What shows a stream to people trusts it no more than the core does.
+				if (seen++ % 5 === 0) inspectStream(stream);
 				const start = performance.now();
-				const refused = bench.check(bench.place(stream), stream.length, memory.length);
+				const at = bench.place(stream);
+				const refused = bench.check(at, stream.length, memory.length);
 				const elapsed = performance.now() - start;
 				if (elapsed > 2000) throw new Error(`${elapsed} ms for ${stream.length} octets`);
 				if (refused) {
-					const rule = expectNamed(bench, stream.length, "mutated");
+					const rule = expectNamed(bench, at, stream.length, "mutated");
 					const name = ruleByNumber(rule)?.name as string;
 					rules.set(name, (rules.get(name) ?? 0) + 1);
 					if (raw.target(ctx, bench.target, bench.targetBytes) === 0) throw new Error("a target after a refusal");
@@ -438,13 +485,13 @@ describe("X4: no input makes the core trap, loop without bound, or leave its win
 	}
 
 	test("one hostile field under sound checksums: refused, or restorable through every pass", () => {
-		const { accepted, rules } = fuzz(6000, 1, 1);
-		expect(accepted).toBeGreaterThan(500);
+		const { accepted, rules } = fuzz(4000, 1, 1);
+		expect(accepted).toBeGreaterThan(300);
 		expect(rules.size).toBeGreaterThan(25);
-	});
+	}, 120_000);
 
 	test("several at once", () => {
-		const { rules } = fuzz(2000, 5, 2);
+		const { rules } = fuzz(1500, 5, 2);
 		expect(rules.size).toBeGreaterThan(25);
-	});
+	}, 120_000);
 });

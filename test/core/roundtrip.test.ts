@@ -1,12 +1,15 @@
 /** save -> open -> plan -> check -> restore -> finish, and all the orders in which that may happen. */
+import { readFileSync } from "node:fs";
+import { join } from "node:path";
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
+import { Core } from "../../src/core/load.ts";
 import { DOMID } from "../../src/format/enums.ts";
 import { readStruct } from "../../src/format/layout.ts";
 import { recordByName, recordByType, records, structs } from "../../src/format/schema.ts";
 import { viewImage } from "../../src/machine/image.ts";
 import { countReferences } from "../../src/machine/references.ts";
-import { memoryFor, newCore, openCheck, restoreAll, saveModel, saveTiny } from "../support/core.ts";
+import { memoryFor, newCore, openCheck, restoreAll, root, saveModel, saveTiny } from "../support/core.ts";
 import { parse, type Restitched, type StreamRecord } from "../support/restitch.ts";
 import { tinyHost } from "../support/tinyHost.ts";
 
@@ -249,4 +252,15 @@ test("a model saved twice gives the same octets", () => {
 	const again = saveModel(tinyHost().model, preserved);
 	expect(Buffer.compare(again.stream, tiny.stream)).toBe(0);
 	expect(Buffer.compare(again.memory, tiny.memory)).toBe(0);
+});
+
+test("the build without SIMD writes the same octets and restores to the same digest", () => {
+	const plain = new WebAssembly.Module(readFileSync(join(root, "dist/core.plain.wasm")));
+	const core = new Core(new WebAssembly.Instance(plain, {}));
+	const image = core.place(tiny.image);
+	const saving = core.createContext();
+	const saved = saving.save(image, core.allocate(saving.planSave(image)));
+	expect(Buffer.compare(core.bytes(saved), tiny.stream)).toBe(0);
+	const checked = openCheck(tiny.stream, tiny.memory, core);
+	expect(checked.context.digest(restoreAll(checked))).toBe(digest);
 });

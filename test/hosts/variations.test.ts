@@ -16,7 +16,7 @@ import {
 	updatedFixture,
 } from "../support/hosts.ts";
 import { contextEntries, contextOf, libxcBody, libxcRecords, libxcStart, withBody } from "../support/libxc.ts";
-import { addGuests, addImage, guestOf } from "../support/merge.ts";
+import { addGuests, addImage, deadOnly, guestOf } from "../support/merge.ts";
 import { dumpedDomains, dumpedEvents, dumpedGrants } from "./dumps.ts";
 
 const copy = copies();
@@ -363,21 +363,7 @@ describe("dead domains", () => {
 	});
 
 	it("two, one of them PVH, on a host without a living guest", async () => {
-		const host = copy("zombie");
-		host
-			.map("debugkey-e.txt", (text) =>
-				text
-					.replace(/.* d=2 p=.*\n/g, "")
-					.replace(/\(XEN\) Event channel information for domain 2:[\s\S]*?(?=\(XEN\) Event)/, ""),
-			)
-			.map("debugkey-g.txt", (text) =>
-				text
-					.replace(/\(XEN\) grant-table for remote d2 [\s\S]*?(?=\(XEN\) grant-table)/, "")
-					.replace("2 0x0f493 0x00000100          2", "0 0x0f493 0x00000100          0"),
-			)
-			.map("debugkey-q.txt", (text) =>
-				text.replace(/\(XEN\) General information for domain 2:[\s\S]*?(?=\(XEN\) General)/, ""),
-			);
+		const host = deadOnly(copy("zombie"));
 		const result = await updated(host);
 		for (const { domid, pages } of dumpedDomains(host.text("debugkey-q.txt")).slice(1)) {
 			expect(result.rows("Domain", domid)[0]?.life).toBe(LIFE.dead);

@@ -139,9 +139,23 @@ const faultOffset = (name: string) =>
 	imageStructs.Context.size + (imageStructs.Fault.fields.find((field) => field.name === name)?.offset as number);
 const RULE = faultOffset("rule");
 const OFFSET = faultOffset("offset");
+const TYPE = faultOffset("recordType");
+const FIELD = faultOffset("field");
 
-/** Rule and offset of the last refusal on a raw context. */
-export function rawFault(raw: RawExports, ctx: number): { rule: number; offset: number } {
+export interface RawFault {
+	rule: number;
+	offset: number;
+	recordType: number;
+	field: number;
+}
+
+/** The last refusal on a raw context. */
+export function rawFault(raw: RawExports, ctx: number): RawFault {
 	const view = new DataView(raw.memory.buffer);
-	return { rule: view.getUint32(ctx + RULE, true), offset: Number(view.getBigUint64(ctx + OFFSET, true)) };
+	return {
+		rule: view.getUint32(ctx + RULE, true),
+		offset: Number(view.getBigUint64(ctx + OFFSET, true)),
+		recordType: view.getUint32(ctx + TYPE, true),
+		field: view.getUint32(ctx + FIELD, true),
+	};
 }

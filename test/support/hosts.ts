@@ -7,6 +7,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { gunzipSync } from "node:zlib";
 import { afterAll, expect } from "vitest";
+import { XluError } from "../../src/errors.ts";
 import { type Row, readStruct } from "../../src/format/layout.ts";
 import { type Host, loadHost } from "../../src/host.ts";
 import { type InspectedPort, portsOf, walkRecords } from "../../src/inspect/stream.ts";
@@ -172,4 +173,18 @@ export function updatedFixture(name: string): Promise<Updated> {
 /** The stream alone that a directory is saved as. */
 export function savedStream(path: string): Uint8Array {
 	return library.save(loadHost(path)).stream;
+}
+
+/**
+ * The error in which reading and updating a directory ends, undefined if there is none. Whatever is no XluError fails
+ * the test: a capture may be as bad as it likes, it never crashes the program.
+ */
+export async function refusalOf(path: string): Promise<XluError | undefined> {
+	try {
+		await library.run(loadHost(path));
+		return undefined;
+	} catch (error) {
+		if (error instanceof XluError) return error;
+		throw error;
+	}
 }

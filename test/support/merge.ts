@@ -117,3 +117,21 @@ function sorted(blocks: ReadonlyMap<number, string>): string {
 export function addImage(host: EditedHost, from: string): void {
 	for (const name of [`${from}1.xlsave.gz`, `${from}1.cfg`]) cpSync(join(fixtures, from, name), host.file(name));
 }
+
+/** The zombie fixture without its living guest, which has no image. */
+export function deadOnly(host: EditedHost): EditedHost {
+	return host
+		.map("debugkey-e.txt", (text) =>
+			text
+				.replace(/.* d=2 p=.*\n/g, "")
+				.replace(/\(XEN\) Event channel information for domain 2:[\s\S]*?(?=\(XEN\) Event)/, ""),
+		)
+		.map("debugkey-g.txt", (text) =>
+			text
+				.replace(/\(XEN\) grant-table for remote d2 [\s\S]*?(?=\(XEN\) grant-table)/, "")
+				.replace("2 0x0f493 0x00000100          2", "0 0x0f493 0x00000100          0"),
+		)
+		.map("debugkey-q.txt", (text) =>
+			text.replace(/\(XEN\) General information for domain 2:[\s\S]*?(?=\(XEN\) General)/, ""),
+		);
+}

@@ -28,6 +28,22 @@ const V1_FRAME_LIMIT = 2 ** 32;
 const DEFAULT_MAX_GRANT_FRAMES = 64;
 const DEFAULT_MAX_MAPTRACK_FRAMES = 1024;
 
+/** No table or maptrack has more frames; what a dump says beyond would only exhaust our memory. */
+const FRAME_LIMIT = 1 << 14;
+
+/** Refuses a table that is larger than it may be, before anything is made as large. */
+function checkFrames({ domid, grants }: CapturedDomain): void {
+	for (const [what, count, max] of [
+		["grant frames", grants.frames, grants.maxFrames],
+		["maptrack frames", grants.maptrackFrames, grants.maxMaptrackFrames],
+	] as const) {
+		const most = Math.min(max ?? FRAME_LIMIT, FRAME_LIMIT);
+		if (count !== undefined && (count < 0 || count > most)) {
+			throw contradiction(domid, what, `at most ${most}`, `${count}`, "debugkey-g.txt");
+		}
+	}
+}
+
 /** Frames of a table whose dump does not say how many: as the references need. */
 function tableFrames({ grants }: CapturedDomain, pages: SpecialPages): number {
 	const perFrame = GRANT_ENTRIES_PER_FRAME[grants.version];
@@ -45,6 +61,7 @@ export function importGrantTable(
 	ledger: Ledger,
 ): void {
 	const { domid, grants } = captured;
+	checkFrames(captured);
 	const slots = tableFrames(captured, pages) * GRANT_ENTRIES_PER_FRAME[grants.version];
 	const active: NonNullable<DomainModel["grantActive"]>[number][] = new Array(slots).fill(undefined);
 	for (const grant of grants.active) {
@@ -142,6 +159,9 @@ export function importMaptracks(
 	ledger: Ledger,
 ): void {
 	const maptracks = new Map<number, NonNullable<DomainModel["maptrack"]>[number][]>();
+	const limits = new Map(
+		captured.map(({ domid, grants }) => [domid, grants.maxMaptrackFrames ?? DEFAULT_MAX_MAPTRACK_FRAMES]),
+	);
 	for (const { domid, grants } of captured) {
 		for (const grant of grants.active) {
 			if (!models.has(grant.granteeDomid)) {
@@ -152,6 +172,11 @@ export function importMaptracks(
 			const handles = maptracks.get(grant.granteeDomid) ?? [];
 			maptracks.set(grant.granteeDomid, handles);
 			const counts = pinCounts(grant.pin);
+			const most = Math.min(limits.get(grant.granteeDomid) ?? 0, FRAME_LIMIT);
+			if (handles.length > most * MAPTRACK_PER_FRAME) {
+				const expected = `at most ${most}, for one handle per pin`;
+				throw contradiction(grant.granteeDomid, "maptrack frames", expected, "more", "debugkey-g.txt");
+			}
 			for (const [counter, flags] of PIN_UNITS) {
 				for (let unit = 0; unit < counts[counter]; unit++) {
 					handles.push({ reference: grant.ref, vcpuId: 0, domid, flags });

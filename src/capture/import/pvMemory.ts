@@ -115,7 +115,7 @@ export class PvMemory {
 	claim(frames: MachineFrames): void {
 		for (const mfn of this.#mfns) {
 			if (mfn >= 0) {
-				frames.own(mfn, this.#domid, FRAME.allocated, "P2M of the guest");
+				frames.own(mfn, this.#domid, FRAME.allocated, `P2M in ${this.#file}`);
 			}
 		}
 	}

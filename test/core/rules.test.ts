@@ -1,0 +1,162 @@
+/**
+ * One case per way to break a rule: the tiny host or its stream changed in one place, checksums made anew. The refusal
+ * names the rule, the section and domain, the record, the field, what was expected and what was found (X1).
+ */
+import { describe, expect, test } from "vitest";
+import { ruleByNumber, rules } from "../../src/format/rules.ts";
+import { records } from "../../src/format/schema.ts";
+import { memoryFor, newCore, openCheck, refusal, restoreAll, saveModel, saveTiny } from "../support/core.ts";
+import { faultText } from "../support/faultText.ts";
+import { parse, StreamRecord } from "../support/restitch.ts";
+import { type RuleCase, ruleCases } from "../support/ruleCases.ts";
+import { tinyHost } from "../support/tinyHost.ts";
+
+const tiny = saveTiny();
+
+/** The stream and the memory of a case. */
+function broken(one: RuleCase): { stream: Uint8Array; memory: Uint8Array } {
+	const { model, preserved } = tinyHost();
+	one.model?.(model, preserved);
+	let { stream } = saveModel(model, preserved);
+	if (one.stream) {
+		const parsed = parse(stream);
+		one.stream(parsed);
+		stream = parsed.build();
+	}
+	stream = one.octets?.(stream) ?? stream;
+	one.memory?.(preserved);
+	return { stream, memory: memoryFor(stream, preserved) };
+}
+
+const severityCodes = { damaged: "XLU_E_DAMAGED", version: "XLU_E_VERSION", refused: "XLU_E_REFUSED" };
+
+describe.each([...new Set(ruleCases.map(({ rule }) => rule))])("%s", (name) => {
+	const rule = rules.find((entry) => entry.name === name);
+	test.each(ruleCases.filter((one) => one.rule === name))("$what: refused at $fault", (one) => {
+		const { stream, memory } = broken(one);
+		const core = newCore();
+		const bystander = core.allocate(8192);
+		core.bytes(bystander).fill(0xa5);
+		const result = refusal(stream, memory, false, core);
+		expect(result && ruleByNumber(result.fault.rule)?.name).toBe(name);
+		if (!result) return;
+		const { fault, error } = result;
+		expect(faultText(fault, name)).toBe(one.fault);
+		expect(fault.ruleId).toBe(`XLU-R${String(rule?.id).padStart(3, "0")}`);
+		const code = name === "MEMORY" ? "XLU_E_MEMORY" : severityCodes[rule?.severity ?? "refused"];
+		expect(error).toMatchObject({ code, rule: fault.ruleId, offset: fault.offset });
+		expect(error.message).toContain(`expected ${fault.expected}`);
+		// The offset leads to the record that is named.
+		if (fault.record && !fault.record.startsWith("0x")) {
+			const def = records.find((entry) => entry.name === fault.record);
+			const view = new DataView(stream.buffer, stream.byteOffset, stream.byteLength);
+			expect(view.getUint32(fault.offset, true)).toBe(def?.type);
+		}
+		expect(core.bytes(bystander).every((octet) => octet === 0xa5)).toBe(true);
+	});
+});
+
+describe("every rule has a case", () => {
+	/** Rules that no change of a stream can break, and what holds them. */
+	const elsewhere: Record<string, string> = {
+		WINDOW: "test/passes/order.test.ts",
+		PASS_ORDER: "test/passes/order.test.ts",
+		NOT_CHECKED: "test/passes/order.test.ts",
+		NEEDS_MEMORY: "test/passes/order.test.ts",
+		IMAGE: "below: a stream has no image",
+		COMPARE: "test/core/roundtrip.test.ts",
+		COUNT_OVERFLOW: "none: pins equal mappings (PIN_SUM), and 2^31 of those do not fit 4 GiB",
+	};
+
+	test("or is held elsewhere", () => {
+		const held = new Set([...ruleCases.map(({ rule }) => rule), ...Object.keys(elsewhere)]);
+		expect(rules.map(({ name }) => name).filter((name) => !held.has(name))).toEqual([]);
+		for (const name of held)
+			expect(
+				rules.some((rule) => rule.name === name),
+				name,
+			).toBe(true);
+	});
+
+	test("no two cases are the same", () => {
+		const names = ruleCases.map(({ rule, what }) => `${rule}: ${what}`);
+		expect(names.filter((name, i) => names.indexOf(name) !== i)).toEqual([]);
+	});
+});
+
+describe("IMAGE: a hypervisor image that is not consistent is not saved", () => {
+	const cases: [string, (image: DataView) => void][] = [
+		["no image at all", (image) => image.setUint32(0, 0, true)],
+		["another ABI", (image) => image.setUint32(8, 2, true)],
+		["larger than its window", (image) => image.setUint32(12, image.byteLength + 8, true)],
+		["more domains than there is room for", (image) => image.setUint32(16, 0x0fff_ffff, true)],
+		["domains elsewhere", (image) => image.setUint32(20, image.getUint32(20, true) + 8, true)],
+		["a host table beyond the image", (image) => image.setUint32(32 + 4, 0xffff_ffff, true)],
+		["domids that do not ascend", (image) => image.setUint32(image.getUint32(20, true), 9, true)],
+		["vCPU slots that the tables do not have", (image) => image.setUint32(image.getUint32(20, true) + 4, 3, true)],
+	];
+
+	test.each(cases)("%s", (_what, damage) => {
+		const image = tiny.image.slice();
+		damage(new DataView(image.buffer));
+		const core = newCore();
+		const window = core.place(image);
+		const context = core.createContext();
+		expect(() => context.planSave(window)).toThrow(expect.objectContaining({ rule: "XLU-R033" }));
+		expect(() => context.save(window, core.allocate(tiny.stream.length))).toThrow(
+			expect.objectContaining({ rule: "XLU-R033" }),
+		);
+	});
+});
+
+describe("F3: unknown records", () => {
+	test("optional ones (bit 31) in every section are skipped: the restored image is the same", () => {
+		const parsed = parse(tiny.stream);
+		for (const [i, section] of parsed.sections.entries()) {
+			for (let n = 0; n < 3; n++) {
+				const at = Math.floor((section.records.length * n) / 2);
+				const type = [0x8000_0000 + i, 0xc000_0000 + i, 0xffff_ffff][n] as number;
+				section.records.splice(at, 0, new StreamRecord(type, new Uint8Array(13 * n).fill(0xee)));
+			}
+		}
+		const stream = parsed.build();
+		expect(stream.length).toBeGreaterThan(tiny.stream.length);
+		const checked = openCheck(stream, memoryFor(stream, tinyHost().preserved));
+		const target = restoreAll(checked);
+		expect(checked.context.compare(checked.core.place(tiny.image), target)).toBeUndefined();
+	});
+
+	test("an optional record still has to be framed: padding that is not zero is refused", () => {
+		const parsed = parse(tiny.stream);
+		const record = new StreamRecord(0x8000_0001, new Uint8Array(5));
+		record.padding = Uint8Array.of(0, 0, 1);
+		parsed.section("2", 2).records.push(record);
+		expect(refusal(parsed.build())?.error).toMatchObject({ code: "XLU_E_DAMAGED", rule: "XLU-R005" });
+	});
+
+	test("optional outside a section is refused", () => {
+		const first = tiny.stream.slice();
+		new DataView(first.buffer).setUint32(24, 0x8000_0001, true);
+		expect(refusal(first)?.error).toMatchObject({ rule: "XLU-R008" });
+	});
+});
+
+describe("without the preserved memory", () => {
+	test("a stream is checked all the same, and what is not checkable is counted", () => {
+		const { context } = openCheck(tiny.stream);
+		expect(context.figure("notChecked")).toBe(1);
+		expect(openCheck(tiny.stream, tiny.memory).context.figure("notChecked")).toBe(0);
+	});
+
+	test("what the stream alone shows is refused: one case of each rule of check", () => {
+		for (const one of new Map(ruleCases.filter(({ memory }) => !memory).map((entry) => [entry.rule, entry])).values()) {
+			const { stream } = broken(one);
+			const result = refusal(stream);
+			expect(result && ruleByNumber(result.fault.rule)?.name, one.what).toBe(one.rule);
+		}
+	});
+});
+
+test("the tiny host as it is breaks no rule", () => {
+	expect(refusal(tiny.stream, tiny.memory)).toBeUndefined();
+});
