@@ -3,7 +3,7 @@
  * points at. It trusts nothing: a body that ends early gives what there is.
  */
 import { alignUp, type Row, readStruct, type Struct, scalarBytes } from "./layout.ts";
-import { CHUNK_ENTRIES, type Part, RECORD_HEADER_BYTES, type RecordDef, recordByType, structs } from "./schema.ts";
+import { type Part, RECORD_HEADER_BYTES, type RecordDef, recordByType, structs } from "./schema.ts";
 
 export interface DecodedPart {
 	readonly name: string;
@@ -58,17 +58,14 @@ export function placeParts(def: RecordDef, body: Uint8Array): PlacedPart[] {
 }
 
 /**
- * Decodes a body. Chunks are given as one row per run-length chunk or packed chunk, not entry by entry.
+ * Decodes a body. A part of chunks is only counted: whoever wants its entries walks its runs (src/inspect/extents.ts).
  * @param limit most rows per part
  */
 export function decodeRecord(def: RecordDef, body: Uint8Array, limit = Number.POSITIVE_INFINITY): DecodedRecord {
 	const view = new DataView(body.buffer, body.byteOffset, body.byteLength);
 	const head = def.head && def.head.size <= body.length ? readStruct(def.head, view, 0) : {};
-	const parts = placeParts(def, body).map(({ part, offset, length, rowsOffset, rowCount }): DecodedPart => {
-		if (part.kind === "chunks") {
-			const rows = chunkRows(view, offset, offset + length);
-			return { name: part.table, kind: part.kind, rows: rows.slice(0, limit), count: rows.length };
-		}
+	const parts = placeParts(def, body).map(({ part, offset, rowsOffset, rowCount }): DecodedPart => {
+		if (part.kind === "chunks") return { name: part.table, kind: part.kind, rows: [], count: rowCount };
 		const slots = part.kind === "sparse" ? sparseSlots(view, offset, rowsOffset, rowCount) : undefined;
 		const rows: Row[] = [];
 		for (let i = 0; i < Math.min(rowCount, limit); i++) {
@@ -92,31 +89,6 @@ function sparseSlots(view: DataView, runsOffset: number, rowsOffset: number, row
 	return slots;
 }
 
-const forms: Record<number, number> = { 1: 1, 2: 2, 3: 3 };
-
-function chunkRows(view: DataView, from: number, to: number): Row[] {
-	const rows: Row[] = [];
-	let first = 0;
-	for (let at = from; at + 8 <= to; ) {
-		const form = view.getUint8(at);
-		const entryCount = view.getUint16(at + 2, true);
-		const payloadBytes = view.getUint32(at + 4, true);
-		const row: Row = {
-			firstEntry: first,
-			form: forms[form] ?? form,
-			width: view.getUint8(at + 1),
-			entryCount,
-			payloadBytes,
-		};
-		if (form === 1 && at + 12 <= to) row.runCount = view.getUint32(at + 8, true);
-		rows.push(row);
-		first += CHUNK_ENTRIES;
-		at += 8 + payloadBytes;
-	}
-	return rows;
-}
-
-/** The field that stands at that octet of a struct; of a small array the element as well. */
 function fieldIn(struct: Struct, offset: number): string | undefined {
 	const field = struct.fields.findLast((entry) => entry.offset <= offset);
 	if (!field || field.length === 1 || field.reserved) return field?.name;

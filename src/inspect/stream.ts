@@ -17,6 +17,7 @@ import {
 	TYPE_OPTIONAL,
 } from "../format/schema.ts";
 import { hvmCpu, readHvmContext } from "../formats/hvm/context.ts";
+import { extentsOf } from "./extents.ts";
 
 export interface InspectedRecord {
 	index: number;
@@ -112,12 +113,19 @@ export function fieldsOf(def: RecordDef, body: Uint8Array, limit: number): Recor
 	const decoded = decodeRecord(def, body, limit);
 	const fields: Record<string, unknown> = def.head ? namedRow(def.head, decoded.head) : {};
 	def.parts.forEach((part, i) => {
-		const { rows, count, kind } = decoded.parts[i] as DecodedPart;
-		if (part.row.size === 1 && kind !== "chunks") {
+		if (part.kind === "chunks") {
+			const first = Number(decoded.head.firstGfn ?? decoded.head.firstMfn ?? 0);
+			const extents = extentsOf(part.table, body.subarray(def.head?.size ?? 0), first, limit);
+			fields[part.table] = extents.rows;
+			if (extents.count > extents.rows.length) fields[`${part.table}Count`] = extents.count;
+			return;
+		}
+		const { rows, count } = decoded.parts[i] as DecodedPart;
+		if (part.row.size === 1) {
 			const octets = rows.map((row) => Number(row.value).toString(16).padStart(2, "0")).join("");
 			fields[part.table] = part.table === "VersionText" ? Buffer.from(octets, "hex").toString("utf8") : octets;
 		} else {
-			fields[part.table] = rows.map((row) => (kind === "chunks" ? row : namedRow(part.row, row)));
+			fields[part.table] = rows.map((row) => namedRow(part.row, row));
 		}
 		if (count > rows.length) fields[`${part.table}Count`] = count;
 	});
