@@ -5,7 +5,7 @@
 //   node tools/golden.mjs [--to DIRECTORY] NAME[=HOST] ...
 //
 // Writes NAME.xlu, NAME.xlu.mem and their lines in SHA256SUMS to test/golden/vN, N being the format's version. NAME alone
-// is `tiny`, the host of test/support/tinyHost.ts; HOST is a captured host's directory. What exists is never rewritten.
+// is `tiny` or `forms`, hosts of test/support; HOST is a captured host's directory. What exists is never rewritten.
 // Needs dist/core.wasm.
 import { createHash } from "node:crypto";
 import { existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
@@ -26,14 +26,17 @@ const { FORMAT_VERSION } = await load("src/format/schema.ts");
 const { loadCore } = await load("src/core/load.ts");
 const { loadHost } = await load("src/host.ts");
 const { openAndCheck, saveHost } = await load("src/update.ts");
-const { tinyHost } = await load("test/support/tinyHost.ts");
+const made = {
+	tiny: (await load("test/support/tinyHost.ts")).tinyHost,
+	forms: (await load("test/support/formsHost.ts")).formsHost,
+};
 const module = new WebAssembly.Module(readFileSync(join(root, "dist/core.wasm")));
 const directory = values.to ?? join(root, `test/golden/v${FORMAT_VERSION}`);
 const sums = join(directory, "SHA256SUMS");
 
 for (const argument of positionals) {
 	const [name, path] = argument.split("=", 2);
-	if (!path && name !== "tiny") {
+	if (!path && !made[name]) {
 		console.error(`${name}: give the captured host's directory: ${name}=HOST`);
 		process.exit(2);
 	}
@@ -44,7 +47,7 @@ for (const argument of positionals) {
 		continue;
 	}
 	const core = await loadCore({ module });
-	const { stream, memory } = saveHost(core, path ? loadHost(path) : { name, assumptions: [], ...tinyHost() });
+	const { stream, memory } = saveHost(core, path ? loadHost(path) : { name, assumptions: [], ...made[name]() });
 	openAndCheck(core, stream, memory);
 	mkdirSync(directory, { recursive: true });
 	for (const [file, window] of [

@@ -9,7 +9,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { FORMAT_VERSION } from "../../src/format/schema.ts";
-import { readHeader } from "../../src/inspect/stream.ts";
+import { readHeader, walkRecords } from "../../src/inspect/stream.ts";
 import { openCheck, restoreAll, root } from "../support/core.ts";
 
 const golden = join(root, "test/golden");
@@ -26,6 +26,11 @@ function sums(directory: string): Map<string, string> {
 
 const versions = readdirSync(golden).sort();
 
+/** SHA-256 of each released version's SHA256SUMS: nobody changes a stream and its line together. */
+const released: Readonly<Record<string, string>> = {
+	v1: "e71cb444d20f4e3a5fe1a89d324d192b32bad680483ec761d25dd30c1cf18dc3",
+};
+
 test("there is a directory for every version up to this one", () => {
 	expect(versions).toEqual(Array.from({ length: FORMAT_VERSION }, (_, i) => `v${i + 1}`));
 });
@@ -34,6 +39,10 @@ describe.each(versions)("%s", (version) => {
 	const directory = join(golden, version);
 	const listed = sums(directory);
 	const streams = [...listed.keys()].filter((file) => file.endsWith(".xlu"));
+
+	test("its list is the one of its release", () => {
+		expect(sha256(readFileSync(join(directory, "SHA256SUMS")))).toBe(released[version]);
+	});
 
 	test("SHA256SUMS lists exactly what is there, and every stream has its memory", () => {
 		expect(readdirSync(directory).sort()).toEqual(["SHA256SUMS", ...listed.keys()].sort());
@@ -59,6 +68,23 @@ describe.each(versions)("%s", (version) => {
 			expect(again.length).toBeGreaterThan(0);
 		}
 	});
+});
+
+test("v1's forms.xlu has every form of chunk, and leaves an empty slice out", () => {
+	const seen = new Set<string>();
+	const slices: number[] = [];
+	for (const { def, body } of walkRecords(new Uint8Array(readFileSync(join(golden, "v1/forms.xlu"))))) {
+		if (def?.cardinality !== "slice" || !def.head) continue;
+		const view = new DataView(body.buffer, body.byteOffset, body.byteLength);
+		if (def.name === "LU_P2M") slices.push(Number(view.getBigUint64(0, true)));
+		for (let at = def.head.size; at < body.length; at += 8 + view.getUint32(at + 4, true)) {
+			seen.add(`${def.name} ${["", "RUNS", "PACKED", "LITERAL"][view.getUint8(at)]}`);
+		}
+	}
+	const ofP2m = ["LU_P2M LITERAL", "LU_P2M PACKED", "LU_P2M RUNS"];
+	const ofFrames = ["LU_FRAMES PACKED", "LU_FRAMES RUNS", "LU_PAGE_TYPES LITERAL", "LU_PAGE_TYPES RUNS"];
+	expect([...seen].sort()).toEqual([...ofFrames, ...ofP2m].sort());
+	expect(slices).toEqual([0, 2 << 20]);
 });
 
 describe("tools/golden.mjs", () => {
