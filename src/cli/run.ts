@@ -2,7 +2,7 @@
 import { EXIT } from "../errors.ts";
 import { loadHost } from "../host.ts";
 import { liveUpdate, type UpdateReport } from "../update.ts";
-import { colors, print, printJson, progress, progressDone, table } from "./output.ts";
+import { colors, print, printJson, progress, progressDone, report as reportError, table } from "./output.ts";
 
 export interface RunOptions {
 	json: boolean;
@@ -11,22 +11,31 @@ export interface RunOptions {
 	seed?: number;
 }
 
+/** Each host in turn: one that fails is reported, the others still run. The worst status is the command's. */
 export async function run(hosts: readonly string[], options: RunOptions): Promise<number> {
 	let status: number = EXIT.done;
 	for (const path of hosts) {
-		progress(`${path}: reading the host`);
-		const host = loadHost(path);
-		const report = await liveUpdate(host, {
-			onStage: (name) => progress(`${path}: ${name}`),
-			...(options.xen2Size === undefined ? {} : { xen2Bytes: options.xen2Size * 1024 * 1024 }),
-			...(options.seed === undefined ? {} : { seed: options.seed }),
-		});
-		progressDone();
-		if (options.json) printJson(report);
-		else print(describe(report));
-		if (!report.identical) status = EXIT.refused;
+		try {
+			if (!(await runHost(path, options))) status = Math.max(status, EXIT.refused);
+		} catch (error) {
+			status = Math.max(status, reportError(error, options.json));
+		}
 	}
 	return status;
+}
+
+async function runHost(path: string, options: RunOptions): Promise<boolean> {
+	progress(`${path}: reading the host`);
+	const host = loadHost(path);
+	const report = await liveUpdate(host, {
+		onStage: (name) => progress(`${path}: ${name}`),
+		...(options.xen2Size === undefined ? {} : { xen2Bytes: options.xen2Size * 1024 * 1024 }),
+		...(options.seed === undefined ? {} : { seed: options.seed }),
+	});
+	progressDone();
+	if (options.json) printJson(report);
+	else print(describe(report));
+	return report.identical;
 }
 
 const WIDTH = 40;

@@ -139,6 +139,18 @@ describe("xlu run", () => {
 		expect(stderr).toMatch(/^xlu: XLU_E_HANDOVER: /);
 	});
 
+	it("several hosts, one of which is not there: the others still run, the worst status is the command's", () => {
+		const { status, stdout, stderr } = xlu(["run", "--json", at("nowhere"), host("pv")]);
+		expect(status).toBe(2);
+		expect(stderr).toMatch(/^xlu: XLU_E_IO: /);
+		const [failed, ran] = stdout
+			.trimEnd()
+			.split("\n")
+			.map((line) => JSON.parse(line));
+		expect(failed).toMatchObject({ error: { code: "XLU_E_IO" } });
+		expect(ran).toMatchObject({ host: "pv", identical: true });
+	});
+
 	it.each([
 		["no such directory", "nowhere", 2, "XLU_E_IO"],
 		["a path below a file", "pv.xlu/x", 2, "XLU_E_IO"],
