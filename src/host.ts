@@ -1,13 +1,17 @@
-/** A HOST as the commands take it: a captured directory, read, turned into a model, listed with what was assumed. */
+/**
+ * A HOST as the commands take it: a captured directory, read, turned into a model, listed with what was assumed; or a
+ * line that says what to make, `synthetic:domains=8,layout=typical`.
+ */
 import { type Stats, statSync } from "node:fs";
 import type { Assumption } from "./capture/import/index.ts";
 import { importCapture } from "./capture/import/index.ts";
 import { readCapture } from "./capture/read.ts";
 import { XluError } from "./errors.ts";
 import type { HostModel, PreservedPages } from "./machine/model.ts";
+import { isSynthetic, parseSynthetic, syntheticHost } from "./machine/synthetic/index.ts";
 
 export interface Host {
-	/** Name for reports: the directory's. */
+	/** Name for reports: the directory's, or a synthetic host's whole line. */
 	readonly name: string;
 	readonly model: HostModel;
 	/** Frames whose content matters to the hypervisor's state: MFN -> 4096 octets. */
@@ -17,15 +21,17 @@ export interface Host {
 }
 
 /**
- * Reads a captured host.
- * @param path a directory as docs/CAPTURE.md describes it
- * @throws XLU_E_IO if it is no directory, XLU_E_CAPTURE or XLU_E_IMAGE if a file in it is missing or damaged
+ * Reads a captured host, or makes a synthetic one.
+ * @param path a directory as docs/CAPTURE.md describes it, or `synthetic:` and what docs/CLI.md lists
+ * @throws XLU_E_IO if it is no directory, XLU_E_CAPTURE or XLU_E_IMAGE if a file in it is missing or damaged,
+ *   XLU_E_USAGE for a synthetic host that cannot be made
  */
 export function loadHost(path: string): Host {
+	if (isSynthetic(path)) return syntheticHost(parseSynthetic(path));
 	if (!isDirectory(path)) {
 		throw new XluError("XLU_E_IO", `${path} is not a captured host.`, {
 			record: path,
-			expected: "a directory with the dumps and images of a host (docs/CAPTURE.md)",
+			expected: "a directory with the dumps and images of a host (docs/CAPTURE.md), or synthetic:",
 			got: "no directory of that name",
 		});
 	}
@@ -41,6 +47,11 @@ export function statOf(path: string): Stats | undefined {
 	} catch {
 		return undefined;
 	}
+}
+
+/** Whether a name is a host's and no stream's. */
+export function isHost(path: string): boolean {
+	return isSynthetic(path) || isDirectory(path);
 }
 
 export function isDirectory(path: string): boolean {

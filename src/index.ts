@@ -15,6 +15,7 @@ export { type CheckResult, type Finding, LiveUpdate, load, type Restored, type S
 export { buildImage } from "./machine/image.ts";
 export type { DomainModel, HostModel, PreservedPages } from "./machine/model.ts";
 export { packPreserved } from "./machine/preserved.ts";
+export { type Layout, layouts, parseSynthetic, type SyntheticSpec, syntheticHost } from "./machine/synthetic/index.ts";
 export {
 	type DomainReport,
 	liveUpdate,

@@ -1,7 +1,7 @@
 /** xlu inspect HOST|FILE: sections and records, one record field by field, event channels, what a capture assumed. */
 import { loadCore } from "../core/load.ts";
 import { EXIT, XluError } from "../errors.ts";
-import { isDirectory, loadHost } from "../host.ts";
+import { isHost, loadHost } from "../host.ts";
 import {
 	type InspectedPort,
 	type InspectedRecord,
@@ -22,10 +22,10 @@ export interface InspectOptions {
 }
 
 export async function inspect(path: string, options: InspectOptions): Promise<number> {
-	return path !== "-" && isDirectory(path) ? inspectHost(path, options) : inspectFile(path, options);
+	return path !== "-" && isHost(path) ? inspectHost(path, options) : inspectFile(path, options);
 }
 
-/** A captured host: what it is, what was assumed, and the stream that it would be saved as. */
+/** A host: what it is, what was assumed, and the stream that it would be saved as. */
 async function inspectHost(path: string, options: InspectOptions): Promise<number> {
 	progress(`${path}: reading the host`);
 	const host = loadHost(path);
@@ -44,6 +44,7 @@ async function inspectHost(path: string, options: InspectOptions): Promise<numbe
 			domains.map((d) => [d.domid, d.kind, d.vcpus, d.frames, d.ports, d.grantMappings]),
 		),
 	);
+	if (host.assumptions.length === 0) return status;
 	print(`\n${colors.bold("assigned or defaulted, because a capture does not hold it")}`);
 	print(
 		table(

@@ -39,8 +39,9 @@ function program(done: (status: number) => void, version: string): Command {
 		.addHelpText(
 			"after",
 			`
-A HOST is a directory with a host's capture (docs/CAPTURE.md). FILE is a live-update stream, - for standard input or
-output; FILE.mem beside it holds the preserved memory.
+A HOST is a directory with a host's capture (docs/CAPTURE.md), or a host made to order, such as
+synthetic:domains=8,memory=256M,vcpus=2,layout=typical,seed=1 (docs/CLI.md). FILE is a live-update stream, - for
+standard input or output; FILE.mem beside it holds the preserved memory.
 
 Examples:
   xlu run examples/pv                       a live update, end to end: timeline, domains, identical or not
@@ -48,6 +49,7 @@ Examples:
   xlu verify pv.xlu                         would xen#2 restore it?
   xlu restore pv.xlu --compare examples/pv  three passes, then the comparison
   xlu inspect pv.xlu --record 3             one record, field by field
+  xlu run synthetic:domains=4,memory=64M    a host made to order
 
 Exit status: 0 done; 1 a check or a version refuses, or a comparison differs; 2 usage; 3 damaged input.`,
 		);
@@ -58,7 +60,7 @@ Exit status: 0 done; 1 a check or a version refuses, or a comparison differs; 2 
 	xlu
 		.command("run")
 		.description("run a live update of each host: every stage, then timeline, domains, blackout, verdict")
-		.argument("<host...>", "captured hosts")
+		.argument("<host...>", "hosts: captured directories, or synthetic:...")
 		.option("--json", "one object a host", false)
 		.option("--xen2-size <MiB>", "size of xen#2 (default: as large as xen#1)", whole)
 		.option("--seed <n>", "seed of the stream frames' places", whole)
@@ -67,7 +69,7 @@ Exit status: 0 done; 1 a check or a version refuses, or a comparison differs; 2 
 	xlu
 		.command("save")
 		.description("save a host: the stream, and the preserved memory beside it")
-		.argument("<host>", "captured host")
+		.argument("<host>", "captured directory, or synthetic:...")
 		.requiredOption("-o, --output <file>", "the stream; - for standard output")
 		.option("--memory <file>", "the preserved memory (default: FILE.mem)")
 		.option("--json", "sizes as one object", false)
@@ -84,13 +86,13 @@ Exit status: 0 done; 1 a check or a version refuses, or a comparison differs; 2 
 		.description("restore a stream into a fresh image, in three passes")
 		.argument("<file>", "stream, - for standard input")
 		.option("--memory <file>", "the preserved memory (default: FILE.mem)")
-		.option("--compare <host>", "compare the result with a captured host")
+		.option("--compare <host>", "compare the result with a host")
 		.option("--json", "result as one object", false)
 		.action(action((file: string, options) => restore(file, options)));
 	xlu
 		.command("inspect")
 		.description("show sections, records and event channels of a host or a stream")
-		.argument("<host|file>", "captured host, or stream (- for standard input)")
+		.argument("<host|file>", "captured directory, synthetic:..., or stream (- for standard input)")
 		.option("--record <n>", "one record, field by field", whole)
 		.option("--memory <file>", "the preserved memory (default: FILE.mem if it is there)")
 		.option("--json", "everything as one object", false)

@@ -3,6 +3,7 @@
  * lists them is physically contiguous (H1).
  */
 import { XluError } from "../errors.ts";
+import { Random } from "../random.ts";
 import {
 	endOf,
 	FRAME_BYTES,
@@ -93,12 +94,12 @@ export function scatter(count: number, free: readonly FrameRun[], seed: number):
 		throw tooFew("the stream", `${count} free frames`, String(freeCount));
 	}
 	const at = frameAt(free);
-	const random = randomBelow(seed);
+	const random = new Random(seed);
 	// Fisher-Yates over indices; only the places that were swapped are held, not the whole host's free frames.
 	const moved = new Map<number, number>();
 	const frames: number[] = [];
 	for (let i = 0; i < count; i++) {
-		const pick = i + random(freeCount - i);
+		const pick = i + random.below(freeCount - i);
 		frames.push(at(moved.get(pick) ?? pick));
 		moved.set(pick, moved.get(i) ?? i);
 	}
@@ -177,17 +178,4 @@ function frameAt(runs: readonly FrameRun[]): (index: number) => number {
 		}
 		return endOf(runs[low]!) - (ends[low]! - index);
 	};
-}
-
-/** A deterministic generator (splitmix32, two draws for 53 bits) of integers in [0, limit). */
-function randomBelow(seed: number): (limit: number) => number {
-	let state = seed >>> 0;
-	const next = () => {
-		state = (state + 0x9e3779b9) >>> 0;
-		let word = state;
-		word = Math.imul(word ^ (word >>> 16), 0x21f0aaad);
-		word = Math.imul(word ^ (word >>> 15), 0x735a2d97);
-		return (word ^ (word >>> 15)) >>> 0;
-	};
-	return (limit) => Math.floor(((next() * 2 ** 21 + (next() >>> 11)) / 2 ** 53) * limit);
 }

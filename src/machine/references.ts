@@ -36,19 +36,23 @@ export function countReferences(model: HostModel): References {
 		counts[at] = (counts[at] ?? 0) + pages;
 		counts[at + 1] = (counts[at + 1] ?? 0) + types;
 	};
-	model.frameOwners.forEach((entry, mfn) => {
-		const bits = Number(entry);
-		if (!(bits & FRAME.owned)) return;
+	// Low halves alone, which hold all of an entry: a BigInt for each frame of a large host takes seconds.
+	const { frameOwners } = model;
+	const halves = new Uint32Array(frameOwners.buffer, frameOwners.byteOffset, 2 * frameOwners.length);
+	for (let mfn = 0; mfn < frameOwners.length; mfn++) {
+		const bits = halves[2 * mfn] as number;
+		if (!(bits & FRAME.owned)) continue;
 		const owner = bits & FRAME_OWNER_MASK;
 		const isGuest = owner < DOMID.FIRST_RESERVED;
 		const isXenheap = (bits & FRAME.xenheap) !== 0;
-		add(mfn, bits & FRAME.allocated ? 1 : 0, isXenheap && isGuest ? 1 : 0);
+		counts[2 * mfn] = bits & FRAME.allocated ? 1 : 0;
+		counts[2 * mfn + 1] = isXenheap && isGuest ? 1 : 0;
 		const sums = domains.get(owner);
-		if (!sums) return;
+		if (!sums) continue;
 		if (isXenheap) sums.xenheapFrames++;
 		else if (bits & FRAME.extra) sums.extraFrames++;
 		else sums.frames++;
-	});
+	}
 	const point = (domid: number | bigint | undefined): void => {
 		const sums = domains.get(Number(domid ?? DOMID.INVALID));
 		if (sums) sums.references++;

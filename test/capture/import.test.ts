@@ -3,7 +3,6 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { gunzipSync } from "node:zlib";
 import { afterAll, describe, expect, it } from "vitest";
-import { guestPageLayouts } from "../../src/capture/import/guestPages.ts";
 import { describeImport, type ImportedHost, importCapture } from "../../src/capture/import/index.ts";
 import { type CapturedDomain, type CapturedHost, readCapture } from "../../src/capture/read.ts";
 import {
@@ -20,6 +19,7 @@ import {
 import type { Struct } from "../../src/format/layout.ts";
 import { guestContext64, trapInfo } from "../../src/formats/libxc/guestContext.ts";
 import { pvP2m } from "../../src/formats/libxc/read.ts";
+import { guestPageLayouts } from "../../src/machine/guestPages.ts";
 import { buildImage } from "../../src/machine/image.ts";
 import type { DomainModel } from "../../src/machine/model.ts";
 import { countReferences } from "../../src/machine/references.ts";

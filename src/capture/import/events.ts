@@ -7,10 +7,6 @@
  */
 import { CONSUMER, EVTCHN_ABI, EVTCHN_STATE, NONE32, PAGE_TYPE, PIRQ_FLAG } from "../../format/enums.ts";
 import { alignUp } from "../../format/layout.ts";
-import type { DomainModel, PreservedPages } from "../../machine/model.ts";
-import type { CapturedPort } from "../events.ts";
-import type { CapturedDomain } from "../read.ts";
-import type { MachineFrames } from "./frames.ts";
 import {
 	EVENT_WORD,
 	EVENT_WORDS_PER_FRAME,
@@ -20,7 +16,11 @@ import {
 	writeQueueHead,
 	writeTwoLevelPort,
 	writeUpcall,
-} from "./guestPages.ts";
+} from "../../machine/guestPages.ts";
+import type { DomainModel, PreservedPages } from "../../machine/model.ts";
+import type { CapturedPort } from "../events.ts";
+import type { CapturedDomain } from "../read.ts";
+import type { MachineFrames } from "./frames.ts";
 import { contradiction, hex, type Ledger, plural } from "./ledger.ts";
 
 const FIFO_PORTS = 1 << 17;

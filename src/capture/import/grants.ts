@@ -6,10 +6,6 @@
  * frame that is not the granting domain's, an entry that a version 1 table cannot hold.
  */
 import { GRANT_MAP, NONE64 } from "../../format/enums.ts";
-import type { DomainModel, PreservedPages } from "../../machine/model.ts";
-import { type CapturedGrant, pinCounts } from "../grants.ts";
-import type { CapturedDomain } from "../read.ts";
-import type { MachineFrames } from "./frames.ts";
 import {
 	GRANT_ENTRIES_PER_FRAME,
 	GTF_PERMIT_ACCESS,
@@ -17,7 +13,11 @@ import {
 	writeGrantStatus,
 	writeGrantV1,
 	writeGrantV2,
-} from "./guestPages.ts";
+} from "../../machine/guestPages.ts";
+import type { DomainModel, PreservedPages } from "../../machine/model.ts";
+import { type CapturedGrant, pinCounts } from "../grants.ts";
+import type { CapturedDomain } from "../read.ts";
+import type { MachineFrames } from "./frames.ts";
 import { contradiction, hex, type Ledger, plural } from "./ledger.ts";
 import type { SpecialPages } from "./specialPages.ts";
 

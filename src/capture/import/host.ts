@@ -14,13 +14,13 @@
 import { CREATE, DOMID, FEATURE, FRAME, KIND, LIFE, PAGE_TYPE, REGION, SCHEDULER } from "../../format/enums.ts";
 import type { GuestContext } from "../../formats/libxc/guestContext.ts";
 import type { GuestImage } from "../../formats/xl/read.ts";
+import { readWallclock } from "../../machine/guestPages.ts";
 import type { DomainModel, HostModel, PreservedPages } from "../../machine/model.ts";
 import type { CapturedDomain, CapturedHost } from "../read.ts";
 import { draftDomain, kindOf, refuseUnsupported } from "./domain.ts";
 import { importEvents } from "./events.ts";
 import { type FrameRun, MachineFrames, SUPERPAGE_FRAMES } from "./frames.ts";
 import { importGrantTable, importMaptracks } from "./grants.ts";
-import { readWallclock } from "./guestPages.ts";
 import { HvmMemory } from "./hvmMemory.ts";
 import { importIoreqServers } from "./ioreq.ts";
 import { contradiction, hex, type ImportedHost, Ledger, plural } from "./ledger.ts";

@@ -3,11 +3,11 @@
  * and status frames) and extra ones. The domain dump lists them, though not which is which.
  */
 import { FRAME, NONE64, PAGE_TYPE } from "../../format/enums.ts";
+import { PAGE_BYTES, statusFrameCount } from "../../machine/guestPages.ts";
 import type { DomainModel, PreservedPages } from "../../machine/model.ts";
 import type { CapturedPage } from "../domains.ts";
 import type { CapturedDomain } from "../read.ts";
 import type { MachineFrames } from "./frames.ts";
-import { PAGE_BYTES, statusFrameCount } from "./guestPages.ts";
 import { contradiction, hex, type Ledger, plural } from "./ledger.ts";
 
 /** Bits of the dump's count and type words, the same in every Xen of interest. */

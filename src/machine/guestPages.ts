@@ -1,9 +1,9 @@
 /**
- * Pages that a guest and the hypervisor share, as far as an import writes them: Xen's public interface (public/xen.h,
+ * Pages that a guest and the hypervisor share, as far as this project writes them: Xen's public interface (public/xen.h,
  * arch-x86/xen.h, grant_table.h, event_channel.h) for 64-bit guests.
  */
-import { array, type RowInput, reserved, u8, u16, u32, u64 } from "../../format/fields.ts";
-import { layOut, type Row, type Struct, writeStruct } from "../../format/layout.ts";
+import { array, type RowInput, reserved, u8, u16, u32, u64 } from "../format/fields.ts";
+import { layOut, type Row, type Struct, writeStruct } from "../format/layout.ts";
 
 export const PAGE_BYTES = 4096;
 
