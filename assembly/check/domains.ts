@@ -4,7 +4,16 @@ import * as L from "../layout.gen";
 import { bodyOf, partFrom } from "../record";
 import { findRecord, planAt, VCPU_LIMIT } from "../sections";
 import { isChannel } from "./events";
-import { checkInHost, checkOwned, MARK_USED, mark, ownerEntry, reserveRange, takeXenheap } from "./frames";
+import {
+	checkInHost,
+	checkOwned,
+	MARK_USED,
+	mark,
+	ownerEntry,
+	reserveRange,
+	reserveRanges,
+	takeXenheap,
+} from "./frames";
 import { exists } from "./sections";
 
 const KNOWN_CREATE: u32 = 127;
@@ -58,12 +67,7 @@ export function checkRegions(ctx: usize): bool {
 	if (devices) {
 		at(ctx, L.PASS_H, L.DOMID_XEN, devices);
 		const kept = partFrom(L.RECORD_LU_DEVICES, devices, 5);
-		const keptCount = load<u32>(bodyOf(devices), L.DEVICES__RANGE_COUNT);
-		for (let i: u32 = 0; i < keptCount; i++) {
-			const row = kept + i * L.FRAME_RANGE_BYTES;
-			const range = changetype<L.FrameRange>(row);
-			if (!reserveRange(ctx, row, range.firstMfn, range.frameCount, L.RULE_FRAME_RESERVED)) return false;
-		}
+		if (!reserveRanges(ctx, kept, load<u32>(bodyOf(devices), L.DEVICES__RANGE_COUNT))) return false;
 	}
 	const m2p = findRecord(ctx, 0, L.RECORD_LU_M2P);
 	at(ctx, L.PASS_H, L.DOMID_XEN, m2p);

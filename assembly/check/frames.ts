@@ -106,6 +106,16 @@ export function reserveRange(ctx: usize, row: usize, first: u64, count: u64, rul
 	return true;
 }
 
+/** `count` rows of FrameRange: page tables that stay in place. */
+export function reserveRanges(ctx: usize, rows: usize, count: u32): bool {
+	for (let i: u32 = 0; i < count; i++) {
+		const row = rows + i * L.FRAME_RANGE_BYTES;
+		const range = changetype<L.FrameRange>(row);
+		if (!reserveRange(ctx, row, range.firstMfn, range.frameCount, L.RULE_FRAME_RESERVED)) return false;
+	}
+	return true;
+}
+
 /** A run of equal page-type entries. */
 function checkTypeRun(ctx: usize, field: usize, first: u64, length: u32, value: u32): bool {
 	const type = value & 7;

@@ -5,7 +5,7 @@ import { RunCursor, runsNext, runsOpen } from "../extent/decode";
 import * as L from "../layout.gen";
 import { bodyBytes, bodyOf, partFrom, recordBytes } from "../record";
 import { defOf, findRecord, indexEntry, sectionEnd, sectionFirst } from "../sections";
-import { checkOwned, MARK_RESERVED, ownerEntry, reserveRange } from "./frames";
+import { checkOwned, MARK_RESERVED, ownerEntry, reserveRanges } from "./frames";
 import { exists } from "./sections";
 
 const MFN_MASK: u64 = 0xff_ffff_ffff;
@@ -211,11 +211,5 @@ export function checkKept(ctx: usize, plan: L.DomainPlan): bool {
 			return fail(ctx, L.RULE_FRAME_RESERVED, row, context(ctx).frameCount, root.rootMfn);
 	}
 	const ranges = partFrom(L.RECORD_LU_KEPT_FRAMES, record, 1);
-	const count = load<u32>(body, L.KEPT_FRAMES__RANGE_COUNT);
-	for (let i: u32 = 0; i < count; i++) {
-		const row = ranges + i * L.FRAME_RANGE_BYTES;
-		const range = changetype<L.FrameRange>(row);
-		if (!reserveRange(ctx, row, range.firstMfn, range.frameCount, L.RULE_FRAME_RESERVED)) return false;
-	}
-	return true;
+	return reserveRanges(ctx, ranges, load<u32>(body, L.KEPT_FRAMES__RANGE_COUNT));
 }

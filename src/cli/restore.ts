@@ -2,7 +2,7 @@
 import { loadCore } from "../core/load.ts";
 import { EXIT } from "../errors.ts";
 import { loadHost } from "../host.ts";
-import { buildImage, viewImage } from "../machine/image.ts";
+import { buildImage } from "../machine/image.ts";
 import { describeDomains, openAndCheck, restorePasses } from "../update.ts";
 import { colors, print, printJson, table } from "./output.ts";
 import { differenceText } from "./run.ts";
@@ -21,9 +21,7 @@ export async function restore(
 	const { context, imageBytes } = openAndCheck(core, stream, memory);
 	const target = core.allocate(imageBytes);
 	context.target(target);
-	// Until pass 0 of the host has run there is no image to ask; the domains are those of section 0.
-	const domids = context.domids();
-	restorePasses(context, domids);
+	restorePasses(context, context.domids());
 	const digest = `0x${core.createContext().digest(target).toString(16).padStart(16, "0")}`;
 	const difference = options.compare
 		? (core.createContext().compare(core.place(buildImage(loadHost(options.compare).model)), target) ?? null)
@@ -47,9 +45,7 @@ export async function restore(
 			grantMappings,
 		]);
 		print(table(["domid", "kind", "vcpus", "frames", "ports", "grant mappings"], rows));
-		print(
-			`restored ${viewImage(core.bytes(target)).domains.length} domains, image ${imageBytes} octets, digest ${digest}`,
-		);
+		print(`restored ${domains.length} domains, image ${imageBytes} octets, digest ${digest}`);
 		if (difference) print(colors.red(`different from ${options.compare}: ${differenceText(difference)}`));
 		else if (difference === null) print(colors.green(`identical to ${options.compare}`));
 	}

@@ -17,6 +17,7 @@ import {
 	TYPE_OPTIONAL,
 } from "../format/schema.ts";
 import { hvmCpu, readHvmContext } from "../formats/hvm/context.ts";
+import { EVENT_WORDS_PER_FRAME, readEventWord, readTwoLevelPort } from "../machine/guestPages.ts";
 import { extentsOf } from "./extents.ts";
 
 export interface InspectedRecord {
@@ -245,30 +246,22 @@ interface DomainEvents {
 	guestWidth: number;
 }
 
-/** Offsets of evtchn_pending and evtchn_mask in a 64-bit guest's shared_info (public/xen.h, x86_64). */
-export const SHARED_INFO_64 = { pending: 2048, mask: 2560 };
-const SHARED_INFO_32 = { pending: 2048, mask: 2176 };
-
 function eventBits(
 	events: DomainEvents,
 	port: number,
 	isPending: boolean,
 	pageOf: PageOf,
 ): { pending: boolean | null; masked: boolean | null } {
+	const unknown = { pending: null, masked: null };
 	if (events.abi === EVTCHN_ABI.fifo) {
-		const array = events.arrays[Math.floor(port / 1024)];
+		const array = events.arrays[Math.floor(port / EVENT_WORDS_PER_FRAME)];
 		// A port without an event word keeps the pending bit in its row, and counts as masked.
 		if (array === undefined) return { pending: isPending, masked: true };
 		const page = pageOf(array);
-		if (!page) return { pending: null, masked: null };
-		const word = new DataView(page.buffer, page.byteOffset).getUint32((port % 1024) * 4, true);
-		return { pending: word >>> 31 === 1, masked: ((word >>> 30) & 1) === 1 };
+		return page ? readEventWord(page, port % EVENT_WORDS_PER_FRAME) : unknown;
 	}
 	const page = pageOf(events.sharedInfoMfn ?? -1);
-	if (!page) return { pending: null, masked: null };
-	const at = events.guestWidth === 4 ? SHARED_INFO_32 : SHARED_INFO_64;
-	const bit = (offset: number) => (((page[offset + (port >> 3)] ?? 0) >> (port & 7)) & 1) === 1;
-	return { pending: bit(at.pending), masked: bit(at.mask) };
+	return page ? readTwoLevelPort(page, port, events.guestWidth) : unknown;
 }
 
 /** All event channels in use, with their pending and mask bits where the preserved memory holds them. */

@@ -1,6 +1,6 @@
 /**
- * Pages that a guest and the hypervisor share, as far as this project writes them: Xen's public interface (public/xen.h,
- * arch-x86/xen.h, grant_table.h, event_channel.h) for 64-bit guests.
+ * Pages that a guest and the hypervisor share, as far as this project reads or writes them: Xen's public interface
+ * (public/xen.h, arch-x86/xen.h, grant_table.h, event_channel.h), for 64-bit guests unless said otherwise.
  */
 import { array, type RowInput, reserved, u8, u16, u32, u64 } from "../format/fields.ts";
 import { layOut, type Row, type Struct, writeStruct } from "../format/layout.ts";
@@ -27,6 +27,12 @@ const sharedInfo = layOut("shared_info", "What every guest shares with the hyper
 	u32("wallclockNsec", "wc_nsec."),
 	u32("wallclockSecHigh", "wc_sec_hi."),
 	reserved("arch", 48),
+]);
+/** The same of a 32-bit guest, up to the bitmaps: its words have 4 octets, its vcpu_info is as long. */
+const sharedInfo32 = layOut("shared_info of 32 bits", "What a 32-bit guest shares with the hypervisor.", [
+	array(LEGACY_VCPUS * vcpuInfo.size, u8("vcpuInfo", "vcpu_info of the first vCPUs.")),
+	array(32, u32("pending", "evtchn_pending (2-level).")),
+	array(32, u32("mask", "evtchn_mask (2-level).")),
 ]);
 /** Ports of the 2-level ABI of a 64-bit guest. */
 export const TWO_LEVEL_PORTS = 4096;
@@ -75,6 +81,11 @@ function at(struct: Struct, name: string): number {
 
 const viewOf = (page: Uint8Array): DataView => new DataView(page.buffer, page.byteOffset, page.byteLength);
 
+export interface PortBits {
+	pending: boolean;
+	masked: boolean;
+}
+
 function writeBit(view: DataView, offset: number, bit: number, value: boolean): void {
 	const octet = offset + (bit >>> 3);
 	const mask = 1 << (bit & 7);
@@ -93,6 +104,13 @@ export function writeTwoLevelPort(
 		const selector = port.notifyVcpu * vcpuInfo.size + at(vcpuInfo, "pendingSelector");
 		writeBit(view, selector, port.port >>> 6, true);
 	}
+}
+
+/** A port's bits in shared_info (2-level). `guestWidth`: octets of the guest's word. */
+export function readTwoLevelPort(page: Uint8Array, port: number, guestWidth: number): PortBits {
+	const layout = guestWidth === 4 ? sharedInfo32 : sharedInfo;
+	const bit = (field: string) => (((page[at(layout, field) + (port >>> 3)] ?? 0) >> (port & 7)) & 1) === 1;
+	return { pending: bit("pending"), masked: bit("mask") };
 }
 
 /** Writes a vCPU's upcall flags; no effect for a vCPU that has no place in shared_info. */
@@ -143,6 +161,12 @@ export const EVENT_WORDS_PER_FRAME = PAGE_BYTES / EVENT_WORD_BYTES;
 
 export function writeEventWord(page: Uint8Array, index: number, word: number): void {
 	viewOf(page).setUint32(index * EVENT_WORD_BYTES, word, true);
+}
+
+/** A port's bits in its event word (FIFO). */
+export function readEventWord(page: Uint8Array, index: number): PortBits {
+	const word = viewOf(page).getUint32(index * EVENT_WORD_BYTES, true);
+	return { pending: (word & EVENT_WORD.pending) !== 0, masked: (word & EVENT_WORD.masked) !== 0 };
 }
 
 /** Notes in a control block that the queue of `priority` begins with port `head`. */

@@ -9,7 +9,7 @@ import * as enums from "../../src/format/enums.ts";
 import { type Struct, scalarBytes } from "../../src/format/layout.ts";
 import * as schema from "../../src/format/schema.ts";
 import { VGCF } from "../../src/formats/libxc/guestContext.ts";
-import { SHARED_INFO_64 } from "../../src/inspect/stream.ts";
+import { readTwoLevelPort } from "../../src/machine/guestPages.ts";
 import { memoryFor, refusal, root, saveTiny } from "../support/core.ts";
 import { parse, type Restitched } from "../support/restitch.ts";
 import { tinyHost } from "../support/tinyHost.ts";
@@ -304,7 +304,21 @@ describe("Xen's public interface, where the format and the core speak of it", ()
 
 	test("evtchn_pending and evtchn_mask in shared_info", () => {
 		const { evtchn_pending, evtchn_mask } = xen("shared_info").fields;
-		expect(SHARED_INFO_64).toEqual({ pending: evtchn_pending?.offset, mask: evtchn_mask?.offset });
+		const page = new Uint8Array(4096);
+		page[(evtchn_pending?.offset as number) + 3] = 1 << 5;
+		expect(readTwoLevelPort(page, 29, 8)).toEqual({ pending: true, masked: false });
+		page[(evtchn_mask?.offset as number) + 3] = 1 << 5;
+		expect(readTwoLevelPort(page, 29, 8)).toEqual({ pending: true, masked: true });
+		expect(readTwoLevelPort(page, 28, 8)).toEqual({ pending: false, masked: false });
+		// 32 words of 4 octets each, behind as many vcpu_info of 64.
+		expect(readTwoLevelPort(new Uint8Array(4096).fill(0x80, 2048, 2176), 1023, 4)).toEqual({
+			pending: true,
+			masked: false,
+		});
+		expect(readTwoLevelPort(new Uint8Array(4096).fill(0x01, 2176, 2304), 0, 4)).toEqual({
+			pending: false,
+			masked: true,
+		});
 	});
 
 	/** Whether check accepts the tiny host with that change. */
