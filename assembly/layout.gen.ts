@@ -207,6 +207,7 @@ export const RULE_XENHEAP_COUNT: u32 = 53;
 export const RULE_MAX_PAGES: u32 = 54;
 export const RULE_FRAME_NOT_OWNED: u32 = 55;
 export const RULE_PAGE_TYPE: u32 = 56;
+export const RULE_PAGE_TABLE: u32 = 57;
 export const RULE_P2M_ENTRY: u32 = 60;
 export const RULE_P2M_SUPERPAGE: u32 = 61;
 export const RULE_P2M_FRAME: u32 = 62;
@@ -1843,8 +1844,11 @@ export class DomainPlan {
 	xenheapFrames: u32;
 	extraFrames: u32;
 	foreignEntries: u32;
+	firstTable: u32;
+	tableCount: u32;
+	walked: u32;
 }
-export const DOMAIN_PLAN_BYTES: u32 = 96;
+export const DOMAIN_PLAN_BYTES: u32 = 108;
 export const DOMAIN_PLAN__DOMID: u32 = 0;
 export const DOMAIN_PLAN__SECTION0: u32 = 4;
 export const DOMAIN_PLAN__SECTION1: u32 = 8;
@@ -1869,6 +1873,9 @@ export const DOMAIN_PLAN__FRAMES: u32 = 80;
 export const DOMAIN_PLAN__XENHEAP_FRAMES: u32 = 84;
 export const DOMAIN_PLAN__EXTRA_FRAMES: u32 = 88;
 export const DOMAIN_PLAN__FOREIGN_ENTRIES: u32 = 92;
+export const DOMAIN_PLAN__FIRST_TABLE: u32 = 96;
+export const DOMAIN_PLAN__TABLE_COUNT: u32 = 100;
+export const DOMAIN_PLAN__WALKED: u32 = 104;
 
 export const TYPE_LU_VERSION: u32 = 0x40000001;
 export const RECORD_LU_VERSION: u32 = 0;

@@ -2,8 +2,11 @@
  * References, rebuilt and never streamed (S2; docs/FORMAT.md, "References that a restore rebuilds"). Pass 1h sets where a frame
  * starts; pass 2 only adds, so that domains may come in any order; finish has nothing left but to look.
  *
- * A PV domain's page tables are walked by nothing here: what its own entries hold is not counted yet.
+ * A walked domain is a PV one whose page tables are here, in preserved memory: each of its mappings is counted where its
+ * own entry stands. What a domain that is not walked has mapped is counted at the other end. Which domains are walked is
+ * in the plans since check, so that either end may come first.
  */
+import { context } from "./context";
 import {
 	domainDirectory,
 	domainEntry,
@@ -15,6 +18,9 @@ import {
 	tableRows,
 } from "./image";
 import * as L from "./layout.gen";
+import { guestEntry, pteFrame, pteWritable, TABLE_ENTRIES, takesType } from "./pageTable";
+import { preserved } from "./preserved";
+import { nextTable, planOf } from "./sections";
 
 function frameCount(image: usize): u32 {
 	return tableRows(hostDirectory(image), L.HT_FRAME_COUNTS);
@@ -49,9 +55,14 @@ function domainOf(image: usize, entry: usize): L.Domain {
 	return changetype<L.Domain>(tableAt(image, domainDirectory(entry), L.DT_DOMAIN));
 }
 
-/** An external guest's frames take no writable-type reference from others' mappings: its kind is not PV. */
+/** An external guest's frames take no writable-type reference from others' host mappings: its kind is not PV. */
 function isExternal(image: usize, entry: usize): bool {
 	return domainOf(image, entry).kind != <u8>L.KIND_PV;
+}
+
+function isWalked(ctx: usize, domid: u32): bool {
+	const plan = planOf(ctx, domid);
+	return plan != null && plan.walked != 0;
 }
 
 /**
@@ -107,22 +118,87 @@ export function startDomains(image: usize): void {
 }
 
 /**
- * Pass 2, the granting side: per mapping one page reference and, if writable, one writable-type reference, which frames
- * of an external guest take only from the guest itself. I/O memory takes none.
+ * Pass 2, the granting side: per mapping one page reference and, if writable, one writable-type reference. A device
+ * mapping takes both whoever granted it; a host mapping of an external guest's frame takes the type only where the guest
+ * itself is the grantee. Host mappings of a walked grantee stand in its own L1 tables. I/O memory takes none.
  */
-function addGrants(image: usize, entry: usize): void {
+function addGrants(ctx: usize, image: usize, entry: usize): void {
 	const directory = domainDirectory(entry);
 	const rows = tableRows(directory, L.DT_GRANT_ACTIVE);
 	const table = tableAt(image, directory, L.DT_GRANT_ACTIVE);
 	const external = isExternal(image, entry);
 	for (let i: u32 = 0; i < rows; i++) {
 		const grant = changetype<L.GrantActive>(table + i * L.GRANT_ACTIVE_BYTES);
-		const writable = <u32>grant.hostWrite + grant.deviceWrite;
-		const all = writable + grant.hostRead + grant.deviceRead;
-		if (all == 0 || grant.mfn >= <u64>frameCount(image)) continue;
+		if (load<u32>(changetype<usize>(grant) + L.GRANT_ACTIVE__HOST_WRITE) == 0) continue;
+		if (grant.mfn >= <u64>frameCount(image)) continue;
 		if ((<u32>ownerOf(image, grant.mfn) & L.FRAME_OWNER_MASK) == L.DOMID_IO) continue;
+		add(image, grant.mfn, <u32>grant.deviceWrite + grant.deviceRead, grant.deviceWrite);
+		if (isWalked(ctx, grant.grantee)) continue;
 		const typed = !external || grant.grantee == <u16>entryDomid(entry);
-		add(image, grant.mfn, all, typed ? writable : 0);
+		add(image, grant.mfn, <u32>grant.hostWrite + grant.hostRead, typed ? grant.hostWrite : 0);
+	}
+}
+
+/** An L1 table's entries: frames that nobody owns are I/O memory, as DOMID_IO's are, and take nothing. */
+function addL1(image: usize, domid: u32, page: usize): void {
+	for (let slot: u32 = 0; slot < TABLE_ENTRIES; slot++) {
+		const pte = guestEntry(page, L.PAGE_TYPE_L1, slot);
+		if (pte == 0 || pteFrame(pte) >= <u64>frameCount(image)) continue;
+		const target = ownerOf(image, pteFrame(pte));
+		const owner = <u32>target & L.FRAME_OWNER_MASK;
+		if ((target & L.FRAME_OWNED) == 0 || owner == L.DOMID_IO) continue;
+		let types: u32 = 0;
+		if (pteWritable(pte)) {
+			const other = findDomain(image, owner);
+			types = takesType(domid, owner, other ? domainOf(image, other).kind : 0) ? 1 : 0;
+		}
+		add(image, pteFrame(pte), 1, types);
+	}
+}
+
+/** What a walked domain's page tables hold, and what holds them: entries, pins. */
+function addTables(ctx: usize, image: usize, domid: u32): void {
+	const plan = planOf(ctx, domid);
+	if (!plan || plan.walked == 0) return;
+	const types = tableAt(image, hostDirectory(image), L.HT_FRAME_TYPES);
+	let next = plan.firstTable;
+	for (let i: u32 = 0; i < plan.tableCount && next != 0; i++) {
+		const mfn = <u64>next - 1;
+		if (mfn >= <u64>frameCount(image)) return;
+		next = nextTable(ctx, mfn);
+		const type = <u32>load<u8>(types + <usize>mfn);
+		const level = type & 7;
+		if ((type & L.PAGE_TYPE_FLAG_PINNED) != 0) add(image, mfn, 1, 1);
+		const page = preserved(ctx, mfn);
+		if (!page) continue;
+		if (level == L.PAGE_TYPE_L1) {
+			addL1(image, domid, page);
+			continue;
+		}
+		for (let slot: u32 = 0; slot < TABLE_ENTRIES; slot++) {
+			const pte = guestEntry(page, level, slot);
+			// A linear map of the table by itself holds nothing: it would keep itself alive.
+			if (pte != 0 && pteFrame(pte) != mfn) add(image, pteFrame(pte), 1, 1);
+		}
+	}
+}
+
+/** What the vCPUs of a walked domain run on: CR3, the user's in CR1, GDT frames; of vCPUs that are down as well. */
+function addRoots(ctx: usize, image: usize, domid: u32, directory: usize): void {
+	if (!isWalked(ctx, domid)) return;
+	const vcpuTable = tableAt(image, directory, L.DT_VCPU);
+	const contexts = tableAt(image, directory, L.DT_PV_VCPU);
+	const rows = min<u32>(tableRows(directory, L.DT_PV_VCPU), tableRows(directory, L.DT_VCPU));
+	for (let v: u32 = 0; v < rows; v++) {
+		const flags = changetype<L.Vcpu>(vcpuTable + v * L.VCPU_BYTES).flags;
+		if ((flags & L.VCPU_FLAG_INITIALISED) == 0) continue;
+		const row = contexts + v * L.PV_VCPU_BYTES;
+		for (let i: u32 = 1; i <= 3; i += 2) {
+			const root = load<u64>(row + L.PV_VCPU__CR + i * 8);
+			if (root != 0) add(image, root >> 12, 1, 1);
+		}
+		const gdtFrames = min<u32>((changetype<L.PvVcpu>(row).gdtEntries + 511) >>> 9, 16);
+		for (let i: u32 = 0; i < gdtFrames; i++) add(image, load<u64>(row + L.PV_VCPU__GDT_MFN + i * 8), 1, 1);
 	}
 }
 
@@ -152,16 +228,30 @@ function addGuestFrames(image: usize, directory: usize): void {
 	add(image, changetype<L.DomainState>(tableAt(image, directory, L.DT_DOMAIN_STATE)).pirqEoiMfn, 1, 1);
 }
 
+/** Whether a server's emulator has its pages mapped without an entry that is counted: a PV domain that is not walked. */
+function emulatorIsUncounted(ctx: usize, image: usize, directory: usize, serverId: u32): bool {
+	const rows = tableRows(directory, L.DT_IOREQ_SERVER_LIST);
+	const table = tableAt(image, directory, L.DT_IOREQ_SERVER_LIST);
+	for (let i: u32 = 0; i < rows; i++) {
+		const server = changetype<L.IoreqServer>(table + i * L.IOREQ_SERVER_BYTES);
+		if (server.serverId != serverId) continue;
+		const emulator = findDomain(image, server.emulator);
+		return emulator != 0 && !isExternal(image, emulator) && !isWalked(ctx, server.emulator);
+	}
+	return false;
+}
+
 /**
- * An I/O request server's page: one reference for the server, which maps it writable, and one for the emulator that has
- * acquired it as a resource.
+ * An I/O request server's page: one reference for the server, which maps it writable. An emulator that has acquired it as
+ * a resource has one more: in its L1 table, or as a foreign entry of its P2M, and only else counted here.
  */
-function addIoreqServers(image: usize, directory: usize): void {
+function addIoreqServers(ctx: usize, image: usize, directory: usize): void {
 	const pages = tableRows(directory, L.DT_IOREQ_PAGES);
 	const pageTable = tableAt(image, directory, L.DT_IOREQ_PAGES);
 	for (let i: u32 = 0; i < pages; i++) {
 		const page = changetype<L.IoreqPage>(pageTable + i * L.IOREQ_PAGE_BYTES);
-		add(image, page.mfn, (page.flags & <u16>L.IOREQ_PAGE_FLAG_RESOURCE) != 0 ? 2 : 1, 1);
+		const acquired = (page.flags & <u16>L.IOREQ_PAGE_FLAG_RESOURCE) != 0;
+		add(image, page.mfn, acquired && emulatorIsUncounted(ctx, image, directory, page.serverId) ? 2 : 1, 1);
 	}
 	const servers = tableRows(directory, L.DT_IOREQ_SERVER_LIST);
 	const serverTable = tableAt(image, directory, L.DT_IOREQ_SERVER_LIST);
@@ -171,12 +261,15 @@ function addIoreqServers(image: usize, directory: usize): void {
 }
 
 /** Pass 2 of one domain: all that its tables hold of frames and of other domains. */
-export function addReferences(image: usize, entry: usize): void {
+export function addReferences(ctx: usize, entry: usize): void {
+	const image = <usize>context(ctx).imagePtr;
 	const directory = domainDirectory(entry);
-	addGrants(image, entry);
+	addGrants(ctx, image, entry);
 	addForeignMaps(image, directory);
 	addGuestFrames(image, directory);
-	addIoreqServers(image, directory);
+	addTables(ctx, image, entryDomid(entry));
+	addRoots(ctx, image, entryDomid(entry), directory);
+	addIoreqServers(ctx, image, directory);
 	if (tableRows(directory, L.DT_DOMAIN_STATE) == 0) return;
 	addDomainReference(image, changetype<L.DomainState>(tableAt(image, directory, L.DT_DOMAIN_STATE)).target);
 }

@@ -267,7 +267,7 @@ export function restore(ctx: usize, pass: u32, domid: u32): u32 {
 	} else {
 		layOutBlobs(ctx, image, directory, plan.section2);
 		placeSection(ctx, image, directory, plan.section2);
-		addReferences(image, entry);
+		addReferences(ctx, entry);
 		c.done2++;
 	}
 	plan.passDone = pass + 1;

@@ -59,6 +59,14 @@ export const DOMID_SLOTS: u32 = 0x8000;
 /** vCPU numbers are below this in every Xen. */
 export const VCPU_LIMIT: u32 = 8192;
 
+const TYPE_SHIFT: u64 = 22;
+/** Frames are at most 2^28, so that a link takes 29 bits. */
+const NEXT_SHIFT: u64 = 34;
+/** Marks of check's own: a frame of bootmem or kept tables; a xenheap frame in use. */
+export const MARK_RESERVED: u64 = 1 << 32;
+export const MARK_USED: u64 = 1 << 33;
+const OWNER_AND_MARKS: u64 = <u64>L.FRAME_ENTRY_MASK | MARK_RESERVED | MARK_USED;
+
 export function planSlot(ctx: usize, domid: u32): u32 {
 	return load<u32>(<usize>context(ctx).workPtr + domid * 4);
 }
@@ -74,9 +82,49 @@ export function planOf(ctx: usize, domid: u32): L.DomainPlan | null {
 	return slot == L.NONE32 ? null : planAt(ctx, slot);
 }
 
-/** Owner and flags of each frame, as check decoded them. */
+/**
+ * What check knows of each frame, 64 bits:
+ *
+ *      63 62                     34    33       32    31    26 25     22 21            0
+ *     ┌──┬─────────────────────────┬──────┬──────────┬────────┬─────────┬───────────────┐
+ *     │ 0│ next table: its MFN + 1 │ used │ reserved │   0    │  type   │ LU_FRAMES     │
+ *     └──┴─────────────────────────┴──────┴──────────┴────────┴─────────┴───────────────┘
+ *
+ * The owner's entry as LU_FRAMES has it; type and "pinned" as LU_PAGE_TYPES has them; marks; and, for a page table, the
+ * next one of its domain. So a domain's tables are found without looking at the frames of others, in no memory of their
+ * own. check writes all of it, and restore reads it still: a table's link, in pass 2.
+ */
 export function ownersAt(ctx: usize): usize {
 	return <usize>context(ctx).workPtr + DOMID_SLOTS * 4 + alignedPlans(ctx);
+}
+
+/** The owner's entry alone, as in LU_FRAMES. */
+export function ownerEntry(ctx: usize, mfn: u64): u64 {
+	return load<u64>(ownersAt(ctx) + ((<usize>mfn) << 3)) & OWNER_AND_MARKS;
+}
+
+/** Type in use, PAGE_TYPE_NONE for none. */
+export function typeInUse(ctx: usize, mfn: u64): u32 {
+	return <u32>(load<u64>(ownersAt(ctx) + ((<usize>mfn) << 3)) >> TYPE_SHIFT) & 7;
+}
+
+/** Notes a frame's type in use, without its flags. check has seen to it that no frame gets two. */
+export function noteType(ctx: usize, mfn: u64, type: u32): void {
+	const entry = ownersAt(ctx) + ((<usize>mfn) << 3);
+	store<u64>(entry, load<u64>(entry) | ((<u64>type) << TYPE_SHIFT));
+}
+
+/** Puts a page table at the head of its domain's list. */
+export function linkTable(ctx: usize, plan: L.DomainPlan, mfn: u64): void {
+	const entry = ownersAt(ctx) + ((<usize>mfn) << 3);
+	store<u64>(entry, load<u64>(entry) | ((<u64>plan.firstTable) << NEXT_SHIFT));
+	plan.firstTable = <u32>mfn + 1;
+	plan.tableCount++;
+}
+
+/** MFN + 1 of the table behind this one, 0 after the last. */
+export function nextTable(ctx: usize, mfn: u64): u32 {
+	return <u32>(load<u64>(ownersAt(ctx) + ((<usize>mfn) << 3)) >> NEXT_SHIFT);
 }
 
 function alignedPlans(ctx: usize): u32 {

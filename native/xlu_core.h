@@ -91,6 +91,7 @@
 #define XLU_RULE_MAX_PAGES 54u /* XLU-R054 */
 #define XLU_RULE_FRAME_NOT_OWNED 55u /* XLU-R055 */
 #define XLU_RULE_PAGE_TYPE 56u /* XLU-R056 */
+#define XLU_RULE_PAGE_TABLE 57u /* XLU-R057 */
 #define XLU_RULE_P2M_ENTRY 60u /* XLU-R060 */
 #define XLU_RULE_P2M_SUPERPAGE 61u /* XLU-R061 */
 #define XLU_RULE_P2M_FRAME 62u /* XLU-R062 */
@@ -1190,7 +1191,10 @@ struct xlu_domain_plan {
 	uint32_t xenheapFrames;
 	uint32_t extraFrames;
 	uint32_t foreignEntries;
+	uint32_t firstTable;
+	uint32_t tableCount;
+	uint32_t walked;
 };
-_Static_assert(sizeof(struct xlu_domain_plan) == 96, "DomainPlan");
+_Static_assert(sizeof(struct xlu_domain_plan) == 108, "DomainPlan");
 
 #endif

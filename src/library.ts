@@ -60,7 +60,8 @@ export interface Restored {
 
 /** Errors that are a verdict on the stream; all others are thrown. */
 const verdicts: ReadonlySet<ErrorCode> = new Set(["XLU_E_DAMAGED", "XLU_E_VERSION", "XLU_E_REFUSED", "XLU_E_MEMORY"]);
-const memoryRules = rules.filter(({ name }) => name === "MEMORY").map(({ id }) => ruleId(id));
+/** What they say of page contents is not checkable without these. */
+const memoryRules = rules.filter(({ name }) => name === "MEMORY" || name === "PAGE_TABLE").map(({ id }) => ruleId(id));
 
 export class LiveUpdate {
 	readonly #core: Core;
@@ -123,7 +124,7 @@ export class LiveUpdate {
 
 	/** The image of a host, as xen#1 has it. */
 	image(host: Host): Uint8Array {
-		return buildImage(host.model);
+		return buildImage(host.model, host.preserved);
 	}
 
 	/** A live update end to end, timed; xen#2 is a fresh instance of the core. */

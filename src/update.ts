@@ -103,7 +103,7 @@ export interface SavedHost {
 
 /** Saves a host: image, stream, and the preserved memory that goes with the stream. */
 export function saveHost(core: Core, host: Host): SavedHost {
-	const image = core.place(buildImage(host.model));
+	const image = core.place(buildImage(host.model, host.preserved));
 	const context = core.createContext();
 	const stream = context.save(image, core.allocate(context.planSave(image)));
 	return { image, stream, memory: placeMemory(core, host, stream) };
@@ -167,7 +167,7 @@ export async function liveUpdate(host: Host, options: UpdateOptions = {}): Promi
 	const passMs = new Map(domids.map((domid) => [domid, [0, 0, 0] as [number, number, number]]));
 
 	// Brown-out: what can be done while guests run.
-	const image = xen1.place(buildImage(host.model));
+	const image = xen1.place(buildImage(host.model, host.preserved));
 	const saving = xen1.createContext();
 	const { out, machine, bootmem, placement, free } = stage("trigger", () =>
 		trigger(xen1, saving, image, host, options),

@@ -3,15 +3,18 @@ import { at, context, cursorOf, fail } from "../context";
 import { decodeChunks, RunCursor, runsNext, runsOpen } from "../extent/decode";
 import * as L from "../layout.gen";
 import { bodyBytes, bodyOf, partFrom, recordBytes } from "../record";
-import { defOf, ownersAt, planOf, sectionEnd, sectionFirst } from "../sections";
-
-/** Marks of the check's own, above the entry's bits: a frame of bootmem or kept tables; a xenheap frame in use. */
-export const MARK_RESERVED: u64 = 1 << 32;
-export const MARK_USED: u64 = 1 << 33;
-
-export function ownerEntry(ctx: usize, mfn: u64): u64 {
-	return load<u64>(ownersAt(ctx) + ((<usize>mfn) << 3));
-}
+import {
+	defOf,
+	linkTable,
+	MARK_RESERVED,
+	MARK_USED,
+	noteType,
+	ownerEntry,
+	ownersAt,
+	planOf,
+	sectionEnd,
+	sectionFirst,
+} from "../sections";
 
 export function mark(ctx: usize, mfn: u64, bit: u64): void {
 	const entry = ownersAt(ctx) + ((<usize>mfn) << 3);
@@ -127,13 +130,21 @@ function checkTypeRun(ctx: usize, field: usize, first: u64, length: u32, value: 
 	for (let mfn = first; mfn < first + length; mfn++) {
 		const entry = ownerEntry(ctx, mfn);
 		if ((entry & L.FRAME_OWNED) == 0) return fail(ctx, L.RULE_PAGE_TYPE, field, L.FRAME_OWNED, mfn);
+		noteType(ctx, mfn, type);
 		if (type == L.PAGE_TYPE_WRITABLE) continue;
 		const plan = planOf(ctx, <u32>entry & L.FRAME_OWNER_MASK);
 		if (!plan || plan.kind != L.KIND_PV) return fail(ctx, L.RULE_PAGE_TYPE, field, L.KIND_PV, mfn);
+		if (!isTable) continue;
+		linkTable(ctx, plan, mfn);
+		if (type == L.PAGE_TYPE_L1) plan.walked = 1;
 	}
 	return true;
 }
 
+/**
+ * Types: known, in place, and remembered for what looks at single frames later. Links each domain's tables, and finds out
+ * which domains are walked: those with an L1 table, since a PV guest that has tables maps memory with them.
+ */
 export function checkTypes(ctx: usize): bool {
 	const section = context(ctx).framesSection;
 	const frames = context(ctx).frameCount;

@@ -4,9 +4,10 @@
  */
 import { at, context, fail } from "../context";
 import * as L from "../layout.gen";
+import { TABLE_ENTRIES } from "../pageTable";
 import { bodyOf, partFrom, sparseFind, sparseRows, sparseRowsAt, sparseSlots } from "../record";
-import { pinsAt, planAt, planOf } from "../sections";
-import { checkOwned, ownerEntry, takeXenheap } from "./frames";
+import { ownerEntry, pinsAt, planAt, planOf } from "../sections";
+import { checkOwned, takeXenheap } from "./frames";
 import { exists } from "./sections";
 
 /** Entries in a 4 KiB grant frame, by version; status words in a status frame; handles in a maptrack frame. */
@@ -175,8 +176,12 @@ export function checkSums(ctx: usize): bool {
 	let sum: u64 = 0;
 	for (let i: u32 = 0; i < context(ctx).domainCount; i++) {
 		const plan = planAt(ctx, i);
+		at(ctx, L.PASS_0, plan.domid, plan.domainPtr);
 		// Starts, foreign maps, vcpu_info and control blocks, event arrays, I/O servers and their pages: a few per row.
 		sum += <u64>plan.foreignEntries + 4 * <u64>plan.vcpuSlots + 2048;
+		// Of page tables each entry and a pin; of a vCPU CR3, the user's, and a full GDT.
+		if (plan.walked != 0) sum += (TABLE_ENTRIES + 1) * <u64>plan.tableCount + (2 + 16) * <u64>plan.vcpuSlots;
+		if (sum > most) return fail(ctx, L.RULE_COUNT_OVERFLOW, 0, most, sum);
 		if (!plan.activePtr) continue;
 		at(ctx, L.PASS_1D, plan.domid, plan.activePtr);
 		const rows = sparseRowsAt(bodyOf(plan.activePtr));

@@ -14,10 +14,11 @@ import { checkGrants, checkSums } from "./grants";
 import { checkMemory, checkPreserved } from "./memory";
 import { checkKept, checkP2m } from "./p2m";
 import { checkSectionRecords, makePlans } from "./sections";
+import { checkTables } from "./tables";
 import { checkVcpuList, checkVcpus } from "./vcpus";
 
-/** Rules that only the preserved memory lets us check. */
-const MEMORY_RULES: u32 = 1;
+/** Rules that only the preserved memory lets us check: MEMORY, and what PAGE_TABLE says of entries. */
+const MEMORY_RULES: u32 = 2;
 
 function checkRecords(ctx: usize): bool {
 	if (!makePlans(ctx) || !checkSectionRecords(ctx, 0, null)) return false;
@@ -45,7 +46,7 @@ function checkAll(ctx: usize): bool {
 		if (!checkState(ctx, plan) || !checkVcpus(ctx, plan) || !checkDomainRest(ctx, plan) || !checkCounts(ctx, plan))
 			return false;
 	}
-	return c.memoryPtr == 0 || (checkMemory(ctx) && checkPreserved(ctx));
+	return c.memoryPtr == 0 || (checkMemory(ctx) && checkPreserved(ctx) && checkTables(ctx));
 }
 
 function apart(a: u64, aBytes: u64, b: u64, bytes: u64): bool {

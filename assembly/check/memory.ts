@@ -3,13 +3,11 @@
  * every frame whose content the restored hypervisor will look at.
  */
 import { xxh3_64 } from "../checksum";
-import { at, context, cursorOf, fail } from "../context";
-import { RunCursor, runsNext, runsOpen } from "../extent/decode";
+import { at, context, fail } from "../context";
 import * as L from "../layout.gen";
-import { bodyBytes, bodyOf, partFrom, recordBytes } from "../record";
-import { defOf, planAt, sectionEnd, sectionFirst } from "../sections";
-
-const PAGE: u32 = 4096;
+import { PAGE, preserved } from "../preserved";
+import { bodyOf, partFrom } from "../record";
+import { planAt } from "../sections";
 
 function memoryFail(ctx: usize, expected: u64, got: u64): bool {
 	at(ctx, L.NONE32, L.NONE32, context(ctx).streamPtr);
@@ -41,28 +39,11 @@ export function checkMemory(ctx: usize): bool {
 	return true;
 }
 
-/** Address of a preserved frame, 0 if it is not there. */
-export function preserved(ctx: usize, mfn: u64): usize {
-	const memoryPtr = <usize>context(ctx).memoryPtr;
-	const header = changetype<L.MemoryHeader>(memoryPtr);
-	const directory = memoryPtr + L.MEMORY_HEADER_BYTES;
-	let low: u32 = 0;
-	let high: u32 = header.pageCount;
-	while (low < high) {
-		const middle = (low + high) >>> 1;
-		const found = load<u64>(directory + middle * 8);
-		if (found == mfn) return memoryPtr + header.pagesOffset + middle * PAGE;
-		if (found < mfn) low = middle + 1;
-		else high = middle;
-	}
-	return 0;
-}
-
 function need(ctx: usize, field: usize, mfn: u64): bool {
 	return preserved(ctx, mfn) != 0 || fail(ctx, L.RULE_MEMORY, field, 1, mfn);
 }
 
-/** Grant and status frames, shared_info, control blocks, event arrays, page tables: each is in the preserved memory. */
+/** Grant and status frames, shared_info, control blocks, event arrays: each is in the preserved memory. */
 export function checkPreserved(ctx: usize): bool {
 	for (let i: u32 = 0; i < context(ctx).domainCount; i++) {
 		const plan = planAt(ctx, i);
@@ -94,30 +75,6 @@ export function checkPreserved(ctx: usize): bool {
 		const arrays = partFrom(L.RECORD_LU_EVTCHN, plan.evtchnPtr, 1);
 		for (let a: u32 = 0; a < evtchn.arrayFrameCount; a++) {
 			if (!need(ctx, arrays + a * L.MFN_BYTES, load<u64>(arrays + a * L.MFN_BYTES))) return false;
-		}
-	}
-	return checkTables(ctx);
-}
-
-/** Page tables: their content is what the references of a PV guest's entries are counted from. */
-function checkTables(ctx: usize): bool {
-	const section = context(ctx).framesSection;
-	const end = sectionEnd(ctx, section);
-	const cursor = changetype<RunCursor>(cursorOf(ctx));
-	for (let record = sectionFirst(ctx, section); record < end; record += recordBytes(record)) {
-		if (defOf(record) != L.RECORD_LU_PAGE_TYPES) continue;
-		at(ctx, L.PASS_1H, L.DOMID_XEN, record);
-		const body = bodyOf(record);
-		const first = load<u64>(body, L.FRAME_SLICE__FIRST_MFN);
-		const chunks = partFrom(L.RECORD_LU_PAGE_TYPES, record, 0);
-		const length = <u32>(body + bodyBytes(record) - chunks);
-		runsOpen(cursor, 1, chunks, length, load<u32>(body, L.FRAME_SLICE__ENTRY_COUNT));
-		while (runsNext(cursor)) {
-			const type = <u32>cursor.value & 7;
-			if (type == L.PAGE_TYPE_NONE || type > L.PAGE_TYPE_L4) continue;
-			for (let i: u32 = 0; i < cursor.length; i++) {
-				if (!need(ctx, body + L.FRAME_SLICE__FIRST_MFN, first + cursor.first + i)) return false;
-			}
 		}
 	}
 	return true;

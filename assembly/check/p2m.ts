@@ -4,8 +4,8 @@ import { continuesRun } from "../extent/chunk";
 import { RunCursor, runsNext, runsOpen } from "../extent/decode";
 import * as L from "../layout.gen";
 import { bodyBytes, bodyOf, partFrom, recordBytes } from "../record";
-import { defOf, findRecord, indexEntry, sectionEnd, sectionFirst } from "../sections";
-import { checkOwned, MARK_RESERVED, ownerEntry, reserveRanges } from "./frames";
+import { defOf, findRecord, indexEntry, MARK_RESERVED, ownerEntry, sectionEnd, sectionFirst } from "../sections";
+import { checkOwned, reserveRanges } from "./frames";
 import { exists } from "./sections";
 
 const MFN_MASK: u64 = 0xff_ffff_ffff;

@@ -3,7 +3,7 @@ import { at, context, fail } from "../context";
 import * as L from "../layout.gen";
 import { affinityWords } from "../plan";
 import { bodyBytes, bodyOf, partFrom, recordBytes } from "../record";
-import { defOf, sectionEnd, sectionFirst, VCPU_LIMIT } from "../sections";
+import { defOf, sectionEnd, sectionFirst, typeInUse, VCPU_LIMIT } from "../sections";
 import { checkOwned } from "./frames";
 import { checkSectionRecords, vcpuBit, vcpuMark } from "./sections";
 
@@ -85,7 +85,13 @@ function checkVcpu(ctx: usize, plan: L.DomainPlan, record: usize, words: u32): b
 	return true;
 }
 
-/** A PV vCPU's page-table and GDT frames are the domain's own. */
+/** A frame on which a vCPU of a walked domain runs has the type that its use holds. */
+function checkRootType(ctx: usize, plan: L.DomainPlan, field: usize, mfn: u64, type: u32): bool {
+	const found = typeInUse(ctx, mfn);
+	return plan.walked == 0 || found == type || fail(ctx, L.RULE_PAGE_TABLE, field, type, found);
+}
+
+/** A PV vCPU's page-table and GDT frames are the domain's own, and of their type. */
 function checkPvVcpu(ctx: usize, plan: L.DomainPlan, record: usize): bool {
 	const body = bodyOf(record);
 	const vcpu = changetype<L.PvVcpu>(body);
@@ -95,12 +101,15 @@ function checkPvVcpu(ctx: usize, plan: L.DomainPlan, record: usize): bool {
 	for (let i: u32 = 0; i < frames; i++) {
 		const field = body + L.PV_VCPU__GDT_MFN + i * 8;
 		if (!checkOwned(ctx, field, load<u64>(field), plan.domid)) return false;
+		if (!checkRootType(ctx, plan, field, load<u64>(field), L.PAGE_TYPE_SEG_DESC)) return false;
 	}
 	// cr3, and cr1 which holds the user's: machine addresses, zero for none.
 	for (let i: u32 = 1; i <= 3; i += 2) {
 		const field = body + L.PV_VCPU__CR + i * 8;
 		const address = load<u64>(field);
-		if (address != 0 && !checkOwned(ctx, field, address >> 12, plan.domid)) return false;
+		if (address == 0) continue;
+		if (!checkOwned(ctx, field, address >> 12, plan.domid)) return false;
+		if (!checkRootType(ctx, plan, field, address >> 12, L.PAGE_TYPE_L4)) return false;
 	}
 	return true;
 }

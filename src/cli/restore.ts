@@ -8,6 +8,11 @@ import { colors, print, printJson, table } from "./output.ts";
 import { differenceText } from "./run.ts";
 import { needMemory, readStreamFile } from "./stream.ts";
 
+function imageOf(host: string): Uint8Array {
+	const { model, preserved } = loadHost(host);
+	return buildImage(model, preserved);
+}
+
 export async function restore(
 	path: string,
 	options: { memory?: string; compare?: string; json: boolean },
@@ -24,7 +29,7 @@ export async function restore(
 	restorePasses(context, context.domids());
 	const digest = `0x${core.createContext().digest(target).toString(16).padStart(16, "0")}`;
 	const difference = options.compare
-		? (core.createContext().compare(core.place(buildImage(loadHost(options.compare).model)), target) ?? null)
+		? (core.createContext().compare(core.place(imageOf(options.compare)), target) ?? null)
 		: undefined;
 	const domains = describeDomains(core.bytes(target)).map(({ passMs: _, ...domain }) => domain);
 	if (options.json) {

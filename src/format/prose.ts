@@ -505,20 +505,38 @@ After 1h:
 - a domain has one reference if it is alive, one if it owns frames other than xenheap and extra ones, one if it owns
   xenheap frames, and one for each global VIRQ that it handles.
 
+A PV domain is *walked* if it owns an L1 table: then its page tables are in the preserved memory, and what it has mapped
+is counted there, entry by entry. A PV domain without one has no tables in the stream (a capture has none of dom0's);
+what it has mapped is counted at the other end. Which domains are walked follows from LU_FRAMES and LU_PAGE_TYPES, and
+is known before pass 2 begins, so that the order of domains does not matter here either.
+
 Pass 2 of a domain adds:
 
 - for each active grant of its own, unless the frame is DOMID_IO's: a page reference for each mapping that the four
-  counters count, and a writable-type reference for each read-write one. Frames of an HVM or PVH domain take the type
-  reference only where the grantee is the domain itself;
+  counters count, and a writable-type reference for each read-write one. Two exceptions: the host's mappings of a grantee
+  that is walked are counted at its L1 entries and not here; and the host's mappings of an HVM or PVH domain's frames
+  take the type reference only where the grantee is the domain itself (a device's mapping takes it whoever granted);
 - for each foreign entry of its P2M one page reference;
 - one page and one writable-type reference for each vcpu_info that has a frame of its own, FIFO control block, event
   array, and for the PIRQ EOI map;
 - for each page of an I/O request server one page and one writable-type reference, and one page reference more if the
-  emulator has acquired it as a resource;
+  emulator has acquired it as a resource and is a PV domain that is not walked. (A walked one has an L1 entry of it,
+  any other a foreign entry);
 - one reference to the emulator of each of its I/O request servers, and one to its \`target\`.
 
-What PV page tables hold (a reference for each present entry, for pins, for CR3 and for GDT frames) is not counted yet
-in this release.
+Pass 2 of a walked domain adds besides:
+
+- for each present entry (bit 0) of its L1 tables: one page reference on the frame (bits 12 to 51 are its number), and one
+  writable-type reference if the entry is read-write (bit 1) and the frame's owner is the domain itself or no HVM or PVH
+  domain. A frame that nobody owns, that is DOMID_IO's, or that lies beyond the host is I/O memory and takes nothing;
+- for each present entry of its L2, L3 and L4 tables: one page and one type reference on the table that it names. An
+  entry that names its own table (a linear map) takes none. Slots 256 to 271 of an L4 table are Xen's own and no entries;
+- for each of its tables that is pinned: one page and one type reference;
+- for each of its vCPUs that is initialised, down or not: one page and one type reference on the tables in CR3 and CR1
+  (the user's), which are machine addresses, 0 for none; and on each GDT frame that \`gdtEntries\` needs, 512 a frame.
+
+These entries are counted as they stand: grants, foreign frames and I/O memory are legal in them. XLU-R057 refuses those
+that contradict the types in use.
 
 ## Hand-over
 
@@ -610,7 +628,7 @@ have been accepted, such as the highest known number of an enumeration.
 Checking stops at the first rule that is broken. The order is: the framing of the whole stream (\`open\`), sizes (\`plan\`),
 then (\`check\`) which sections and records there are and in what order, the host, the domains, page ownership and types,
 regions, P2Ms, grants, events, then state, vCPUs, I/O servers and permissions of each domain, and last the preserved
-memory. A refusal leaves the target image as it was.
+memory and the page tables in it. A refusal leaves the target image as it was.
 
 ## Exit status
 
@@ -622,8 +640,9 @@ A refusal is one of three kinds, which the last column of the table names:
 
 ## Without the preserved memory
 
-A stream can be checked without the preserved memory (\`FILE.mem\`). Every rule is then enforced but XLU-R034, whose
-result \`xlu verify\` lists as not checkable; nothing can be restored (XLU-R035).
+A stream can be checked without the preserved memory (\`FILE.mem\`). Every rule is then enforced but XLU-R034, and
+XLU-R057 where it is about entries of page tables: \`xlu verify\` lists both as not checkable; nothing can be restored
+(XLU-R035).
 
 ## The rules
 `;

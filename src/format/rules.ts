@@ -183,6 +183,13 @@ export const rules: readonly Rule[] = [
 		"types",
 		"Page types are known; pinned only L1 to L4; page tables only in PV guests; none in use on a free frame.",
 	),
+	rule(
+		57,
+		"PAGE_TABLE",
+		"refused",
+		"types",
+		"Where a PV domain has L1 tables: an L2 to L4 entry names a table of the domain one level lower, or, read-only, its own table; a read-write L1 entry names no page table or descriptor frame, and one that takes a writable type only a writable frame; no L1 entry names bootmem, another region or kept page tables; CR3 and CR1 name L4 tables, a GDT descriptor frames.",
+	),
 	// P2M
 	rule(
 		60,

@@ -975,6 +975,9 @@ export const imageStructs = {
 		u32("xenheapFrames", "Xenheap frames it owns."),
 		u32("extraFrames", "Extra frames it owns."),
 		u32("foreignEntries", "Foreign entries in its P2M."),
+		u32("firstTable", "MFN + 1 of the first of its page tables, which are linked in the owners' entries; 0 for none."),
+		u32("tableCount", "Page tables that it owns."),
+		u32("walked", "1 for a PV domain whose page tables are here to be counted from."),
 	]),
 } as const;
 

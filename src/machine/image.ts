@@ -16,7 +16,7 @@ import {
 	structs as S,
 	type Table,
 } from "../format/schema.ts";
-import { affinityWords, type DomainModel, type HostModel } from "./model.ts";
+import { affinityWords, type DomainModel, type HostModel, type PreservedPages } from "./model.ts";
 import { countReferences, type References } from "./references.ts";
 
 /** A table ready to be placed: its rows as octets. */
@@ -215,11 +215,16 @@ function tableContents(tables: readonly Table[], model: object, special: Map<str
  * Builds the image of a host.
  *
  * @param model the host; rows are checked by the core's own rules when the stream is checked, not here
+ * @param preserved the memory that goes with it: PV page tables, of which references are counted
  * @param references the counts to put in, by default those that follow from the model
  * @returns the image: relocatable, 8-aligned tables
  * @throws XLU_E_SPACE if the image would not fit the core's 32-bit windows
  */
-export function buildImage(model: HostModel, references: References = countReferences(model)): Uint8Array<ArrayBuffer> {
+export function buildImage(
+	model: HostModel,
+	preserved: PreservedPages,
+	references: References = countReferences(model, preserved),
+): Uint8Array<ArrayBuffer> {
 	const domains = [...model.domains].sort((a, b) => a.domain.domid - b.domain.domid);
 	const words = affinityWords(Number(model.host.cpuCount ?? 1));
 	const text = new TextEncoder().encode(model.versionText);

@@ -1,10 +1,21 @@
 /**
  * References as history would have made them, counted from a host's model: an account of its own, made by other code
  * than the core's, so that comparing the two means something. Rules: docs/FORMAT.md, "References that a restore rebuilds".
- * What a PV domain's own page tables hold is not counted.
  */
-import { DOMID, FRAME, FRAME_OWNER_MASK, IOREQ_PAGE_FLAG, KIND, LIFE, NONE64, VCPU_FLAG } from "../format/enums.ts";
-import type { DomainModel, HostModel } from "./model.ts";
+import {
+	DOMID,
+	FRAME,
+	FRAME_OWNER_MASK,
+	IOREQ_PAGE_FLAG,
+	KIND,
+	LIFE,
+	NONE64,
+	PAGE_TYPE,
+	PAGE_TYPE_FLAG,
+	VCPU_FLAG,
+} from "../format/enums.ts";
+import { PAGE_BYTES } from "./guestPages.ts";
+import type { DomainModel, HostModel, PreservedPages } from "./model.ts";
 
 export interface DomainSums {
 	references: number;
@@ -23,7 +34,13 @@ export interface References {
 
 const big = (value: number | bigint | undefined): bigint => BigInt(value ?? 0);
 
-export function countReferences(model: HostModel): References {
+/**
+ * Counts a host's references.
+ *
+ * @param model the host as it stands
+ * @param preserved its page tables' contents, among others; a table that is missing holds nothing
+ */
+export function countReferences(model: HostModel, preserved: PreservedPages): References {
 	const counts = new Uint32Array(model.frameOwners.length * 2);
 	const domains = new Map<number, DomainSums>();
 	for (const { domain } of model.domains) {
@@ -57,11 +74,18 @@ export function countReferences(model: HostModel): References {
 		const sums = domains.get(Number(domid ?? DOMID.INVALID));
 		if (sums) sums.references++;
 	};
+	const tables = tablesOf(model, halves);
+	const kinds = new Map(model.domains.map(({ domain }) => [domain.domid, domain.kind]));
+	/** How a domain's own mappings of others' frames are counted. */
+	const mapper = (domid: number): Mapper => {
+		if (tables.has(domid)) return "by its L1 entries";
+		return kinds.get(domid) === KIND.pv ? "unseen" : "by its P2M";
+	};
 	for (const domain of model.domains) {
 		const sums = domains.get(domain.domain.domid) as DomainSums;
 		sums.references += (domain.domain.life ?? LIFE.alive) === LIFE.alive ? 1 : 0;
 		sums.references += (sums.frames > 0 ? 1 : 0) + (sums.xenheapFrames > 0 ? 1 : 0);
-		countGrants(model, domain, add);
+		countGrants(model, domain, mapper, add);
 		for (const map of domain.foreignMapList ?? []) add(map.mfn, 1, 0);
 		for (const id of domain.vcpuIds) {
 			const vcpu = domain.vcpu[id];
@@ -71,26 +95,127 @@ export function countReferences(model: HostModel): References {
 		for (const array of domain.eventArrays ?? []) add(array.mfn, 1, 1);
 		add(domain.domainState.pirqEoiMfn ?? NONE64, 1, 1);
 		for (const page of domain.ioreqPages ?? []) {
-			add(page.mfn, Number(page.flags ?? 0) & IOREQ_PAGE_FLAG.resource ? 2 : 1, 1);
+			add(page.mfn, 1, 1);
+			if (!(Number(page.flags ?? 0) & IOREQ_PAGE_FLAG.resource)) continue;
+			const server = domain.ioreqServerList?.find(({ serverId }) => Number(serverId) === Number(page.serverId));
+			// Of an emulator whose mapping stands in its tables, or is a foreign entry, that is what counts.
+			if (mapper(Number(server?.emulator)) === "unseen") add(page.mfn, 1, 0);
 		}
 		for (const server of domain.ioreqServerList ?? []) point(server.emulator);
 		point(domain.domainState.target);
+	}
+	const mapped = { counts, halves, kinds, types: model.frameTypes };
+	for (const [domid, mfns] of tables) {
+		for (const mfn of mfns) countTable(mapped, domid, mfn, preserved.get(mfn));
+		countVcpus(model.domains.find(({ domain }) => domain.domid === domid) as DomainModel, add);
 	}
 	for (const handler of model.virqHandlers ?? []) point(handler.domid);
 	return { frames: counts, domains };
 }
 
 type Add = (mfn: number | bigint | undefined, pages: number, types: number) => void;
+type Mapper = "by its L1 entries" | "by its P2M" | "unseen";
 
-/** A dead PV domain's frames carry a writable-type reference per writable mapping, a dead PVH domain's none. */
-function countGrants(model: HostModel, domain: DomainModel, add: Add): void {
+/**
+ * A dead PV domain's frames carry a writable-type reference per writable mapping, a dead PVH domain's none. That is of
+ * mappings by the host's page tables; a device's mapping takes the type of whosever frame.
+ */
+function countGrants(model: HostModel, domain: DomainModel, mapper: (domid: number) => Mapper, add: Add): void {
 	for (const grant of domain.grantActive ?? []) {
 		if (!grant) continue;
-		const writable = Number(grant.hostWrite ?? 0) + Number(grant.deviceWrite ?? 0);
-		const all = writable + Number(grant.hostRead ?? 0) + Number(grant.deviceRead ?? 0);
 		const owner = Number(model.frameOwners[Number(grant.mfn ?? 0)] ?? 0n) & FRAME_OWNER_MASK;
 		if (owner === DOMID.IO) continue;
-		const typed = domain.domain.kind === KIND.pv || Number(grant.grantee) === domain.domain.domid;
-		add(grant.mfn, all, typed ? writable : 0);
+		const [hostWrite, hostRead, deviceWrite, deviceRead] = [
+			grant.hostWrite,
+			grant.hostRead,
+			grant.deviceWrite,
+			grant.deviceRead,
+		].map((pins) => Number(pins ?? 0)) as [number, number, number, number];
+		add(grant.mfn, deviceWrite + deviceRead, deviceWrite);
+		const grantee = Number(grant.grantee ?? 0);
+		if (mapper(grantee) === "by its L1 entries") continue;
+		const isTyped = domain.domain.kind === KIND.pv || grantee === domain.domain.domid;
+		add(grant.mfn, hostWrite + hostRead, isTyped ? hostWrite : 0);
 	}
+}
+
+// --- page tables ---
+
+const ENTRIES = PAGE_BYTES / 8;
+const DESCRIPTORS_PER_FRAME = PAGE_BYTES / 8;
+const XEN_SLOTS = { first: 256, behind: 272 } as const;
+const PRESENT = 1;
+const WRITABLE = 2;
+const PFN_LOW = 2 ** 20;
+const PFN_HIGH_MASK = 0xf_ffff;
+
+/**
+ * Page tables by owner, of the PV domains that have L1 tables: a guest that maps anything has, and where a capture has
+ * no tables of a domain (dom0's), nothing can be counted from them.
+ */
+function tablesOf(model: HostModel, halves: Uint32Array): Map<number, number[]> {
+	const tables = new Map<number, number[]>();
+	const mapping = new Set<number>();
+	for (const { domain } of model.domains) if (domain.kind === KIND.pv) tables.set(domain.domid, []);
+	const { frameTypes } = model;
+	for (let mfn = 0; mfn < frameTypes.length; mfn++) {
+		const level = (frameTypes[mfn] as number) & 7;
+		if (level === PAGE_TYPE.none || level > PAGE_TYPE.l4) continue;
+		const owner = (halves[2 * mfn] as number) & FRAME_OWNER_MASK;
+		tables.get(owner)?.push(mfn);
+		if (level === PAGE_TYPE.l1) mapping.add(owner);
+	}
+	for (const domid of tables.keys()) if (!mapping.has(domid)) tables.delete(domid);
+	return tables;
+}
+
+interface Mapped {
+	counts: Uint32Array;
+	halves: Uint32Array;
+	kinds: ReadonlyMap<number, number>;
+	types: Uint8Array;
+}
+
+/** One table of a domain: its pin, and what its entries hold. */
+function countTable(host: Mapped, domid: number, table: number, page: Uint8Array | undefined): void {
+	const { counts, halves, kinds, types } = host;
+	const hold = (mfn: number, isTyped: boolean): void => {
+		counts[2 * mfn] = (counts[2 * mfn] as number) + 1;
+		if (isTyped) counts[2 * mfn + 1] = (counts[2 * mfn + 1] as number) + 1;
+	};
+	const type = types[table] as number;
+	if (type & PAGE_TYPE_FLAG.pinned) hold(table, true);
+	if (!page) return;
+	const view = new DataView(page.buffer, page.byteOffset, page.byteLength);
+	const level = type & 7;
+	for (let slot = 0; slot < ENTRIES; slot++) {
+		// Of an L4 table some slots are Xen's.
+		if (level === PAGE_TYPE.l4 && slot >= XEN_SLOTS.first && slot < XEN_SLOTS.behind) continue;
+		const low = view.getUint32(8 * slot, true);
+		if (!(low & PRESENT)) continue;
+		const mfn = (view.getUint32(8 * slot + 4, true) & PFN_HIGH_MASK) * PFN_LOW + (low >>> 12);
+		if (mfn >= types.length) continue;
+		if (level !== PAGE_TYPE.l1) {
+			if (mfn !== table) hold(mfn, true);
+			continue;
+		}
+		const bits = halves[2 * mfn] as number;
+		const owner = bits & FRAME_OWNER_MASK;
+		if (!(bits & FRAME.owned) || owner === DOMID.IO) continue;
+		// Frames of other PVH and HVM guests have no types that a mapping holds.
+		const isTracked = owner === domid || (kinds.get(owner) ?? KIND.pv) === KIND.pv;
+		hold(mfn, isTracked && (low & WRITABLE) !== 0);
+	}
+}
+
+/** Page tables and descriptor frames that a domain's vCPUs run on, or would if they were brought up again. */
+function countVcpus(domain: DomainModel, add: Add): void {
+	domain.pvVcpu?.forEach((registers, id) => {
+		if (!registers || !(Number(domain.vcpu[id]?.flags ?? 0) & VCPU_FLAG.initialised)) return;
+		for (const root of [registers.cr?.[3], registers.cr?.[1]]) {
+			if (big(root) !== 0n) add(big(root) / BigInt(PAGE_BYTES), 1, 1);
+		}
+		const frames = Math.ceil(Number(registers.gdtEntries ?? 0) / DESCRIPTORS_PER_FRAME);
+		for (let i = 0; i < frames; i++) add(registers.gdtMfn?.[i] ?? 0, 1, 1);
+	});
 }

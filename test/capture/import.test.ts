@@ -234,7 +234,7 @@ describe.each(HOSTS)("frames of the captured %s host", (name) => {
 
 	it("counts that follow are those of the dump: references of domains, of xenheap and of extra pages", () => {
 		const { capture, imported } = host(name);
-		const references = countReferences(imported.model);
+		const references = countReferences(imported.model, imported.preserved);
 		for (const { domid, info } of capture.domains) {
 			expect(references.domains.get(domid)?.references).toBe(info.refcnt);
 			// dom0's own page tables map its pages once more; no dump has them.
@@ -247,7 +247,7 @@ describe.each(HOSTS)("frames of the captured %s host", (name) => {
 
 	it("makes an image, and lists what it assigned in words", () => {
 		const { imported } = host(name);
-		expect(buildImage(imported.model).length).toBeGreaterThan(0);
+		expect(buildImage(imported.model, imported.preserved).length).toBeGreaterThan(0);
 		expect(imported.assumptions.every(({ how }) => /assigned|defaulted|derived|debugkey|image/.test(how))).toBe(true);
 		const text = describeImport(imported);
 		expect(text).toMatch(/bootmem.*assigned: 64 MiB at MFN 0x/);
@@ -636,11 +636,11 @@ describe("captures of other kinds", () => {
 			domid: 1,
 			flags: GRANT_MAP.host | GRANT_MAP.readonly,
 		});
-		const references = countReferences(imported.model);
+		const references = countReferences(imported.model, imported.preserved);
 		expect(capture.domains.map(({ domid }) => references.domains.get(domid)?.references)).toEqual([3, 1, 3, 1]);
 		expect([...references.frames.slice(2 * 0xf50a, 2 * 0xf50a + 2)]).toEqual([4, 2]);
 		expect(imported.assumptions.some(({ what }) => /size of the machine's memory/.test(what))).toBe(true);
-		expect(buildImage(imported.model).length).toBeGreaterThan(0);
+		expect(buildImage(imported.model, imported.preserved).length).toBeGreaterThan(0);
 	});
 
 	it("no optional files, no grants: everything is defaulted and said so", () => {

@@ -83,7 +83,7 @@ describe("save, check, restore", () => {
 		const checked = openCheck(tiny.stream, tiny.memory);
 		const image = checked.core.bytes(restoreAll(checked)).slice();
 		const { view, host, domains } = viewImage(image);
-		const expected = countReferences(model);
+		const expected = countReferences(model, preserved);
 		const table = host.find((entry) => entry.table.name === "FrameCounts");
 		expect(table?.count).toBe(model.frameOwners.length);
 		const frames = new Uint32Array(image.buffer, table?.offset, model.frameOwners.length * 2);

@@ -65,7 +65,6 @@ describe("every rule has a case", () => {
 		NEEDS_MEMORY: "test/passes/order.test.ts",
 		IMAGE: "below: a stream has no image",
 		COMPARE: "test/core/roundtrip.test.ts",
-		COUNT_OVERFLOW: "none: pins equal mappings (PIN_SUM), and 2^31 of those do not fit 4 GiB",
 	};
 
 	test("or is held elsewhere", () => {
@@ -144,7 +143,7 @@ describe("F3: unknown records", () => {
 describe("without the preserved memory", () => {
 	test("a stream is checked all the same, and what is not checkable is counted", () => {
 		const { context } = openCheck(tiny.stream);
-		expect(context.figure("notChecked")).toBe(1);
+		expect(context.figure("notChecked")).toBe(2);
 		expect(openCheck(tiny.stream, tiny.memory).context.figure("notChecked")).toBe(0);
 	});
 

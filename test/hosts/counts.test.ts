@@ -3,9 +3,10 @@
  * hypervisor's own dumps.
  */
 import { describe, expect, it } from "vitest";
-import { FRAME, FRAME_OWNER_MASK, KIND, LIFE, PAGE_TYPE } from "../../src/format/enums.ts";
+import { FRAME, FRAME_OWNER_MASK, KIND, LIFE, PAGE_TYPE, PAGE_TYPE_FLAG } from "../../src/format/enums.ts";
 import type { DomainModel, HostModel } from "../../src/machine/model.ts";
 import { countReferences } from "../../src/machine/references.ts";
+import { heldByTables, plus } from "../support/heldByTables.ts";
 import { fixtureText, updatedFixture } from "../support/hosts.ts";
 import { type DumpedPage, dumpedDomains, dumpedGrants } from "./dumps.ts";
 
@@ -18,6 +19,11 @@ const hosts = [
 const countOf = ({ references, typeReferences }: DumpedPage) => ({ references, typeReferences });
 
 describe.each(hosts)("counts that xen#2 rebuilt of the captured $name host", ({ name, domid }) => {
+	/** Of dom0 no capture has page tables, and HVM and PVH guests have none that count. */
+	const held = async (): Promise<Pick<ReturnType<typeof heldByTables>, "of" | "sum">> => {
+		const none = { references: 0, typeReferences: 0 };
+		return name === "pv" ? heldByTables(await updatedFixture(name), domid) : { of: () => none, sum: none };
+	};
 	const domains = dumpedDomains(fixtureText(`${name}/debugkey-q.txt`));
 	const grants = dumpedGrants(fixtureText(`${name}/debugkey-g.txt`));
 
@@ -84,15 +90,17 @@ describe.each(hosts)("counts that xen#2 rebuilt of the captured $name host", ({ 
 
 	it(`a granted frame carries 1 + its mappings, and ${name === "pv" ? "as many" : "no"} type references`, async () => {
 		const updated = await updatedFixture(name);
+		const { of } = await held();
 		expect(grants.length).toBe(13);
 		for (const { mfn, hostWrite } of grants) {
 			const typeReferences = name === "pv" ? hostWrite : 0;
-			expect([mfn, updated.counts(mfn)]).toEqual([mfn, { references: 1 + hostWrite, typeReferences }]);
+			expect([mfn, updated.counts(mfn)]).toEqual([mfn, plus(of(mfn), 1 + hostWrite, typeReferences)]);
 		}
 	});
 
 	it("each vCPU's control block and each event array carry one more reference and a writable-type one", async () => {
 		const updated = await updatedFixture(name);
+		const { of } = await held();
 		for (const id of updated.domids) {
 			const vcpus = updated.rows("VcpuSlots", id).length;
 			const blocks = updated.rows("ControlBlocks", id);
@@ -100,7 +108,7 @@ describe.each(hosts)("counts that xen#2 rebuilt of the captured $name host", ({ 
 			expect([blocks.length, arrays.length]).toEqual([vcpus, 1]);
 			for (const { mfn } of [...blocks, ...arrays]) {
 				expect(updated.owner(mfn as number) & FRAME_OWNER_MASK).toBe(id);
-				expect(updated.counts(mfn as number)).toEqual({ references: 2, typeReferences: 1 });
+				expect(updated.counts(mfn as number)).toEqual(plus(of(mfn as number), 2, 1));
 			}
 		}
 	});
@@ -115,9 +123,10 @@ describe.each(hosts)("counts that xen#2 rebuilt of the captured $name host", ({ 
 		const xenheap = domains.reduce((sum, domain) => sum + domain.xenheapPages, 0);
 		const eventPages = 3 + 2;
 		const servers = name === "hvm" ? 2 : 0;
-		// Allocated frames; 15 mappings; event pages; a server's page twice more (the server, its emulator).
-		expect(references).toBe(allocated + 15 + eventPages + 2 * servers);
-		expect(typeReferences).toBe(xenheap + (name === "pv" ? 15 : 0) + eventPages + servers);
+		const { sum } = await held();
+		// Allocated frames; 15 mappings; event pages; a server's page twice more (the server, its emulator); page tables.
+		expect(references).toBe(allocated + 15 + eventPages + 2 * servers + sum.references);
+		expect(typeReferences).toBe(xenheap + (name === "pv" ? 15 : 0) + eventPages + servers + sum.typeReferences);
 	});
 });
 
@@ -135,24 +144,79 @@ describe("counts that one kind of guest alone has", () => {
 		expect(updated.rows("IoreqPages", 4).map(({ mfn }) => mfn)).toEqual(extra.map(({ mfn }) => mfn));
 	});
 
-	it("in the PV image no read-write L1 entry points at a page table", async () => {
+	it("a PV guest's 13,864 present L1 entries lie inside its 10,240 frames, and no read-write one points at a table", async () => {
 		const updated = await updatedFixture("pv");
+		const { entries, owns } = heldByTables(updated, 1);
 		const types = updated.octets("FrameTypes").map((entry) => entry & 7);
-		const tables = [...types].flatMap((type, mfn) => (type === PAGE_TYPE.l1 ? [mfn] : []));
-		expect(tables.length).toBeGreaterThan(30);
-		let writable = 0;
-		for (const table of tables) {
-			const page = updated.preserved(table);
-			for (let entry = 0; entry < 512; entry++) {
-				const pte = page.getBigUint64(entry * 8, true);
-				if ((pte & 3n) !== 3n) continue;
-				writable++;
-				const target = Number((pte >> 12n) & 0xff_ffff_ffffn);
-				expect(updated.owner(target) & FRAME_OWNER_MASK).toBe(1);
-				expect([table, entry, types[target]]).toEqual([table, entry, PAGE_TYPE.writable]);
-			}
+		const lowest = entries.filter(({ level }) => level === PAGE_TYPE.l1);
+		expect([lowest.length, updated.rows("DomainCounts", 1)[0]?.frames]).toEqual([13_864, 10_240]);
+		expect(lowest.filter(({ target }) => !owns(target))).toEqual([]);
+		const writable = lowest.filter((entry) => entry.writable);
+		expect(writable.length).toBeGreaterThan(5000);
+		expect(writable.filter(({ target }) => types[target] !== PAGE_TYPE.writable)).toEqual([]);
+	});
+
+	it("a PV guest's tables hold each other: every entry above L1 names a table one level lower", async () => {
+		const updated = await updatedFixture("pv");
+		const { entries, of } = heldByTables(updated, 1);
+		const types = updated.octets("FrameTypes");
+		const level = (mfn: number) => (types[mfn] as number) & 7;
+		const upper = entries.filter((entry) => entry.level > 1);
+		expect(upper.length).toBeGreaterThan(30);
+		for (const entry of upper) expect(level(entry.target)).toBe(entry.level - 1);
+		// A table that nothing holds would not be in use.
+		for (const mfn of types.keys()) {
+			if (level(mfn) < 1 || level(mfn) > 4) continue;
+			expect(of(mfn).typeReferences).toBeGreaterThan(0);
+			expect(updated.counts(mfn)).toEqual(plus(of(mfn), 1, 0));
 		}
-		expect(writable).toBeGreaterThan(5000);
+	});
+
+	it("a PV guest's roots carry a reference for their pin, one for each CR3 and CR1, and its GDT frames theirs", async () => {
+		const updated = await updatedFixture("pv");
+		const registers = updated.bigRows("PvVcpu", 1) as unknown as { cr: bigint[]; gdtMfn: bigint[] }[];
+		expect(registers.length).toBe(2);
+		const roots = registers.flatMap(({ cr }) => [cr[3], cr[1]] as bigint[]).filter((root) => root > 0n);
+		const types = updated.octets("FrameTypes");
+		for (const mfn of new Set(roots.map((root) => Number(root >> 12n)))) {
+			const uses = roots.filter((root) => Number(root >> 12n) === mfn).length;
+			const pin = (types[mfn] as number) & PAGE_TYPE_FLAG.pinned ? 1 : 0;
+			expect((types[mfn] as number) & 7).toBe(PAGE_TYPE.l4);
+			expect(updated.counts(mfn).typeReferences).toBe(pin + uses);
+		}
+		for (const { gdtMfn } of registers) {
+			const mfn = Number(gdtMfn[0]);
+			expect([updated.type(mfn) & 7, updated.counts(mfn).typeReferences]).toEqual([PAGE_TYPE.segDesc, 1]);
+		}
+	});
+
+	it("frame by frame, a PV host's counts are what its records and page contents hold, and nothing else", async () => {
+		const updated = await updatedFixture("pv");
+		const { of } = heldByTables(updated, 1);
+		const owners = new BigUint64Array(updated.octets("FrameOwners").buffer);
+		const expected = new Uint32Array(2 * owners.length);
+		const add = (mfn: number, references: number, typeReferences: number) => {
+			expected[2 * mfn] = (expected[2 * mfn] as number) + references;
+			expected[2 * mfn + 1] = (expected[2 * mfn + 1] as number) + typeReferences;
+		};
+		for (let mfn = 0; mfn < owners.length; mfn++) {
+			const entry = Number(owners[mfn]);
+			if (entry & FRAME.owned) add(mfn, entry & FRAME.allocated ? 1 : 0, 0);
+			if (entry & FRAME.xenheap && (entry & FRAME_OWNER_MASK) < 0x7ff0) add(mfn, 0, 1);
+			add(mfn, of(mfn).references, of(mfn).typeReferences);
+		}
+		for (const { mfn, hostWrite } of dumpedGrants(fixtureText("pv/debugkey-g.txt"))) add(mfn, hostWrite, hostWrite);
+		for (const id of updated.domids) {
+			for (const { mfn } of updated.rows("ControlBlocks", id)) add(mfn as number, 1, 1);
+			for (const { mfn } of updated.rows("EventArrays", id)) add(mfn as number, 1, 1);
+		}
+		expect(Buffer.compare(updated.octets("FrameCounts"), Buffer.from(expected.buffer))).toBe(0);
+		// A type is in use wherever a count says so, and none is in use elsewhere.
+		const types = updated.octets("FrameTypes");
+		const odd = [...types.keys()].filter(
+			(mfn) => (((types[mfn] as number) & 7) === 0) !== ((expected[2 * mfn + 1] as number) === 0),
+		);
+		expect(odd).toEqual([]);
 	});
 });
 
@@ -223,7 +287,7 @@ describe("a dead domain's frames, from the dumps of a host with two (fixtures, z
 				typeReferences,
 				isAllocated: false,
 			});
-			const { frames } = countReferences(zombieHost());
+			const { frames } = countReferences(zombieHost(), new Map());
 			expect({ references: frames[mfn * 2], typeReferences: frames[mfn * 2 + 1] }).toEqual({
 				references,
 				typeReferences,
@@ -232,7 +296,7 @@ describe("a dead domain's frames, from the dumps of a host with two (fixtures, z
 	);
 
 	it("a dead domain has one reference, for its frames, and the living ones theirs, as in the dump", () => {
-		const { domains } = countReferences(zombieHost());
+		const { domains } = countReferences(zombieHost(), new Map());
 		for (const { domid, refcnt, pages, nrPages, xenheapPages } of dumped) {
 			const sums = domains.get(domid);
 			// Of domains 0 and 2 the dump lists xenheap pages alone.

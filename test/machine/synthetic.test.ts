@@ -9,6 +9,7 @@ import {
 	EVTCHN_STATE,
 	FRAME,
 	FRAME_OWNER_MASK,
+	GRANT_MAP,
 	IOREQ_PAGE_FLAG,
 	KIND,
 	LIFE,
@@ -183,7 +184,7 @@ describe("a synthetic host is valid", () => {
 
 describe("a synthetic host has", () => {
 	const { model, preserved } = host("domains=8,memory=16M,vcpus=3,seed=3");
-	const references = countReferences(model);
+	const references = countReferences(model, preserved);
 	const living = model.domains.filter(({ domain }) => domain.life === LIFE.alive);
 	const guests = living.filter(({ domain }) => domain.domid !== 0);
 	const [dom0] = model.domains as [DomainModel];
@@ -341,52 +342,129 @@ describe("a synthetic host has", () => {
 		}
 	});
 
+	const typeOf = (mfn: number) => (model.frameTypes[mfn] as number) & 7;
+	const external = new Set(guests.filter(({ domain }) => domain.kind !== KIND.pv).map(({ domain }) => domain.domid));
+
+	/** Tables by MFN with their level, and what the L1 tables map, entry by entry, as the hardware would walk them. */
+	const walkTables = (domain: DomainModel) => {
+		const { domid } = domain.domain;
+		const tables = new Map<number, number>();
+		const mapped: { mfn: number; isWritable: boolean }[] = [];
+		const walk = (mfn: number, level: number): void => {
+			expect([ownerOf(mfn), typeOf(mfn)]).toEqual([domid, level]);
+			if (tables.has(mfn)) return;
+			tables.set(mfn, level);
+			const view = viewOf(mfn);
+			for (let slot = 0; slot < 512; slot++) {
+				const entry = view.getBigUint64(8 * slot, true);
+				if ((entry & 1n) === 0n) continue;
+				const to = Number((entry >> 12n) & 0xff_ffff_ffffn);
+				if (level > 1) walk(to, level - 1);
+				else mapped.push({ mfn: to, isWritable: (entry & 2n) !== 0n });
+			}
+		};
+		const roots = [3, 1].map((register) => Number(domain.pvVcpu?.[0]?.cr?.[register]) / 4096);
+		for (const root of roots) {
+			walk(root, PAGE_TYPE.l4);
+			expect((model.frameTypes[root] as number) & PAGE_TYPE_FLAG.pinned).not.toBe(0);
+		}
+		return { tables, mapped };
+	};
+	const pvDomains = living.filter(({ domain: { kind } }) => kind === KIND.pv);
+
 	it("PV page tables, pinned, that map the domain's own frames and no table writable", () => {
-		const typeOf = (mfn: number) => (model.frameTypes[mfn] as number) & 7;
-		for (const domain of living.filter(({ domain: { kind } }) => kind === KIND.pv)) {
-			const { domid } = domain.domain;
-			const tables = new Map<number, number>();
-			const mapped = new Map<number, boolean>();
-			const walk = (mfn: number, level: number): void => {
-				expect([ownerOf(mfn), typeOf(mfn)]).toEqual([domid, level]);
-				if (tables.has(mfn)) return;
-				tables.set(mfn, level);
-				const view = viewOf(mfn);
-				for (let slot = 0; slot < 512; slot++) {
-					const entry = view.getBigUint64(8 * slot, true);
-					if ((entry & 1n) === 0n) continue;
-					const to = Number((entry >> 12n) & 0xff_ffff_ffffn);
-					if (level > 1) walk(to, level - 1);
-					else mapped.set(to, (entry & 2n) !== 0n);
-				}
-			};
-			const roots = [3, 1].map((register) => Number(domain.pvVcpu?.[0]?.cr?.[register]) / 4096);
-			for (const root of roots) {
-				walk(root, PAGE_TYPE.l4);
-				expect((model.frameTypes[root] as number) & PAGE_TYPE_FLAG.pinned).not.toBe(0);
-			}
+		for (const domain of pvDomains) {
+			const { tables, mapped } = walkTables(domain);
 			expect(new Set(tables.values())).toEqual(new Set([1, 2, 3, 4]));
-			expect(mapped.size).toBeGreaterThan(400);
-			for (const [mfn, isWritable] of mapped) {
-				expect(ownerOf(mfn)).toBe(domid);
-				if (isWritable) expect(typeOf(mfn)).toBe(PAGE_TYPE.writable);
+			const own = mapped.filter(({ mfn }) => ownerOf(mfn) === domain.domain.domid);
+			expect(own.length).toBeGreaterThan(400);
+			for (const { mfn, isWritable } of mapped) {
+				if (isWritable && !external.has(ownerOf(mfn))) expect(typeOf(mfn)).toBe(PAGE_TYPE.writable);
 			}
+			const writable = new Set(mapped.filter(({ isWritable }) => isWritable).map(({ mfn }) => mfn));
 			const descriptors = domain.pvVcpu?.flatMap((vcpu) => (vcpu?.gdtMfn ?? []).map(Number)) ?? [];
-			for (const mfn of descriptors)
-				expect([typeOf(mfn), mapped.get(mfn) ?? false]).toEqual([PAGE_TYPE.segDesc, false]);
+			for (const mfn of descriptors) expect([typeOf(mfn), writable.has(mfn)]).toEqual([PAGE_TYPE.segDesc, false]);
 		}
 	});
 
-	it("a writable type wherever a count says so, and of PVH and HVM guests' frames nowhere else", () => {
-		const external = new Set(guests.filter(({ domain }) => domain.kind !== KIND.pv).map(({ domain }) => domain.domid));
-		let typed = 0;
-		for (const [mfn, entry] of model.frameTypes.entries()) {
-			const isCounted = (references.frames[2 * mfn + 1] as number) > 0;
-			if (isCounted) expect(entry).toBe(PAGE_TYPE.writable | PAGE_TYPE_FLAG.validated);
-			else if (entry !== 0) expect([mfn, external.has(ownerOf(mfn))]).toEqual([mfn, false]);
-			typed += isCounted ? 1 : 0;
+	it("an L1 entry of PV domains for every grant that the host's tables map for them, and for an emulator's pages", () => {
+		const sorted = (list: { mfn: number; isWritable: boolean }[]) =>
+			list.map(({ mfn, isWritable }) => 2 * mfn + (isWritable ? 1 : 0)).sort((a, b) => a - b);
+		for (const domain of pvDomains) {
+			const { domid } = domain.domain;
+			const expected = (domain.maptrack ?? []).flatMap((map) => {
+				const flags = Number(map?.flags ?? 0);
+				if (!(flags & GRANT_MAP.host)) return [];
+				const granter = model.domains.find((one) => one.domain.domid === map?.domid);
+				const mfn = Number(granter?.grantActive?.[Number(map?.reference)]?.mfn);
+				return [{ mfn, isWritable: !(flags & GRANT_MAP.readonly) }];
+			});
+			for (const guest of guests) {
+				for (const page of guest.ioreqPages ?? []) {
+					const server = guest.ioreqServerList?.find(({ serverId }) => serverId === page.serverId);
+					if (server?.emulator === domid && page.flags === IOREQ_PAGE_FLAG.resource) {
+						expected.push({ mfn: Number(page.mfn), isWritable: true });
+					}
+				}
+			}
+			const others = walkTables(domain).mapped.filter(({ mfn }) => ownerOf(mfn) !== domid);
+			expect([domid, others.length > 0]).toEqual([domid, true]);
+			expect(sorted(others)).toEqual(sorted(expected));
 		}
-		expect(typed).toBeGreaterThan(80);
+	});
+
+	it("a shared_info that carries 2/2 in PV domains, which map it themselves, as in the dumps of dom0; else 1/1", () => {
+		for (const { sharedInfo, domain } of living) {
+			const mfn = Number(sharedInfo?.mfn);
+			const both = domain.kind === KIND.pv ? 2 : 1;
+			expect([...references.frames.subarray(2 * mfn, 2 * mfn + 2)]).toEqual([both, both]);
+		}
+	});
+
+	it("a type in use wherever a count says so, and nowhere else: tables, descriptors, writable frames", () => {
+		const seen = new Map<number, number>();
+		for (const [mfn, entry] of model.frameTypes.entries()) {
+			const type = entry & 7;
+			expect([mfn, type > 0]).toEqual([mfn, (references.frames[2 * mfn + 1] as number) > 0]);
+			if (type === 0) continue;
+			seen.set(type, (seen.get(type) ?? 0) + 1);
+			if (external.has(ownerOf(mfn))) expect(entry).toBe(PAGE_TYPE.writable | PAGE_TYPE_FLAG.validated);
+		}
+		expect([...seen.keys()].sort()).toEqual([1, 2, 3, 4, PAGE_TYPE.segDesc, PAGE_TYPE.writable]);
+		expect(seen.get(PAGE_TYPE.writable)).toBeGreaterThan(80);
+	});
+
+	it("frames of PVH and HVM guests that dom0 has mapped writable: typed by a device's mapping, not by the host's", () => {
+		let typed = 0;
+		let untyped = 0;
+		for (const guest of guests.filter(({ domain }) => external.has(domain.domid))) {
+			for (const grant of guest.grantActive ?? []) {
+				if (!grant || Number(grant.grantee) !== 0 || !grant.hostWrite) continue;
+				const mfn = Number(grant.mfn);
+				expect(typeOf(mfn)).toBe(grant.deviceWrite ? PAGE_TYPE.writable : PAGE_TYPE.none);
+				expect(references.frames[2 * mfn + 1]).toBe(grant.deviceWrite ?? 0);
+				if (grant.deviceWrite) typed++;
+				else untyped++;
+			}
+		}
+		expect([typed > 0, untyped > 10]).toEqual([true, true]);
+	});
+
+	it("mapping tables beside dom0's memory where that has fewer frames than others have granted to it", () => {
+		const { model: large, preserved: pages } = host("domains=40,memory=4M,vcpus=1,ports=0,grants=1024");
+		const [first] = large.domains as [DomainModel];
+		const handles = first.maptrack?.filter((map) => map).length ?? 0;
+		expect(handles).toBeGreaterThan(40_000);
+		const owned = [...large.frameTypes.keys()].filter(
+			(mfn) => (Number(large.frameOwners[mfn]) & FRAME_OWNER_MASK) === 0 && (large.frameOwners[mfn] as bigint) > 0n,
+		);
+		const lowest = owned.filter((mfn) => ((large.frameTypes[mfn] as number) & 7) === PAGE_TYPE.l1);
+		expect(lowest.length).toBeGreaterThan(handles / 512);
+		expect(owned.length).toBeLessThanOrEqual(Number(first.domain.maxPages));
+		const { stream, memory, image } = saveModel(large, pages);
+		const checked = openCheck(stream, memory);
+		const restored = restoreAll(checked);
+		expect(checked.core.createContext().compare(checked.core.place(image), restored)).toBeUndefined();
 	});
 });
 

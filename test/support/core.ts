@@ -61,7 +61,7 @@ export function hashOf(octets: Uint8Array): bigint {
 /** Saves a model: the stream, the preserved memory that goes with it, xen#1's image. */
 export function saveModel(model: HostModel, preserved: PreservedPages): SavedStream {
 	helper.reset();
-	const image = buildImage(model);
+	const image = buildImage(model, preserved);
 	const window = helper.place(image);
 	const context = helper.createContext();
 	const saved = context.save(window, helper.allocate(context.planSave(window)));

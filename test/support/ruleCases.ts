@@ -17,7 +17,7 @@ import {
 } from "../../src/format/enums.ts";
 import type { DomainModel, HostModel, PreservedPages } from "../../src/machine/model.ts";
 import { concatenate, frame, type Restitched, StreamRecord } from "./restitch.ts";
-import { p2mEntry } from "./tinyHost.ts";
+import { p2mEntry, pte } from "./tinyHost.ts";
 
 export interface RuleCase {
 	/** Name of the rule. */
@@ -571,6 +571,12 @@ const memory: RuleCase[] = [
 	},
 	{
 		rule: "MEMORY",
+		what: "a page table that is not preserved",
+		fault: "1h/1 LU_PAGE_TYPES.firstMfn: 1, not 204",
+		memory: (pages) => void pages.delete(204),
+	},
+	{
+		rule: "MEMORY",
 		what: "a frame beyond the host",
 		fault: "stream -: 307, not 1024",
 		memory: (pages) => void pages.set(1024, new Uint8Array(4096)),
@@ -1069,6 +1075,89 @@ const frames: RuleCase[] = [
 		fault: "1h/host LU_PAGE_TYPES.firstMfn: 0, not 34",
 		model: (m) => {
 			m.frameTypes[202] = PAGE_TYPE.l2 | PAGE_TYPE_FLAG.paeXenL2;
+		},
+	},
+];
+
+/** One entry of the PV guest's page tables; `expected` is the type that the entry should name, or another entry. */
+function entry(what: string, table: number, slot: number, value: bigint, expected: bigint | number): RuleCase {
+	return {
+		rule: "PAGE_TABLE",
+		what,
+		fault: `1h/1 LU_PAGE_TYPES: ${expected}, not ${value}`,
+		memory: (pages) => view(pages.get(table) as Uint8Array).setBigUint64(8 * slot, value, true),
+	};
+}
+
+const { l1, l2, l3, l4, segDesc } = PAGE_TYPE;
+const tables: RuleCase[] = [
+	entry("an L2 entry beyond the host", 202, 5, pte(1024, true), l1),
+	entry("an L2 entry that names a frame of no type", 202, 5, pte(194, true), l1),
+	entry("an L2 entry that names a writable frame", 202, 5, pte(192, true), l1),
+	entry("an L2 entry that names an L2 table, not its own", 202, 5, pte(201, true), l1),
+	entry("an L3 entry that names an L1 table", 201, 1, pte(203, true), l2),
+	entry("an L4 entry that names an L2 table", 200, 255, pte(202, true), l3),
+	entry("an L4 entry behind Xen's slots that names nobody's frame", 205, 272, pte(900, true), l3),
+	entry("a table that maps itself read-write", 200, 300, pte(200, true), pte(200, false)),
+	{
+		...entry("an L3 entry that names another domain's table", 201, 1, pte(131, true), l2),
+		model: (m, pages) => {
+			m.frameTypes[131] = l2;
+			pages.set(131, new Uint8Array(4096));
+		},
+	},
+	entry("an L1 entry to bootmem", 203, 511, pte(15, false), 0),
+	entry("an L1 entry to xen#1's image", 203, 511, pte(16, false), 0),
+	entry("an L1 entry to a re-usable region", 203, 511, pte(991, true), 0),
+	entry("an L1 entry to kept page tables", 203, 511, pte(453, false), 0),
+	entry("an L1 entry to the IOMMU's tables", 203, 511, pte(460, false), 0),
+	entry("an L1 table mapped read-write", 203, 0, pte(203, true), pte(203, false)),
+	entry("an L4 table mapped read-write", 204, 5, pte(205, true), pte(205, false)),
+	entry("a descriptor frame mapped read-write", 204, 5, pte(222, true), pte(222, false)),
+	entry("a frame of no type mapped read-write", 203, 511, pte(194, true), pte(194, false)),
+	entry("another PV domain's frame of no type mapped read-write", 204, 510, pte(141, true), pte(141, false)),
+	entry("Xen's frame of no type mapped read-write", 203, 36, pte(65, true), pte(65, false)),
+	{
+		...entry("another PV domain's page table mapped read-write", 204, 5, pte(131, true), pte(131, false)),
+		model: (m, pages) => {
+			m.frameTypes[131] = l2;
+			pages.set(131, new Uint8Array(4096));
+		},
+	},
+	{
+		rule: "PAGE_TABLE",
+		what: "a CR3 that names an L3 table",
+		fault: `2/1 LU_PV_VCPU.cr[3]: ${l4}, not ${l3}`,
+		stream: (s) => s.record("LU_PV_VCPU", 1).set("cr", 201n << 12n, 3),
+	},
+	{
+		rule: "PAGE_TABLE",
+		what: "a user's root that names a frame of no type",
+		fault: `2/1 LU_PV_VCPU.cr[1]: ${l4}, not 0`,
+		stream: (s) => s.record("LU_PV_VCPU", 1).set("cr", 194n << 12n, 1),
+	},
+	{
+		rule: "PAGE_TABLE",
+		what: "a GDT in a writable frame",
+		fault: `2/1 LU_PV_VCPU.gdtMfn[0]: ${segDesc}, not ${PAGE_TYPE.writable}`,
+		stream: (s) => s.record("LU_PV_VCPU", 1).set("gdtMfn", 220n, 0),
+	},
+	{
+		rule: "COUNT_OVERFLOW",
+		what: "so many page tables that their entries are 2^31",
+		// 513 references a table, and what little the domain has besides.
+		fault: "0/1 LU_DOMAIN: 2147483648, not 2147490375",
+		model: (m) => {
+			const frames = 1024 + Math.ceil(2 ** 31 / 513);
+			const owners = new BigUint64Array(frames).fill(owned | 1n, 1024);
+			const types = new Uint8Array(frames).fill(l1, 1024);
+			owners.set(m.frameOwners);
+			types.set(m.frameTypes);
+			// The HVM guest's MMIO.
+			owners[0xfee00] = 0n;
+			types[0xfee00] = 0;
+			m.frameOwners = owners;
+			m.frameTypes = types;
 		},
 	},
 ];
@@ -2147,6 +2236,7 @@ export const ruleCases: readonly RuleCase[] = [
 	...host,
 	...domains,
 	...frames,
+	...tables,
 	...p2mCases,
 	...grants,
 	...events,

@@ -62,6 +62,64 @@ function handle(last: number): number[] {
 	return [0x4c, 0x41, 0x42, 0, 0, 0, 0x40, 0, 0x80, 0, 0, 0, 0, 0, 0, last];
 }
 
+/** Frames of the PV guest that its L1 tables map read-write. */
+const pvWritable = [192, 193, 210, 211, 212, 220, 221];
+/** Of dom0 and of the HVM guest, whose frames take no type from others: what the PV guest has mapped by grants. */
+const grantedToPv = { dom0: 140, hvm: 516 } as const;
+
+export function pte(mfn: number, writable: boolean): bigint {
+	return (BigInt(mfn) << 12n) | (writable ? 0x67n : 0x65n);
+}
+
+/**
+ * The PV guest's page tables:
+ *
+ *     L4 200 (kernel), 205 (user), pinned ─ [272] ─> L3 201 ─ [0] ─> L2 202 ─ [0], [511] ─> L1 203 (pinned), 204
+ *
+ * 200 maps itself, read-only; a slot of Xen's own names a frame of Xen's. 203 maps the guest's own frames and what is
+ * nobody's memory; 204 what the guest shares with the hypervisor, and what others have granted.
+ */
+function pvTables(types: Uint8Array, preserved: PreservedPages): void {
+	const table = (mfn: number, type: number, entries: [slot: number, entry: bigint][]): void => {
+		types[mfn] = type | PAGE_TYPE_FLAG.validated;
+		const page = new Uint8Array(4096);
+		for (const [slot, entry] of entries) new DataView(page.buffer).setBigUint64(slot * 8, entry, true);
+		preserved.set(mfn, page);
+	};
+	const { l1, l2, l3, l4 } = PAGE_TYPE;
+	const { pinned } = PAGE_TYPE_FLAG;
+	table(200, l4 | pinned, [
+		[256, pte(64, true)],
+		[271, pte(201, true)],
+		[272, pte(201, true)],
+		[300, pte(200, false)],
+	]);
+	table(205, l4 | pinned, [[272, pte(201, true)]]);
+	table(201, l3, [[0, pte(202, true)]]);
+	table(202, l2, [
+		[0, pte(203, true)],
+		[511, pte(204, true)],
+	]);
+	table(203, l1 | pinned, [
+		...pvWritable.map((mfn, slot): [number, bigint] => [slot, pte(mfn, true)]),
+		...[200, 201, 202, 203, 204, 205, 222].map((mfn, i): [number, bigint] => [16 + i, pte(mfn, false)]),
+		// Read-only and twice; not present; frames that nobody owns, DOMID_XEN's, beyond the host.
+		[32, pte(192, false)],
+		[33, pte(192, true)],
+		[34, pte(194, true) - 1n],
+		[35, pte(900, true)],
+		[36, pte(65, false)],
+		[37, pte(0xfee00, true)],
+	]);
+	table(204, l1, [
+		[0, pte(302, true)],
+		[1, pte(303, true)],
+		[510, pte(grantedToPv.dom0, true)],
+		// With the bits that are software's and no-execute, which are no part of the frame's number.
+		[511, pte(grantedToPv.hvm, true) | 0x8070_0000_0000_0000n],
+	]);
+}
+
 export interface TinyHost {
 	model: HostModel;
 	preserved: PreservedPages;
@@ -95,10 +153,13 @@ export function tinyHost(): TinyHost {
 	xenheap(2, 304, 305, 306);
 	// The dead domain: owned, no longer allocated; one frame is mapped writable.
 	for (const mfn of [400, 401]) frameOwners[mfn] = BigInt(FRAME.owned) | 5n;
-	frameTypes[400] = PAGE_TYPE.writable | PAGE_TYPE_FLAG.validated;
-	frameTypes[200] = PAGE_TYPE.l4 | PAGE_TYPE_FLAG.validated | PAGE_TYPE_FLAG.pinned;
-	frameTypes[201] = PAGE_TYPE.l3 | PAGE_TYPE_FLAG.validated;
-	page(200, 201, 210, 211, 212);
+	// Mapped writable by whom it may be, the hypervisor among them.
+	for (const mfn of [140, ...pvWritable, 400, 515, 820, 821]) {
+		frameTypes[mfn] = PAGE_TYPE.writable | PAGE_TYPE_FLAG.validated;
+	}
+	frameTypes[222] = PAGE_TYPE.segDesc | PAGE_TYPE_FLAG.validated;
+	page(210, 211, 212);
+	pvTables(frameTypes, preserved);
 
 	const dom0: DomainModel = {
 		domain: {
@@ -118,6 +179,9 @@ export function tinyHost(): TinyHost {
 		vcpuIds: [0],
 		grantTable: { version: 1, maptrackFrameCount: 1 },
 		grantFrames: [{ mfn: 301, gfn: NONE64 }],
+		grantActive: Object.assign(new Array(512).fill(undefined), {
+			1: { mfn: grantedToPv.dom0, grantee: 1, hostWrite: 1, deviceRead: 1 },
+		}),
 		domainState: { ...quietState, vmAssist: 0x2d },
 		watchdogs: [{ index: 1, expiresNs: 5_000_000_000 }],
 		sharedInfo: { mfn: 300, gfn: NONE64 },
@@ -166,7 +230,7 @@ export function tinyHost(): TinyHost {
 		cpuidLeaves: [{ leaf: 0, subleaf: NONE32, eax: 0xd, ebx: 0x68747541, ecx: 0x444d4163, edx: 0x69746e65 }],
 		msrPolicy: [{ index: 0xce, value: 0x80000000n }],
 		vcpuIds: [0, 1],
-		grantTable: { version: 1, maptrackFrameCount: 0 },
+		grantTable: { version: 1, maptrackFrameCount: 1 },
 		grantFrames: [{ mfn: 303, gfn: NONE64 }],
 		grantActive: Object.assign(new Array(512).fill(undefined), {
 			8: { mfn: 220, grantee: 0, hostWrite: 1, hostRead: 1 },
@@ -196,6 +260,12 @@ export function tinyHost(): TinyHost {
 			{ state: EVTCHN_STATE.virq, virq: 0, priority: 7, lastPriority: 7 },
 			{ state: EVTCHN_STATE.unbound, remoteDomid: 0, priority: 7, lastPriority: 7, pending: 1 },
 		],
+		maptrack: [
+			undefined,
+			{ reference: 1, domid: 0, flags: GRANT_MAP.host, vcpuId: 0 },
+			{ reference: 1, domid: 0, flags: GRANT_MAP.device | GRANT_MAP.readonly, vcpuId: 0 },
+			{ reference: 4, domid: 2, flags: GRANT_MAP.host, vcpuId: 0 },
+		],
 		vcpu: [
 			{ ...runningVcpu, vcpuInfoMfn: 221, vcpuInfoOffset: 64, periodicPeriodNs: 10_000_000 },
 			{ ...runningVcpu, flags: VCPU_FLAG.exists | VCPU_FLAG.initialised | VCPU_FLAG.down, runstateNs: [1, 2, 3, 4] },
@@ -207,7 +277,7 @@ export function tinyHost(): TinyHost {
 			rax: 1,
 			cs: 0xe033,
 			ss: 0xe02b,
-			cr: [0x80050033n, 0, 0x5794a9n, 200 << 12, 0x50660],
+			cr: [0x80050033n, v === 0 ? 205 << 12 : 0, 0x5794a9n, 200 << 12, 0x50660],
 			gdtMfn: [222],
 			gdtEntries: 16,
 			flags: 5,
@@ -254,6 +324,7 @@ export function tinyHost(): TinyHost {
 		statusFrames: [{ mfn: 306, gfn: NONE64 }],
 		grantActive: Object.assign(new Array(256).fill(undefined), {
 			3: { mfn: 515, grantee: 0, hostWrite: 1, deviceWrite: 1 },
+			4: { mfn: grantedToPv.hvm, grantee: 1, hostWrite: 1 },
 		}),
 		domainState: { ...quietState, pciCf8: 0x80000000, cmosIndex: 15, timeOffsetSec: -3600n },
 		emuIrqs: [{ pirq: 16, emuirq: 16 }],

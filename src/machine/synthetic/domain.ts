@@ -3,6 +3,7 @@ import {
 	CREATE,
 	DOMID,
 	EVTCHN_ABI,
+	FRAME,
 	KIND,
 	LIFE,
 	NO_SHUTDOWN_CODE,
@@ -67,9 +68,12 @@ export class SyntheticDomain {
 	/** GFN of each grant, by reference. */
 	readonly grantGfns: number[] = [];
 	readonly maps: MapRow[] = [];
+	/** Frames of others that the host's tables map for it: one for each handle, and I/O pages acquired as a resource. */
+	readonly mapped: { mfn: number; isWritable: boolean }[] = [];
 	readonly #frames: SyntheticFrames;
 	readonly #preserved: PreservedPages;
 	readonly #stride: number;
+	#sharedInfo: number | undefined;
 	#special = SPECIAL_FIRST;
 	#granted = 0;
 
@@ -185,6 +189,19 @@ export class SyntheticDomain {
 	/** A frame beside the domain's memory: xenheap, extra, or out of its P2M. */
 	takeFrame(flags: number): number {
 		return this.#frames.take(1, this.domid, flags);
+	}
+
+	/** Its shared_info, which it maps as well. */
+	sharedInfoMfn(): number {
+		this.#sharedInfo ??= this.takeFrame(FRAME.allocated | FRAME.xenheap);
+		return this.#sharedInfo;
+	}
+
+	/** A page table of its own, beside its memory. */
+	takeTable(): number {
+		const { domain } = this.model;
+		domain.maxPages = Number(domain.maxPages) + 1;
+		return this.takeFrame(FRAME.allocated);
 	}
 
 	/** Page tables that Xen keeps for it: nobody's. */

@@ -2,7 +2,7 @@
  * Event channels: between each guest and dom0, between neighbours, VIRQs, IPIs, PIRQs of dom0's devices and emulated
  * ones; ports that wait, ports without an event word. Some are pending, some masked, some linked on a FIFO queue.
  */
-import { EVTCHN_STATE, FRAME, NONE32, NONE64, PIRQ_FLAG, VIRQ } from "../../format/enums.ts";
+import { EVTCHN_STATE, NONE32, NONE64, PIRQ_FLAG, VIRQ } from "../../format/enums.ts";
 import {
 	EVENT_WORD,
 	EVENT_WORDS_PER_FRAME,
@@ -90,7 +90,7 @@ export function bindEmulated(guest: SyntheticDomain, irqs: readonly number[]): v
 
 /** shared_info; then pending and masked bits where the ABI has them; upcalls. */
 export function closeEvents(domain: SyntheticDomain): void {
-	const mfn = domain.takeFrame(FRAME.allocated | FRAME.xenheap);
+	const mfn = domain.sharedInfoMfn();
 	domain.writable(mfn);
 	const page = domain.preserve(mfn);
 	domain.model.sharedInfo = { mfn, gfn: NONE64 };

@@ -34,6 +34,7 @@ function map(granter: SyntheticDomain, reference: number, grantee: SyntheticDoma
 	};
 	if (flags & GRANT_MAP.host) add(isReadonly ? "hostRead" : "hostWrite");
 	if (flags & GRANT_MAP.device) add(isReadonly ? "deviceRead" : "deviceWrite");
+	if (flags & GRANT_MAP.host) grantee.mapped.push({ mfn: Number(grant.mfn), isWritable: !isReadonly });
 	grantee.maps.push({ reference, domid: granter.domid, flags, vcpuId: grantee.random.below(grantee.vcpuCount) });
 }
 
@@ -79,12 +80,12 @@ export function grantToNeighbour(granter: SyntheticDomain, grantee: SyntheticDom
 	return mfn;
 }
 
-/** Types of granted frames: of an external guest only its own mappings take one. */
+/** Types of granted frames: a device's mapping takes one, the host's tables take none of an external guest's frames. */
 function setTypes(domain: SyntheticDomain): void {
 	for (const grant of domain.grants) {
-		const isWritten = Number(grant?.hostWrite ?? 0) + Number(grant?.deviceWrite ?? 0) > 0;
 		const isTyped = domain.kind === KIND.pv || Number(grant?.grantee) === domain.domid;
-		if (grant && isWritten && isTyped) domain.writable(Number(grant.mfn));
+		const isWritten = Number(grant?.deviceWrite ?? 0) + (isTyped ? Number(grant?.hostWrite ?? 0) : 0) > 0;
+		if (grant && isWritten) domain.writable(Number(grant.mfn));
 	}
 }
 

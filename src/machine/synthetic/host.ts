@@ -20,6 +20,7 @@ import { closeGrants, grantToDom0, grantToNeighbour } from "./grants.ts";
 import { makeServers } from "./ioreq.ts";
 import { arenaFrames, dealFrames, needsGiants } from "./layouts.ts";
 import { makeP2m, mostTables } from "./p2m.ts";
+import { mostMappingTables } from "./pageTables.ts";
 import { type SyntheticSpec, syntheticName } from "./spec.ts";
 import { CPU_COUNT, CPU_KHZ, makeVcpus, SYSTEM_TIME_NS } from "./vcpus.ts";
 
@@ -34,6 +35,8 @@ const IOMMU_TABLES = 4;
 /** A domain's frames behind the arena, beside its P2M's page tables and its grant frames: shared_info, extra ones. */
 const FRAMES_BESIDE = 16;
 const STORE_AND_CONSOLE = 2;
+/** Of an emulator, which acquires them as a resource. */
+const IOREQ_PAGES = 2;
 
 /** What dom0 may use: all ports but those of the interrupt controllers, all memory, all interrupts. */
 const DOM0_PERMISSIONS = [
@@ -110,9 +113,11 @@ function tableFrames(spec: SyntheticSpec, counts: readonly number[]): number {
 	// One reference in ten is left out at the most often, as a rule; half as many again is more than that ever comes to.
 	const references = 32 + 2 * spec.grants;
 	const grantFrames = 2 + 2 * Math.ceil(references / GRANT_ENTRIES_PER_FRAME[2]);
+	// dom0 maps each grant at most twice, and the pages of its emulator.
+	const mappings = 1 + spec.domains * (2 * (references + IOREQ_PAGES)) + 2 * DEAD_FRAMES;
 	return counts.reduce(
 		(sum, count) => sum + FRAMES_BESIDE + grantFrames + mostTables(count, stride),
-		IOMMU_TABLES + FRAMES_BESIDE,
+		IOMMU_TABLES + FRAMES_BESIDE + mostMappingTables(mappings),
 	);
 }
 

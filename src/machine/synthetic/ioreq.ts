@@ -64,6 +64,7 @@ export function makeServers(
 		for (const role of [IOREQ_PAGE.synchronous, IOREQ_PAGE.buffered]) {
 			const mfn = guest.takeFrame(isStub ? FRAME.allocated : FRAME.allocated | FRAME.extra);
 			guest.writable(mfn);
+			if (!isStub) emulator.mapped.push({ mfn, isWritable: true });
 			pages.push(
 				isStub
 					? { serverId, mfn, gfn: base + role, role, flags: 0 }

@@ -1,11 +1,15 @@
 /**
- * Page tables of a synthetic PV guest, small but real: two pinned L4 tables, the kernel's and the user's, that share one
- * tree in which L1 tables map the domain's first frames. Their contents are in preserved memory.
+ * Page tables of a synthetic PV domain, small but real: two pinned L4 tables, the kernel's and the user's, that share one
+ * tree. Their contents are in preserved memory.
  *
- *     kernel L4, user L4 ─ [272] ─> L3 ─ [0] ─> L2 ─ [0..n] ─> L1 ... ─ [0..511] ─> frames of the domain
+ *     kernel L4, user L4 ─ [272] ─> L3 ─ [0]    ─> L2 ─ [0..n] ─> L1 ... ─ [0..511] ─> frames of the domain
+ *                                      └ [1..m] ─> L2 ─ [0..511] ─> L1 ... ─ [0..511] ─> shared_info, frames of others
  *
- * What is mapped writable has that type in use; tables and descriptor frames are mapped read-only. dom0's tables map its
- * own frames alone: what its backends map of others is in its maptrack.
+ * The second branch has an entry for each grant of another domain that the host's tables map, and for each page that an
+ * emulator has acquired: dom0's are many. Its tables lie beside the domain's memory, which may have fewer frames.
+ *
+ * What is mapped writable has that type in use, but for frames of PVH and HVM guests; tables and descriptor frames are
+ * mapped read-only.
  */
 import { PAGE_TYPE, PAGE_TYPE_FLAG } from "../../format/enums.ts";
 import type { SyntheticDomain } from "./domain.ts";
@@ -21,6 +25,11 @@ const FRAME_SHIFT = 12n;
 /** Of a guest's addresses some have no memory behind them. */
 const ABSENT_SHARE = 0.05;
 
+interface Table {
+	mfn: number;
+	set: (slot: number, mfn: number, bits: bigint) => void;
+}
+
 export interface PvTables {
 	/** MFNs for CR3 and CR1. */
 	kernelRoot: number;
@@ -30,8 +39,7 @@ export interface PvTables {
 /** Makes the tables of a PV domain. @param descriptorFrames its GDT frames, which are never mapped writable */
 export function makePageTables(domain: SyntheticDomain, descriptorFrames: readonly number[]): PvTables {
 	const { memory, random } = domain;
-	const table = (type: number, flags = 0): { mfn: number; set: (slot: number, mfn: number, bits: bigint) => void } => {
-		const { mfn } = domain.specialFrame();
+	const table = (type: number, flags = 0, mfn = domain.specialFrame().mfn): Table => {
 		domain.setType(mfn, type, PAGE_TYPE_FLAG.validated | flags);
 		const page = domain.preserve(mfn);
 		const view = new DataView(page.buffer, page.byteOffset, page.byteLength);
@@ -59,5 +67,27 @@ export function makePageTables(domain: SyntheticDomain, descriptorFrames: readon
 			}
 		}
 	});
+	const mappings = [{ mfn: domain.sharedInfoMfn(), isWritable: true }, ...domain.mapped];
+	let mappingL2: Table | undefined;
+	let mappingL1: Table | undefined;
+	mappings.forEach(({ mfn, isWritable }, i) => {
+		const slot = i % ENTRIES;
+		const tableNumber = Math.floor(i / ENTRIES);
+		if (slot === 0) {
+			if (tableNumber % ENTRIES === 0) {
+				mappingL2 = table(PAGE_TYPE.l2, 0, domain.takeTable());
+				l3.set(1 + tableNumber / ENTRIES, mappingL2.mfn, PTE_WRITE);
+			}
+			mappingL1 = table(PAGE_TYPE.l1, 0, domain.takeTable());
+			mappingL2?.set(tableNumber % ENTRIES, mappingL1.mfn, PTE_WRITE);
+		}
+		mappingL1?.set(slot, mfn, isWritable ? PTE_WRITE : PTE_READ);
+	});
 	return { kernelRoot: kernel.mfn, userRoot: user.mfn };
+}
+
+/** Most tables that so many frames of others need, two levels of them. */
+export function mostMappingTables(mappings: number): number {
+	const lowest = Math.ceil(mappings / ENTRIES);
+	return lowest + Math.ceil(lowest / ENTRIES);
 }

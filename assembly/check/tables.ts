@@ -1,0 +1,83 @@
+/**
+ * Page tables of PV guests: their content is what references are counted from, so each is in the preserved memory, and
+ * what a walked domain's tables say agrees with ownership and types (PAGE_TABLE).
+ *
+ * L1 entries are not judged by what the guest may map: grants, foreign frames and I/O memory are legal there. Only what
+ * would contradict the types in use, or reach what must stay as it is, is refused.
+ */
+import { at, context, cursorOf, fail } from "../context";
+import { RunCursor, runsNext, runsOpen } from "../extent/decode";
+import * as L from "../layout.gen";
+import { guestEntry, pteFrame, pteReadonly, pteWritable, TABLE_ENTRIES, takesType } from "../pageTable";
+import { preserved } from "../preserved";
+import { bodyBytes, bodyOf, partFrom, recordBytes } from "../record";
+import { defOf, MARK_RESERVED, ownerEntry, planOf, sectionEnd, sectionFirst, typeInUse } from "../sections";
+
+function tableFail(ctx: usize, expected: u64, entry: u64): bool {
+	return fail(ctx, L.RULE_PAGE_TABLE, 0, expected, entry);
+}
+
+/** An L2, L3 or L4 entry: a table of the same domain, one level lower; or, read-only, the table itself. */
+function checkUpper(ctx: usize, plan: L.DomainPlan, mfn: u64, level: u32, entry: u64): bool {
+	const target = pteFrame(entry);
+	if (target == mfn) return !pteWritable(entry) || tableFail(ctx, pteReadonly(entry), entry);
+	if (target >= context(ctx).frameCount) return tableFail(ctx, level - 1, entry);
+	const isOwn = (<u32>ownerEntry(ctx, target) & L.FRAME_OWNER_MASK) == plan.domid;
+	// A frame with a type in use is owned.
+	return (isOwn && typeInUse(ctx, target) == level - 1) || tableFail(ctx, level - 1, entry);
+}
+
+/** An L1 entry: never to a reserved frame; read-write, only where that agrees with the type in use. */
+function checkLowest(ctx: usize, plan: L.DomainPlan, entry: u64): bool {
+	const target = pteFrame(entry);
+	if (target >= context(ctx).frameCount) return true;
+	const frame = ownerEntry(ctx, target);
+	if ((frame & MARK_RESERVED) != 0) return tableFail(ctx, 0, entry);
+	if ((frame & L.FRAME_OWNED) == 0 || !pteWritable(entry)) return true;
+	const type = typeInUse(ctx, target);
+	if (type == L.PAGE_TYPE_WRITABLE) return true;
+	// A page table, a descriptor frame: never writable, by whom it may be.
+	if (type != L.PAGE_TYPE_NONE) return tableFail(ctx, pteReadonly(entry), entry);
+	const owner = <u32>frame & L.FRAME_OWNER_MASK;
+	if (owner == L.DOMID_IO) return true;
+	const other = planOf(ctx, owner);
+	return !takesType(plan.domid, owner, other ? other.kind : 0) || tableFail(ctx, pteReadonly(entry), entry);
+}
+
+function checkTable(ctx: usize, plan: L.DomainPlan, mfn: u64, level: u32, page: usize): bool {
+	for (let slot: u32 = 0; slot < TABLE_ENTRIES; slot++) {
+		const entry = guestEntry(page, level, slot);
+		if (entry == 0) continue;
+		const holds = level == L.PAGE_TYPE_L1 ? checkLowest(ctx, plan, entry) : checkUpper(ctx, plan, mfn, level, entry);
+		if (!holds) return false;
+	}
+	return true;
+}
+
+/** Every page table, in the order of LU_PAGE_TYPES. */
+export function checkTables(ctx: usize): bool {
+	const section = context(ctx).framesSection;
+	const end = sectionEnd(ctx, section);
+	const cursor = changetype<RunCursor>(cursorOf(ctx));
+	for (let record = sectionFirst(ctx, section); record < end; record += recordBytes(record)) {
+		if (defOf(record) != L.RECORD_LU_PAGE_TYPES) continue;
+		const body = bodyOf(record);
+		const first = load<u64>(body, L.FRAME_SLICE__FIRST_MFN);
+		const chunks = partFrom(L.RECORD_LU_PAGE_TYPES, record, 0);
+		const length = <u32>(body + bodyBytes(record) - chunks);
+		runsOpen(cursor, 1, chunks, length, load<u32>(body, L.FRAME_SLICE__ENTRY_COUNT));
+		while (runsNext(cursor)) {
+			const level = <u32>cursor.value & 7;
+			if (level == L.PAGE_TYPE_NONE || level > L.PAGE_TYPE_L4) continue;
+			for (let i: u32 = 0; i < cursor.length; i++) {
+				const mfn = first + cursor.first + i;
+				const plan = planOf(ctx, <u32>ownerEntry(ctx, mfn) & L.FRAME_OWNER_MASK);
+				at(ctx, L.PASS_1H, plan ? plan.domid : L.DOMID_XEN, record);
+				const page = preserved(ctx, mfn);
+				if (!page) return fail(ctx, L.RULE_MEMORY, body + L.FRAME_SLICE__FIRST_MFN, 1, mfn);
+				if (plan && plan.walked != 0 && !checkTable(ctx, plan, mfn, level, page)) return false;
+			}
+		}
+	}
+	return true;
+}
