@@ -1846,7 +1846,7 @@ export class DomainPlan {
 	foreignEntries: u32;
 	firstTable: u32;
 	tableCount: u32;
-	walked: u32;
+	lowestCount: u32;
 }
 export const DOMAIN_PLAN_BYTES: u32 = 108;
 export const DOMAIN_PLAN__DOMID: u32 = 0;
@@ -1875,7 +1875,7 @@ export const DOMAIN_PLAN__EXTRA_FRAMES: u32 = 88;
 export const DOMAIN_PLAN__FOREIGN_ENTRIES: u32 = 92;
 export const DOMAIN_PLAN__FIRST_TABLE: u32 = 96;
 export const DOMAIN_PLAN__TABLE_COUNT: u32 = 100;
-export const DOMAIN_PLAN__WALKED: u32 = 104;
+export const DOMAIN_PLAN__LOWEST_COUNT: u32 = 104;
 
 export const TYPE_LU_VERSION: u32 = 0x40000001;
 export const RECORD_LU_VERSION: u32 = 0;

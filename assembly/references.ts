@@ -1,9 +1,9 @@
 /**
- * References, rebuilt and never streamed (S2; docs/FORMAT.md, "References that a restore rebuilds"). Pass 1h sets where a frame
+ * References, rebuilt and never streamed (S2; docs/FORMAT.md, "References that restore rebuilds"). Pass 1h sets where a frame
  * starts; pass 2 only adds, so that domains may come in any order; finish has nothing left but to look.
  *
- * A walked domain is a PV one whose page tables are here, in preserved memory: each of its mappings is counted where its
- * own entry stands. What a domain that is not walked has mapped is counted at the other end. Which domains are walked is
+ * A walked domain is one that owns page tables (a PV one, and they are in preserved memory): each of its mappings is
+ * counted where its own entry stands. What a domain that is not walked has mapped is counted at the other end. Which domains are walked is
  * in the plans since check, so that either end may come first.
  */
 import { context } from "./context";
@@ -62,7 +62,7 @@ function isExternal(image: usize, entry: usize): bool {
 
 function isWalked(ctx: usize, domid: u32): bool {
 	const plan = planOf(ctx, domid);
-	return plan != null && plan.walked != 0;
+	return plan != null && plan.tableCount != 0;
 }
 
 /**
@@ -159,7 +159,7 @@ function addL1(image: usize, domid: u32, page: usize): void {
 /** What a walked domain's page tables hold, and what holds them: entries, pins. */
 function addTables(ctx: usize, image: usize, domid: u32): void {
 	const plan = planOf(ctx, domid);
-	if (!plan || plan.walked == 0) return;
+	if (!plan) return;
 	const types = tableAt(image, hostDirectory(image), L.HT_FRAME_TYPES);
 	let next = plan.firstTable;
 	for (let i: u32 = 0; i < plan.tableCount && next != 0; i++) {

@@ -1193,7 +1193,7 @@ struct xlu_domain_plan {
 	uint32_t foreignEntries;
 	uint32_t firstTable;
 	uint32_t tableCount;
-	uint32_t walked;
+	uint32_t lowestCount;
 };
 _Static_assert(sizeof(struct xlu_domain_plan) == 108, "DomainPlan");
 

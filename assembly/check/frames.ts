@@ -136,15 +136,12 @@ function checkTypeRun(ctx: usize, field: usize, first: u64, length: u32, value: 
 		if (!plan || plan.kind != L.KIND_PV) return fail(ctx, L.RULE_PAGE_TYPE, field, L.KIND_PV, mfn);
 		if (!isTable) continue;
 		linkTable(ctx, plan, mfn);
-		if (type == L.PAGE_TYPE_L1) plan.walked = 1;
+		if (type == L.PAGE_TYPE_L1) plan.lowestCount++;
 	}
 	return true;
 }
 
-/**
- * Types: known, in place, and remembered for what looks at single frames later. Links each domain's tables, and finds out
- * which domains are walked: those with an L1 table, since a PV guest that has tables maps memory with them.
- */
+/** Types: known, in place, and noted for what looks at single frames later. Links each domain's tables. */
 export function checkTypes(ctx: usize): bool {
 	const section = context(ctx).framesSection;
 	const frames = context(ctx).frameCount;

@@ -180,7 +180,7 @@ export function checkSums(ctx: usize): bool {
 		// Starts, foreign maps, vcpu_info and control blocks, event arrays, I/O servers and their pages: a few per row.
 		sum += <u64>plan.foreignEntries + 4 * <u64>plan.vcpuSlots + 2048;
 		// Of page tables each entry and a pin; of a vCPU CR3, the user's, and a full GDT.
-		if (plan.walked != 0) sum += (TABLE_ENTRIES + 1) * <u64>plan.tableCount + (2 + 16) * <u64>plan.vcpuSlots;
+		if (plan.tableCount != 0) sum += (TABLE_ENTRIES + 1) * <u64>plan.tableCount + (2 + 16) * <u64>plan.vcpuSlots;
 		if (sum > most) return fail(ctx, L.RULE_COUNT_OVERFLOW, 0, most, sum);
 		if (!plan.activePtr) continue;
 		at(ctx, L.PASS_1D, plan.domid, plan.activePtr);

@@ -1,6 +1,9 @@
 /**
  * Page tables of PV guests: their content is what references are counted from, so each is in the preserved memory, and
- * what a walked domain's tables say agrees with ownership and types (PAGE_TABLE).
+ * what they say agrees with ownership and types (PAGE_TABLE).
+ *
+ * A domain without an L1 table maps nothing, so that its other tables lead nowhere: they are not judged, here nor where
+ * its vCPUs name them. (The golden streams of version 1 have such a domain; no hypervisor has one that runs.)
  *
  * L1 entries are not judged by what the guest may map: grants, foreign frames and I/O memory are legal there. Only what
  * would contradict the types in use, or reach what must stay as it is, is refused.
@@ -75,7 +78,7 @@ export function checkTables(ctx: usize): bool {
 				at(ctx, L.PASS_1H, plan ? plan.domid : L.DOMID_XEN, record);
 				const page = preserved(ctx, mfn);
 				if (!page) return fail(ctx, L.RULE_MEMORY, body + L.FRAME_SLICE__FIRST_MFN, 1, mfn);
-				if (plan && plan.walked != 0 && !checkTable(ctx, plan, mfn, level, page)) return false;
+				if (plan && plan.lowestCount != 0 && !checkTable(ctx, plan, mfn, level, page)) return false;
 			}
 		}
 	}

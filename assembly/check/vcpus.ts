@@ -85,10 +85,10 @@ function checkVcpu(ctx: usize, plan: L.DomainPlan, record: usize, words: u32): b
 	return true;
 }
 
-/** A frame on which a vCPU of a walked domain runs has the type that its use holds. */
+/** A frame on which a vCPU runs has the type that its use holds: PAGE_TABLE, of domains that map memory. */
 function checkRootType(ctx: usize, plan: L.DomainPlan, field: usize, mfn: u64, type: u32): bool {
 	const found = typeInUse(ctx, mfn);
-	return plan.walked == 0 || found == type || fail(ctx, L.RULE_PAGE_TABLE, field, type, found);
+	return plan.lowestCount == 0 || found == type || fail(ctx, L.RULE_PAGE_TABLE, field, type, found);
 }
 
 /** A PV vCPU's page-table and GDT frames are the domain's own, and of their type. */

@@ -505,9 +505,9 @@ After 1h:
 - a domain has one reference if it is alive, one if it owns frames other than xenheap and extra ones, one if it owns
   xenheap frames, and one for each global VIRQ that it handles.
 
-A PV domain is *walked* if it owns an L1 table: then its page tables are in the preserved memory, and what it has mapped
-is counted there, entry by entry. A PV domain without one has no tables in the stream (a capture has none of dom0's);
-what it has mapped is counted at the other end. Which domains are walked follows from LU_FRAMES and LU_PAGE_TYPES, and
+A PV domain is *walked* if it owns a frame whose type is L1, L2, L3 or L4: then its page tables are in the preserved
+memory, and what it has mapped is counted there, entry by entry. What a PV domain without tables has mapped (a capture has
+no tables of dom0's) is counted at the other end. Which domains are walked follows from LU_FRAMES and LU_PAGE_TYPES, and
 is known before pass 2 begins, so that the order of domains does not matter here either.
 
 Pass 2 of a domain adds:
@@ -536,7 +536,7 @@ Pass 2 of a walked domain adds besides:
   (the user's), which are machine addresses, 0 for none; and on each GDT frame that \`gdtEntries\` needs, 512 a frame.
 
 These entries are counted as they stand: grants, foreign frames and I/O memory are legal in them. XLU-R057 refuses those
-that contradict the types in use.
+that contradict the types in use, in domains that have an L1 table: without one a domain maps nothing.
 
 ## Hand-over
 

@@ -976,8 +976,8 @@ export const imageStructs = {
 		u32("extraFrames", "Extra frames it owns."),
 		u32("foreignEntries", "Foreign entries in its P2M."),
 		u32("firstTable", "MFN + 1 of the first of its page tables, which are linked in the owners' entries; 0 for none."),
-		u32("tableCount", "Page tables that it owns."),
-		u32("walked", "1 for a PV domain whose page tables are here to be counted from."),
+		u32("tableCount", "Page tables that it owns: a PV domain that has any is walked."),
+		u32("lowestCount", "L1 tables among them."),
 	]),
 } as const;
 

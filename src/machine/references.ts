@@ -1,6 +1,6 @@
 /**
  * References as history would have made them, counted from a host's model: an account of its own, made by other code
- * than the core's, so that comparing the two means something. Rules: docs/FORMAT.md, "References that a restore rebuilds".
+ * than the core's, so that comparing the two means something. Rules: docs/FORMAT.md, "References that restore rebuilds".
  */
 import {
 	DOMID,
@@ -150,22 +150,19 @@ const PFN_LOW = 2 ** 20;
 const PFN_HIGH_MASK = 0xf_ffff;
 
 /**
- * Page tables by owner, of the PV domains that have L1 tables: a guest that maps anything has, and where a capture has
- * no tables of a domain (dom0's), nothing can be counted from them.
+ * Page tables of each PV domain that has any. Of one that has none nothing can be counted from them: a capture has no
+ * tables of dom0.
  */
 function tablesOf(model: HostModel, halves: Uint32Array): Map<number, number[]> {
 	const tables = new Map<number, number[]>();
-	const mapping = new Set<number>();
 	for (const { domain } of model.domains) if (domain.kind === KIND.pv) tables.set(domain.domid, []);
 	const { frameTypes } = model;
 	for (let mfn = 0; mfn < frameTypes.length; mfn++) {
 		const level = (frameTypes[mfn] as number) & 7;
 		if (level === PAGE_TYPE.none || level > PAGE_TYPE.l4) continue;
-		const owner = (halves[2 * mfn] as number) & FRAME_OWNER_MASK;
-		tables.get(owner)?.push(mfn);
-		if (level === PAGE_TYPE.l1) mapping.add(owner);
+		tables.get((halves[2 * mfn] as number) & FRAME_OWNER_MASK)?.push(mfn);
 	}
-	for (const domid of tables.keys()) if (!mapping.has(domid)) tables.delete(domid);
+	for (const [domid, mfns] of tables) if (mfns.length === 0) tables.delete(domid);
 	return tables;
 }
 
