@@ -85,20 +85,20 @@ export function planOf(ctx: usize, domid: u32): L.DomainPlan | null {
 /**
  * What check knows of each frame, 64 bits:
  *
- *      63 62                     34    33       32    31    26 25     22 21            0
+ *      63 62                     34    33       32    31    25 24     22 21            0
  *     ┌──┬─────────────────────────┬──────┬──────────┬────────┬─────────┬───────────────┐
  *     │ 0│ next table: its MFN + 1 │ used │ reserved │   0    │  type   │ LU_FRAMES     │
  *     └──┴─────────────────────────┴──────┴──────────┴────────┴─────────┴───────────────┘
  *
- * The owner's entry as LU_FRAMES has it; type and "pinned" as LU_PAGE_TYPES has them; marks; and, for a page table, the
- * next one of its domain. So a domain's tables are found without looking at the frames of others, in no memory of their
- * own. check writes all of it, and restore reads it still: a table's link, in pass 2.
+ * The owner's entry as LU_FRAMES has it; the type in use; check's own marks; and, for a page table, the next one of its
+ * domain. So a domain's tables are found without looking at the frames of others, and the lists take no memory of their
+ * own. check writes all of it; of restore's passes the last one reads the links.
  */
 export function ownersAt(ctx: usize): usize {
 	return <usize>context(ctx).workPtr + DOMID_SLOTS * 4 + alignedPlans(ctx);
 }
 
-/** The owner's entry alone, as in LU_FRAMES. */
+/** The owner's entry as in LU_FRAMES, and the marks. */
 export function ownerEntry(ctx: usize, mfn: u64): u64 {
 	return load<u64>(ownersAt(ctx) + ((<usize>mfn) << 3)) & OWNER_AND_MARKS;
 }

@@ -188,7 +188,8 @@ export class PvMemory {
 		ledger.note(
 			this.#domid,
 			"page-table entries that point at Xen's or another domain's frames",
-			"defaulted to not present, and Xen's own slots of each L4 to zero: libxc leaves both out of an image",
+			"defaulted to not present, and Xen's own slots of each L4 to zero: libxc leaves both out of an image. " +
+				"What the guest has mapped by them (grants of others among it) holds no reference",
 		);
 	}
 
