@@ -59,10 +59,10 @@ describe.each([...new Set(ruleCases.map(({ rule }) => rule))])("%s", (name) => {
 describe("every rule has a case", () => {
 	/** Rules that no change of a stream can break, and what holds them. */
 	const elsewhere: Record<string, string> = {
-		WINDOW: "test/passes/order.test.ts",
-		PASS_ORDER: "test/passes/order.test.ts",
-		NOT_CHECKED: "test/passes/order.test.ts",
-		NEEDS_MEMORY: "test/passes/order.test.ts",
+		WINDOW: "test/passes/windows.test.ts",
+		PASS_ORDER: "test/passes/rows/order.ts",
+		NOT_CHECKED: "test/passes/rows/order.ts",
+		NEEDS_MEMORY: "test/passes/rows/order.ts",
 		IMAGE: "below: a stream has no image",
 		COMPARE: "test/core/roundtrip.test.ts",
 	};
