@@ -160,8 +160,9 @@ this one. A type that is named but absent demands nothing, and the relation is n
 respects the order within a section is free, and every permutation restores to the same state.
 
 The five per-vCPU types (LU_VCPU, LU_PV_VCPU, X86_PV_VCPU_EXTENDED, X86_PV_VCPU_XSAVE, X86_PV_VCPU_MSRS) depend on each
-other only where they name the same vCPU: vCPU 1's LU_VCPU may stand behind vCPU 0's LU_PV_VCPU. A vCPU's other records
-stand behind its own LU_VCPU, which must be there. X86_TSC_INFO, which is the domain's, stands behind every LU_VCPU.
+other only where they name the same vCPU: vCPU 1's LU_VCPU may stand behind vCPU 0's LU_PV_VCPU. A vCPU's LU_PV_VCPU
+stands behind its own LU_VCPU and its X86_PV_VCPU records behind its own LU_PV_VCPU; these must be there. X86_TSC_INFO,
+which is the domain's, stands behind every LU_VCPU. [PASSES.md](PASSES.md) has an example of each.
 
 The writer of this project takes the order of the table of record types, and within a per-vCPU type ascending vCPUs.
 

@@ -182,7 +182,8 @@ describe("generated files and the lock", () => {
 
 	beforeAll(() => {
 		copy = mkdtempSync(join(tmpdir(), "xlu-schema-"));
-		for (const path of ["src", "tools", "docs", "native", "assembly", "package.json"]) {
+		// docs/PASSES.md is made from the tests' own table.
+		for (const path of ["src", "tools", "docs", "native", "assembly", "test/passes", "package.json"]) {
 			cpSync(join(root, path), join(copy, path), { recursive: true });
 		}
 		symlinkSync(join(root, "node_modules"), join(copy, "node_modules"));
@@ -257,6 +258,19 @@ describe("generated files and the lock", () => {
 		);
 		expect(status).toBe(1);
 		expect(stderr).toContain("assembly/layout.gen.ts is not what the schema generates");
+	});
+
+	test("a row of the pass-ordering suite that changed fails, until docs/PASSES.md is made anew", () => {
+		const { status, stderr } = edited("test/passes/rows/order.ts", "Pass 0 of the host is repeated.", "Again.");
+		expect(status).toBe(1);
+		expect(stderr).toContain("docs/PASSES.md is not what test/passes/arrangements.ts generates");
+	});
+
+	test("an 'after' that is added has its row at once", () => {
+		const from = 'record("LU_CAPS", 0x4000002b, "2", [],';
+		const { status, stderr } = edited("src/format/schema.ts", from, from.replace("[]", '["LU_DOMAIN_STATE"]'));
+		expect(status).toBe(1);
+		expect(stderr).toContain("docs/PASSES.md is not what test/passes/arrangements.ts generates");
 	});
 });
 
