@@ -1376,7 +1376,7 @@ export const CONTROL_BLOCK__OFFSET: u32 = 4;
 export const CONTROL_BLOCK__MFN: u32 = 8;
 export const CONTROL_BLOCK__TAIL: u32 = 16;
 
-/** One event-channel port. A free one is all zero. */
+/** One event-channel port. A free one is all zero, but for the FIFO queue that it was last linked on. */
 @unmanaged
 export class EvtchnPort {
 	state: u8;

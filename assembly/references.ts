@@ -97,8 +97,8 @@ export function startFrames(image: usize): void {
 }
 
 /**
- * Pass 1h: a domain starts with one reference while it lives, one if it has frames, one if it has xenheap frames; each
- * domain that handles a global VIRQ has one more.
+ * Pass 1h: a domain starts with one reference while it lives, one if it has frames, extra ones among them, one if it has
+ * xenheap frames; each domain that handles a global VIRQ has one more.
  */
 export function startDomains(image: usize): void {
 	const root = rootOf(image);
@@ -106,7 +106,7 @@ export function startDomains(image: usize): void {
 		const entry = domainEntry(image, i);
 		const sums = domainCounts(image, entry);
 		sums.references += domainOf(image, entry).life == <u8>L.LIFE_ALIVE ? 1 : 0;
-		sums.references += sums.frames != 0 ? 1 : 0;
+		sums.references += (sums.frames | sums.extraFrames) != 0 ? 1 : 0;
 		sums.references += sums.xenheapFrames != 0 ? 1 : 0;
 	}
 	const host = hostDirectory(image);

@@ -905,7 +905,7 @@ struct xlu_control_block {
 };
 _Static_assert(sizeof(struct xlu_control_block) == 80, "ControlBlock");
 
-/* One event-channel port. A free one is all zero. */
+/* One event-channel port. A free one is all zero, but for the FIFO queue that it was last linked on. */
 struct xlu_evtchn_port {
 	uint8_t state;
 	uint8_t consumer;

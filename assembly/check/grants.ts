@@ -76,6 +76,17 @@ function capacity(plan: L.DomainPlan): u64 {
 	return <u64>frames * perFrame;
 }
 
+/**
+ * Whether the pins themselves hold the frame. The host's mappings of a PV grantee are held at its L1 entries, which it may
+ * overwrite without unmapping: the pins then outlive the reference, and the frame may be free or somebody else's by now.
+ * Guests can do that at will, so it must not be a reason to refuse.
+ */
+function holdsFrame(ctx: usize, grant: L.GrantActive): bool {
+	if (grant.deviceWrite != 0 || grant.deviceRead != 0) return true;
+	const grantee = planOf(ctx, grant.grantee);
+	return !grantee || grantee.tableCount == 0;
+}
+
 /** LU_GRANT_ACTIVE: in the table, pinned, its frame the domain's, its grantee known. Gives each row its counters. */
 export function checkActive(ctx: usize, plan: L.DomainPlan, pins: u32): bool {
 	const record = <usize>plan.activePtr;
@@ -99,6 +110,10 @@ export function checkActive(ctx: usize, plan: L.DomainPlan, pins: u32): bool {
 		}
 		if (!exists(ctx, grant.grantee))
 			return fail(ctx, L.RULE_DOMAIN_REFERENCE, row + L.GRANT_ACTIVE__GRANTEE, 0, grant.grantee);
+		if (!holdsFrame(ctx, grant)) {
+			if (grant.mfn < context(ctx).frameCount) continue;
+			return fail(ctx, L.RULE_FRAME_NOT_OWNED, row, context(ctx).frameCount, grant.mfn);
+		}
 		if (grant.mfn < context(ctx).frameCount && (<u32>ownerEntry(ctx, grant.mfn) & L.FRAME_OWNER_MASK) == L.DOMID_IO)
 			continue;
 		if (!checkOwned(ctx, row, grant.mfn, plan.domid)) return false;

@@ -160,9 +160,8 @@ this one. A type that is named but absent demands nothing, and the relation is n
 respects the order within a section is free, and every permutation restores to the same state.
 
 The five per-vCPU types (LU_VCPU, LU_PV_VCPU, X86_PV_VCPU_EXTENDED, X86_PV_VCPU_XSAVE, X86_PV_VCPU_MSRS) depend on each
-other only where they name the same vCPU: vCPU 1's LU_VCPU may stand behind vCPU 0's LU_PV_VCPU. A vCPU's LU_PV_VCPU
-stands behind its own LU_VCPU and its X86_PV_VCPU records behind its own LU_PV_VCPU; these must be there. X86_TSC_INFO,
-which is the domain's, stands behind every LU_VCPU. [PASSES.md](PASSES.md) has an example of each.
+other only where they name the same vCPU: vCPU 1's LU_VCPU may stand behind vCPU 0's LU_PV_VCPU. A vCPU's other records
+stand behind its own LU_VCPU, which must be there. X86_TSC_INFO, which is the domain's, stands behind every LU_VCPU.
 
 The writer of this project takes the order of the table of record types, and within a per-vCPU type ascending vCPUs.
 
@@ -424,7 +423,9 @@ excepted), and the entries of HVM_CONTEXT to the framing given below.
   \`maxMaptrackFrames\`. Version 1 has no status frames; version 2 has one for each 8 grant frames, rounded up.
   \`slotCount\` of LU_GRANT_ACTIVE is at most what the table holds: 512 entries a frame in version 1, 256 in version 2.
 - **Active grants.** A domain whose table of active grants has slots has an LU_GRANT_TABLE. At least one of the four
-  counters is not zero, none is above 128. The frame is the domain's or DOMID_IO's; the grantee exists.
+  counters is not zero, none is above 128. The grantee exists. The frame is the domain's or DOMID_IO's, unless only the
+  host's mappings of a walked grantee are counted: it may have overwritten its L1 entry, which held the frame, and not
+  unmapped, and then the frame is whoever's.
 - **Maptrack.** \`slotCount\` is at most 256 for each of \`maxMaptrackFrames\`. An entry has the flag \`host\` or \`device\` or
   both; it names an active grant of \`domid\` whose grantee is this domain. Each entry counts once in that grant's host
   counter and once in its device counter, as its flags say, among the read-only ones if it is \`readonly\`. The counters
@@ -457,6 +458,8 @@ excepted), and the entries of HVM_CONTEXT to the framing given below.
   2-level ABI, event words in the FIFO ABI. \`pending\` of a port stands in the stream only while the port has no event
   word yet. Tails and last queues are the hypervisor's own and travel; links are in guest-writable memory, and a walk
   over them must be bounded.
+  Of a FIFO port the queue that it was last linked on (\`lastVcpu\`, \`lastPriority\`) travels also while it is free: a
+  guest may not have taken the old event off that queue, and its tail may still name the port.
 - **vcpu_info, control blocks, event arrays** are named by MFN, since Xen keeps no GFN for them.
 - **The owner of a foreign frame** is in LU_FRAMES; LU_FOREIGN_MAPS repeats it and must agree.
 - **Reference and type counts** are nowhere in the stream. They differ from version to version, and xen#2 rebuilds them.
@@ -503,8 +506,8 @@ After 1h:
 
 - a frame has one page reference if it is allocated, else none; a xenheap frame of a guest has one type reference, any
   other frame none;
-- a domain has one reference if it is alive, one if it owns frames other than xenheap and extra ones, one if it owns
-  xenheap frames, and one for each global VIRQ that it handles.
+- a domain has one reference if it is alive, one if it owns frames other than xenheap ones (extra ones count here), one if it
+  owns xenheap frames, and one for each global VIRQ that it handles.
 
 A PV domain is *walked* if it owns a frame whose type is L1, L2, L3 or L4: then its page tables are in the preserved
 memory, and what it has mapped is counted there, entry by entry. What a PV domain without tables has mapped (a capture has

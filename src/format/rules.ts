@@ -227,7 +227,7 @@ export const rules: readonly Rule[] = [
 		"GRANT_ACTIVE",
 		"refused",
 		"grants",
-		"An active grant lies in the table, is pinned, no counter above 128, its frame the domain's.",
+		"An active grant lies in the table, is pinned, no counter above 128, its frame the domain's unless a PV grantee's L1 entries alone hold it.",
 	),
 	rule(72, "MAPTRACK", "refused", "grants", "A handle lies within the limit, its vCPU exists, its flags are known."),
 	rule(

@@ -3,7 +3,7 @@
  * (public/xen.h, arch-x86/xen.h, grant_table.h, event_channel.h), for 64-bit guests unless said otherwise.
  */
 import { array, type RowInput, reserved, u8, u16, u32, u64 } from "../format/fields.ts";
-import { layOut, type Row, type Struct, writeStruct } from "../format/layout.ts";
+import { layOut, type Row, readStruct, type Struct, writeStruct } from "../format/layout.ts";
 
 export const PAGE_BYTES = 4096;
 
@@ -113,6 +113,48 @@ export function readTwoLevelPort(page: Uint8Array, port: number, guestWidth: num
 	return { pending: bit("pending"), masked: bit("mask") };
 }
 
+/** Bitmaps of the 2-level ABI in shared_info. */
+export type SharedBitmap = "pending" | "mask";
+
+export function sharedBit(page: Uint8Array, bitmap: SharedBitmap, port: number): boolean {
+	return (((page[at(sharedInfo, bitmap) + (port >>> 3)] ?? 0) >> (port & 7)) & 1) === 1;
+}
+
+/** Sets or clears a port's bit; returns what it was. */
+export function setSharedBit(page: Uint8Array, bitmap: SharedBitmap, port: number, value: boolean): boolean {
+	const before = sharedBit(page, bitmap, port);
+	writeBit(viewOf(page), at(sharedInfo, bitmap), port, value);
+	return before;
+}
+
+/** Where a vCPU's vcpu_info stands in shared_info; undefined for one that has no place there. */
+export function sharedVcpuInfo(vcpu: number): number | undefined {
+	return vcpu < LEGACY_VCPUS ? vcpu * vcpuInfo.size : undefined;
+}
+
+export const VCPU_INFO_BYTES = vcpuInfo.size;
+
+/** A vcpu_info at `offset` of a page: flags of the upcall, words of evtchn_pending with news. */
+export function vcpuInfoView(page: Uint8Array, offset: number) {
+	const view = viewOf(page);
+	const flag = (name: "upcallPending" | "upcallMask") => ({
+		get: (): boolean => view.getUint8(offset + at(vcpuInfo, name)) !== 0,
+		set: (value: boolean): void => view.setUint8(offset + at(vcpuInfo, name), value ? 1 : 0),
+	});
+	const selector = offset + at(vcpuInfo, "pendingSelector");
+	return {
+		pending: flag("upcallPending"),
+		mask: flag("upcallMask"),
+		selector: (): bigint => view.getBigUint64(selector, true),
+		/** Sets or clears a word's bit; returns what it was. */
+		setSelector: (word: number, value: boolean): boolean => {
+			const before = ((view.getBigUint64(selector, true) >> BigInt(word)) & 1n) === 1n;
+			writeBit(view, selector, word, value);
+			return before;
+		},
+	};
+}
+
 /** Writes a vCPU's upcall flags; no effect for a vCPU that has no place in shared_info. */
 export function writeUpcall(page: Uint8Array, vcpu: number, pending: boolean, mask: boolean): void {
 	if (vcpu < LEGACY_VCPUS) {
@@ -163,6 +205,10 @@ export function writeEventWord(page: Uint8Array, index: number, word: number): v
 	viewOf(page).setUint32(index * EVENT_WORD_BYTES, word, true);
 }
 
+export function eventWord(page: Uint8Array, index: number): number {
+	return viewOf(page).getUint32(index * EVENT_WORD_BYTES, true);
+}
+
 /** A port's bits in its event word (FIFO). */
 export function readEventWord(page: Uint8Array, index: number): PortBits {
 	const word = viewOf(page).getUint32(index * EVENT_WORD_BYTES, true);
@@ -174,4 +220,48 @@ export function writeQueueHead(page: Uint8Array, priority: number, head: number)
 	const view = viewOf(page);
 	view.setUint32(at(controlBlock, "ready"), view.getUint32(at(controlBlock, "ready"), true) | (1 << priority), true);
 	view.setUint32(at(controlBlock, "head") + 4 * priority, head, true);
+}
+
+/** A control block at `offset` of a page: which queues have events, and where each begins. */
+export function controlBlockView(page: Uint8Array, offset: number) {
+	const view = viewOf(page);
+	const ready = offset + at(controlBlock, "ready");
+	const heads = offset + at(controlBlock, "head");
+	return {
+		ready: (): number => view.getUint32(ready, true),
+		/** Sets or clears a priority's bit; returns what it was. */
+		setReady: (priority: number, value: boolean): boolean => {
+			const before = view.getUint32(ready, true);
+			const bit = 1 << priority;
+			view.setUint32(ready, (value ? before | bit : before & ~bit) >>> 0, true);
+			return (before & bit) !== 0;
+		},
+		head: (priority: number): number => view.getUint32(heads + 4 * priority, true),
+		setHead: (priority: number, port: number): void => view.setUint32(heads + 4 * priority, port, true),
+	};
+}
+export const CONTROL_BLOCK_BYTES = controlBlock.size;
+
+/** One entry of a version 1 table; `index` counts from the start of that frame. */
+export function readGrantV1(page: Uint8Array, index: number): { flags: number; domid: number; frame: number } {
+	const row = readStruct(grantV1, viewOf(page), index * grantV1.size);
+	return { flags: Number(row.flags), domid: Number(row.domid), frame: Number(row.frame) };
+}
+
+export function readGrantV2(page: Uint8Array, index: number): { flags: number; domid: number; frame: number } {
+	const row = readStruct(grantV2, viewOf(page), index * grantV2.size);
+	return { flags: Number(row.flags), domid: Number(row.domid), frame: Number(row.frame) };
+}
+
+/** Status word of a grant, by its reference in the status frames. */
+export function grantStatusPlace(ref: number): { frame: number; index: number } {
+	return { frame: Math.floor(ref / STATUS_WORDS_PER_FRAME), index: ref % STATUS_WORDS_PER_FRAME };
+}
+
+export function readGrantStatus(page: Uint8Array, index: number): number {
+	return viewOf(page).getUint16(index * grantStatus.size, true);
+}
+
+export function writeGrantStatusWord(page: Uint8Array, index: number, status: number): void {
+	viewOf(page).setUint16(index * grantStatus.size, status, true);
 }

@@ -84,7 +84,7 @@ export function countReferences(model: HostModel, preserved: PreservedPages): Re
 	for (const domain of model.domains) {
 		const sums = domains.get(domain.domain.domid) as DomainSums;
 		sums.references += (domain.domain.life ?? LIFE.alive) === LIFE.alive ? 1 : 0;
-		sums.references += (sums.frames > 0 ? 1 : 0) + (sums.xenheapFrames > 0 ? 1 : 0);
+		sums.references += (sums.frames + sums.extraFrames > 0 ? 1 : 0) + (sums.xenheapFrames > 0 ? 1 : 0);
 		countGrants(model, domain, mapper, add);
 		for (const map of domain.foreignMapList ?? []) add(map.mfn, 1, 0);
 		for (const id of domain.vcpuIds) {

@@ -43,6 +43,7 @@ const frameOf = (domid: number, n: number): number => domid * FRAMES_PER_DOMAIN 
 
 interface Making {
 	model: HostModel;
+	preserved: SmallHost["preserved"];
 	domain(domid: number): DomainModel;
 	type(mfn: number): void;
 }
@@ -86,7 +87,7 @@ function small(kinds: readonly number[], ...edits: Edit[]): SmallHost {
 		frameTypes,
 		domains,
 	};
-	const making = { model, type, domain: (domid: number) => domains[domid - 1] as DomainModel };
+	const making = { model, preserved, type, domain: (domid: number) => domains[domid - 1] as DomainModel };
 	for (const edit of edits) edit(making);
 	return { model, preserved };
 }
@@ -168,6 +169,24 @@ function grant(granter: number, grantee: number, ...flags: number[]): Edit {
 		];
 		const isReadonly = flags.every((flag) => flag & GRANT_MAP.readonly);
 		if (other.p2m) other.p2m[FIRST_MAPPED] = entry(mfn, isReadonly ? P2M_TYPE.grantMapRo : P2M_TYPE.grantMapRw);
+	};
+}
+
+/** Frame 5 of a PV domain is a pinned L1 table, which maps nothing yet. */
+const L1_FRAME = 5;
+function l1Table(domid: number): Edit {
+	return ({ model, preserved }) => {
+		model.frameTypes[frameOf(domid, L1_FRAME)] = PAGE_TYPE.l1 | PAGE_TYPE_FLAG.validated | PAGE_TYPE_FLAG.pinned;
+		preserved.set(frameOf(domid, L1_FRAME), new Uint8Array(4096));
+	};
+}
+
+/** `mapper`'s L1 table has frame 0 of `owner`, read-write: present, user, accessed, dirty. */
+function mapped(mapper: number, owner: number): Edit {
+	return ({ preserved, type }) => {
+		const page = preserved.get(frameOf(mapper, L1_FRAME)) as Uint8Array;
+		new DataView(page.buffer).setBigUint64(8 * 7, (BigInt(frameOf(owner, 0)) << 12n) | 0x67n, true);
+		type(frameOf(owner, 0));
 	};
 }
 
@@ -327,6 +346,14 @@ function link(
 
 /** Of two domains each. */
 export const links: readonly Link[] = [
+	link(
+		"a grant that a PV domain has mapped in its L1 table, where alone it is counted",
+		["the granter", "the mapper"],
+		[pv, pv],
+		[l1Table(2)],
+		[grant(1, 2, host), mapped(2, 1)],
+		[pageReferences(1, 0, 1, 2), typeReferences(1, 0, 0, 1)],
+	),
 	link(
 		"a PV domain's grant, mapped read-write",
 		["the granter", "the mapper"],

@@ -15,7 +15,7 @@ import { tinyHost } from "./tinyHost.ts";
 /** Repository root: test/support/../.. */
 export const root = join(import.meta.dirname, "../..");
 
-export const coreModule = new WebAssembly.Module(readFileSync(join(root, "dist/core.wasm")));
+export const coreModule = new WebAssembly.Module(readFileSync(process.env.XLU_CORE ?? join(root, "dist/core.wasm")));
 
 export interface RawExports {
 	readonly memory: WebAssembly.Memory;
