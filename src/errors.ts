@@ -10,6 +10,7 @@ export const EXIT = { done: 0, refused: 1, usage: 2, damaged: 3 } as const;
 export const errorCodes = {
 	XLU_E_USAGE: { exit: EXIT.usage, doc: "The command line or a function's argument is not valid." },
 	XLU_E_IO: { exit: EXIT.usage, doc: "A file cannot be read or written." },
+	XLU_E_SCENARIO: { exit: EXIT.usage, doc: "A scenario is not valid: `problems` says what is wrong and where." },
 	XLU_E_CAPTURE: { exit: EXIT.damaged, doc: "A captured host's file is missing, damaged or contradicts another one." },
 	XLU_E_IMAGE: { exit: EXIT.damaged, doc: "A libxc, libxl or xl image breaks its framing." },
 	XLU_E_DAMAGED: { exit: EXIT.damaged, doc: "A live-update stream breaks its framing or a checksum." },
@@ -31,6 +32,14 @@ export const errorCodes = {
 
 export type ErrorCode = keyof typeof errorCodes;
 
+/** One of several things that are wrong with an input that people wrote. */
+export interface Problem {
+	/** Place in the input, such as `steps[3].port`. */
+	readonly field: string;
+	readonly expected: string;
+	readonly got: string;
+}
+
 /** Where an error was found and what it was; every field is optional but the more the better. */
 export interface ErrorDetail {
 	/** Rule identifier, `XLU-Rnnn`. */
@@ -45,6 +54,8 @@ export interface ErrorDetail {
 	field?: string;
 	expected?: string;
 	got?: string;
+	/** All that is wrong, where the input is looked through to its end; the fields above are of the first. */
+	problems?: readonly Problem[];
 	cause?: unknown;
 }
 
@@ -58,6 +69,7 @@ export class XluError extends Error implements ErrorDetail {
 	readonly field?: string;
 	readonly expected?: string;
 	readonly got?: string;
+	readonly problems?: readonly Problem[];
 
 	constructor(code: ErrorCode, message: string, detail: ErrorDetail = {}) {
 		const { cause, ...fields } = detail;

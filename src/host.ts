@@ -8,6 +8,7 @@ import { importCapture } from "./capture/import/index.ts";
 import { readCapture } from "./capture/read.ts";
 import { XluError } from "./errors.ts";
 import type { HostModel, PreservedPages } from "./machine/model.ts";
+import type { References } from "./machine/references.ts";
 import { isSynthetic, parseSynthetic, syntheticHost } from "./machine/synthetic/index.ts";
 
 export interface Host {
@@ -18,6 +19,8 @@ export interface Host {
 	readonly preserved: PreservedPages;
 	/** What a capture does not hold and was assigned or defaulted. */
 	readonly assumptions: readonly Assumption[];
+	/** References as a living machine's history made them; without them they are counted from the tables. */
+	readonly references?: References;
 }
 
 /**

@@ -124,7 +124,7 @@ export class LiveUpdate {
 
 	/** The image of a host, as xen#1 has it. */
 	image(host: Host): Uint8Array {
-		return buildImage(host.model, host.preserved);
+		return buildImage(host.model, host.preserved, host.references);
 	}
 
 	/** A live update end to end, timed; xen#2 is a fresh instance of the core. */

@@ -32,6 +32,7 @@ import { placeXen2 } from "./handover/placement.ts";
 import { allowedUntilConsumed, contains } from "./handover/regions.ts";
 import type { Host } from "./host.ts";
 import { buildImage, viewImage } from "./machine/image.ts";
+import { Machine } from "./machine/live/machine.ts";
 import { PAGE_BYTES, packPreserved } from "./machine/preserved.ts";
 
 /** The stages in order; a timeline always names all that ran. */
@@ -103,7 +104,7 @@ export interface SavedHost {
 
 /** Saves a host: image, stream, and the preserved memory that goes with the stream. */
 export function saveHost(core: Core, host: Host): SavedHost {
-	const image = core.place(buildImage(host.model, host.preserved));
+	const image = core.place(buildImage(host.model, host.preserved, host.references));
 	const context = core.createContext();
 	const stream = context.save(image, core.allocate(context.planSave(image)));
 	return { image, stream, memory: placeMemory(core, host, stream) };
@@ -152,6 +153,26 @@ export function restorePasses(
  * @throws XLU_E_REFUSED, XLU_E_VERSION if check refuses the stream: no jump; XLU_E_HANDOVER if xen#2 cannot find it
  */
 export async function liveUpdate(host: Host, options: UpdateOptions = {}): Promise<UpdateReport> {
+	return (await updateHost(host, options)).report;
+}
+
+/**
+ * A live update of a living machine, which stays as it is: xen#2's machine is made of the restored image and of the memory
+ * that stayed in place, nothing else. "Identical" compares the counts that history made with those that the restore rebuilt.
+ * @throws as liveUpdate
+ */
+export async function updateMachine(
+	machine: Machine,
+	options: UpdateOptions = {},
+): Promise<{ report: UpdateReport; machine: Machine }> {
+	const { report, restored } = await updateHost(machine.toHost(), options);
+	return { report, machine: Machine.fromImage(machine.name, restored, machine.memory) };
+}
+
+async function updateHost(
+	host: Host,
+	options: UpdateOptions,
+): Promise<{ report: UpdateReport; restored: Uint8Array<ArrayBuffer> }> {
 	const load = () => loadCore(options.module ? { module: options.module } : {});
 	const xen1 = await load();
 	const xen2 = await load();
@@ -167,7 +188,7 @@ export async function liveUpdate(host: Host, options: UpdateOptions = {}): Promi
 	const passMs = new Map(domids.map((domid) => [domid, [0, 0, 0] as [number, number, number]]));
 
 	// Brown-out: what can be done while guests run.
-	const image = xen1.place(buildImage(host.model, host.preserved));
+	const image = xen1.place(buildImage(host.model, host.preserved, host.references));
 	const saving = xen1.createContext();
 	const { out, machine, bootmem, placement, free } = stage("trigger", () =>
 		trigger(xen1, saving, image, host, options),
@@ -219,7 +240,7 @@ export async function liveUpdate(host: Host, options: UpdateOptions = {}): Promi
 	const blackout = stages.slice(stages.findIndex(({ name }) => name === "quiesce"));
 	const original = xen2.place(xen1.bytes(image));
 	const difference = xen2.createContext().compare(original, target) ?? null;
-	return {
+	const report = {
 		host: host.name,
 		identical: difference === null,
 		difference,
@@ -228,6 +249,7 @@ export async function liveUpdate(host: Host, options: UpdateOptions = {}): Promi
 		stages,
 		domains: describeDomains(xen2.bytes(target), passMs),
 	};
+	return { report, restored: xen2.bytes(target).slice() };
 }
 
 /** Before the pause: windows, machine memory, where xen#2 will stand (H4), frames that the stream may take (H1). */

@@ -1,18 +1,28 @@
 #!/usr/bin/env node
 // Writes all that follows from the schema: the core's views and tables, the C header, docs/FORMAT.md, docs/RULES.md,
-// docs/ERRORS.md; and from the tests' own table docs/PASSES.md. With --check it writes nothing and fails where a file differs, or where the layout of a released
-// format version changed (src/format/schema.lock.json).
+// docs/ERRORS.md; from the tests' own table docs/PASSES.md; from the tables of scenarios docs/SCENARIOS.md and its JSON
+// Schema. With --check it writes nothing and fails where a file differs, or where the layout of a released format version
+// changed (src/format/schema.lock.json).
 import { existsSync, readFileSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { runnerImport } from "vite";
+import { scenarioSchema, scenariosDocument } from "./scenarios.mjs";
 
 const root = join(dirname(fileURLToPath(import.meta.url)), "..");
 const load = async (path) => (await runnerImport(join(root, path), { configFile: false })).module;
 const schema = await load("src/format/schema.ts");
 const enums = await load("src/format/enums.ts");
 const { rules, ruleId } = await load("src/format/rules.ts");
-const { errorCodes } = await load("src/errors.ts");
+const errors = await load("src/errors.ts");
+const { errorCodes } = errors;
+const scenarios = {
+	...(await load("src/machine/live/operations.ts")),
+	...(await load("src/scenario/state.ts")),
+	form: await load("src/scenario/form.ts"),
+	errno: await load("src/machine/live/errno.ts"),
+	errors,
+};
 const { scalarBytes } = await load("src/format/layout.ts");
 const docs = await load("src/format/prose.ts");
 const passes = await load("test/passes/arrangements.ts");
@@ -480,6 +490,8 @@ const files = {
 	"docs/RULES.md": rulesDocument(),
 	"docs/ERRORS.md": errorsDocument(),
 	"docs/PASSES.md": passesDocument(),
+	"docs/SCENARIOS.md": scenariosDocument(scenarios),
+	"docs/scenario.schema.json": scenarioSchema(scenarios),
 	"src/format/schema.lock.json": `${JSON.stringify(lock, null, "\t")}\n`,
 };
 const sourceOf = { "docs/PASSES.md": "test/passes/arrangements.ts" };

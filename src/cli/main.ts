@@ -32,7 +32,7 @@ function program(done: (status: number) => void, version: string): Command {
 		.version(version, "-V, --version", "versions of the tool, the core and the format")
 		.exitOverride()
 		.configureHelp({ sortSubcommands: false, showGlobalOptions: true })
-		.option("-q, --quiet", "no progress on the terminal")
+		.option("-q, --quiet", "no progress on the terminal, no list of a scenario's steps")
 		.hook("preAction", (command) => {
 			settings.quiet = command.opts().quiet === true;
 		})
@@ -41,10 +41,12 @@ function program(done: (status: number) => void, version: string): Command {
 			`
 A HOST is a directory with a host's capture (docs/CAPTURE.md), or a host made to order, such as
 synthetic:domains=8,memory=256M,vcpus=2,layout=typical,seed=1 (docs/CLI.md). FILE is a live-update stream, - for
-standard input or output; FILE.mem beside it holds the preserved memory.
+standard input or output; FILE.mem beside it holds the preserved memory. A SCENARIO is a file in JSON: a host, operations,
+live updates, what is expected (docs/SCENARIOS.md).
 
 Examples:
   xlu run examples/pv                       a live update, end to end: timeline, domains, identical or not
+  xlu run examples/scenarios/backend.json   operations before and after an update, and what is expected
   xlu save examples/pv -o pv.xlu            pv.xlu and pv.xlu.mem
   xlu verify pv.xlu                         would xen#2 restore it?
   xlu restore pv.xlu --compare examples/pv  three passes, then the comparison
@@ -59,12 +61,15 @@ Exit status: 0 done; 1 a check or a version refuses, or a comparison differs; 2 
 			done(await command(...args));
 	xlu
 		.command("run")
-		.description("run a live update of each host: every stage, then timeline, domains, blackout, verdict")
-		.argument("<host...>", "hosts: captured directories, or synthetic:...")
-		.option("--json", "one object a host", false)
+		.description("a live update of each host, every stage timed; a scenario: operations, updates, expectations")
+		.argument("<host|scenario...>", "captured directories, synthetic:..., or scenarios (files in JSON)")
+		.option("--json", "one object a host or scenario", false)
 		.option("--xen2-size <MiB>", "size of xen#2 (default: as large as xen#1)", whole)
-		.option("--seed <n>", "seed of the stream frames' places", whole)
-		.addHelpText("after", "\nExample:\n  xlu run examples/pv --json | jq .blackoutMs")
+		.option("--seed <n>", "seed of the stream frames' places; of a scenario instead of its own", whole)
+		.addHelpText(
+			"after",
+			"\nExamples:\n  xlu run examples/pv --json | jq .blackoutMs\n  xlu run examples/scenarios/*.json",
+		)
 		.action(action((hosts: string[], options) => run(hosts, options)));
 	xlu
 		.command("save")

@@ -148,13 +148,17 @@ export function report(error: unknown, json: boolean): number {
 	const known =
 		error instanceof XluError ? error : new XluError("XLU_E_INTERNAL", `${(error as Error)?.stack ?? error}`);
 	if (json) {
-		const { code, rule, domid, record, offset, line, field, expected, got, message } = known;
-		printJson({ error: { code, rule, domid, record, offset, line, field, expected, got, message } });
+		const { code, rule, domid, record, offset, line, field, expected, got, problems, message } = known;
+		printJson({ error: { code, rule, domid, record, offset, line, field, expected, got, problems, message } });
 	}
 	process.stderr.write(`${errorColors.bold(`xlu: ${known.code}`)}: ${known.message}\n`);
 	const facts = (["record", "line", "offset", "domid", "field", "expected", "got"] as const)
 		.filter((name) => known[name] !== undefined && !known.message.includes(`${known[name]}`))
 		.map((name) => `${name} ${known[name]}`);
 	if (facts.length) process.stderr.write(`     ${facts.join("; ")}\n`);
+	// The first one stands in the message.
+	for (const { field, expected, got } of known.problems?.slice(1) ?? []) {
+		process.stderr.write(`     ${field}: expected ${expected}, got ${got}\n`);
+	}
 	return known.exitStatus;
 }

@@ -1,8 +1,9 @@
-/** xlu run HOST...: a live update of each host, end to end. */
+/** xlu run HOST|SCENARIO...: a live update of each host, end to end; scenarios are played (scenario.ts). */
 import { EXIT } from "../errors.ts";
 import { loadHost } from "../host.ts";
 import { liveUpdate, type UpdateReport } from "../update.ts";
 import { colors, print, printJson, progress, progressDone, report as reportError, table } from "./output.ts";
+import { isScenario, play } from "./scenario.ts";
 
 export interface RunOptions {
 	json: boolean;
@@ -11,12 +12,13 @@ export interface RunOptions {
 	seed?: number;
 }
 
-/** Each host in turn: one that fails is reported, the others still run. The worst status is the command's. */
-export async function run(hosts: readonly string[], options: RunOptions): Promise<number> {
+/** Each host or scenario in turn: one that fails is reported, the others still run. The worst status is the command's. */
+export async function run(paths: readonly string[], options: RunOptions): Promise<number> {
 	let status: number = EXIT.done;
-	for (const path of hosts) {
+	for (const path of paths) {
 		try {
-			if (!(await runHost(path, options))) status = Math.max(status, EXIT.refused);
+			const isGood = isScenario(path) ? await play(path, options) : await runHost(path, options);
+			if (!isGood) status = Math.max(status, EXIT.refused);
 		} catch (error) {
 			status = Math.max(status, reportError(error, options.json));
 		}
@@ -51,7 +53,8 @@ function timeline(report: UpdateReport): string {
 		.join("\n");
 }
 
-function describe(report: UpdateReport): string {
+/** A report for people. */
+export function describe(report: UpdateReport): string {
 	const rows = report.domains.map((domain) => [
 		domain.domid,
 		domain.kind,

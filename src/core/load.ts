@@ -58,10 +58,14 @@ export interface LoadOptions {
 	module?: WebAssembly.Module;
 }
 
+/** Compiles the module that the package ships, for those who load the core again and again. */
+export async function compileCore(): Promise<WebAssembly.Module> {
+	return WebAssembly.compile(await readFile(new URL("../core.wasm", import.meta.url)));
+}
+
 /** Loads the core. One instance serves any number of updates, one after the other. */
 export async function loadCore(options: LoadOptions = {}): Promise<Core> {
-	const module =
-		options.module ?? (await WebAssembly.compile(await readFile(new URL("../core.wasm", import.meta.url))));
+	const module = options.module ?? (await compileCore());
 	return new Core(new WebAssembly.Instance(module, {}));
 }
 
