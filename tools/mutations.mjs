@@ -1,0 +1,182 @@
+// Breaks the rebuild of the core, one small patch at a time, and shows which tests notice: tests of the tests.
+//
+//   node tools/mutations.mjs [--only N[,N...]] [--json FILE]
+//
+// Each mutant is compiled into a folder of its own and given to the tests by XLU_CORE. A mutant that no test notices
+// makes the command fail. With unmutated sources as mutant 0, which every test must pass.
+import { spawnSync } from "node:child_process";
+import { cpSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { dirname, join, relative } from "node:path";
+import { fileURLToPath } from "node:url";
+import { parseArgs } from "node:util";
+
+const root = join(dirname(fileURLToPath(import.meta.url)), "..");
+const references = "assembly/references.ts";
+const restore = "assembly/restore.ts";
+
+const mutations = [
+	{ what: "nothing: the core as it is", file: references, find: "", put: "" },
+	{
+		what: "pins: one host mapping too few is counted",
+		file: references,
+		find: "add(image, grant.mfn, <u32>grant.hostWrite + grant.hostRead, typed ? grant.hostWrite : 0);",
+		put: "add(image, grant.mfn, <u32>grant.hostWrite + grant.hostRead - 1, typed ? grant.hostWrite : 0);",
+	},
+	{
+		what: "a mapping of a PV domain is counted at its L1 entry and at the pins",
+		file: references,
+		find: "if (isWalked(ctx, grant.grantee)) continue;",
+		put: "",
+	},
+	{
+		what: "a device's writable mapping takes no type of an external guest's frame",
+		file: references,
+		find: "<u32>grant.deviceWrite + grant.deviceRead, grant.deviceWrite);",
+		put: "<u32>grant.deviceWrite + grant.deviceRead, external ? 0 : grant.deviceWrite);",
+	},
+	{
+		what: "a type reference too many: L1 entries take it of external guests' frames",
+		file: references,
+		find: "types = takesType(domid, owner, other ? domainOf(image, other).kind : 0) ? 1 : 0;",
+		put: "types = 1;",
+	},
+	{
+		what: "pins of page tables are not counted",
+		file: references,
+		find: "if ((type & L.PAGE_TYPE_FLAG_PINNED) != 0) add(image, mfn, 1, 1);",
+		put: "",
+	},
+	{
+		what: "a linear map of a table by itself is counted",
+		file: references,
+		find: "if (pte != 0 && pteFrame(pte) != mfn)",
+		put: "if (pte != 0)",
+	},
+	{
+		what: "Xen's own slots of an L4 table are counted",
+		file: "assembly/pageTable.ts",
+		find: "if (level == L.PAGE_TYPE_L4 && slot - XEN_FIRST_SLOT < XEN_SLOTS) return 0;",
+		put: "",
+	},
+	{
+		what: "the user's page table of a vCPU is not counted",
+		file: references,
+		find: "for (let i: u32 = 1; i <= 3; i += 2) {",
+		put: "for (let i: u32 = 3; i <= 3; i += 2) {",
+	},
+	{
+		what: "a lost FIFO tail: of priority 7, which guests mostly use",
+		file: restore,
+		find: "if (<u64>first + rows <= <u64>slots) memory.copy(table + first * rowBytes, from, rows * rowBytes);",
+		put: `if (<u64>first + rows <= <u64>slots) memory.copy(table + first * rowBytes, from, rows * rowBytes);
+		if (partTable(part) == L.DT_CONTROL_BLOCKS)
+			for (let r: u32 = 0; r < rows; r++) store<u32>(table + r * rowBytes + 7 * 4, 0, L.CONTROL_BLOCK__TAIL);`,
+	},
+	{
+		what: "free ports forget the queue that they were last linked on",
+		file: restore,
+		find: "memory.copy(table + runSlot(runs, i) * rowBytes, rows + first * rowBytes, count * rowBytes);",
+		put: `memory.copy(table + runSlot(runs, i) * rowBytes, rows + first * rowBytes, count * rowBytes);
+		if (rowBytes == L.EVTCHN_PORT_BYTES)
+			for (let r: u32 = 0; r < count; r++) {
+				const row = table + (runSlot(runs, i) + r) * rowBytes;
+				if (load<u8>(row) == 0) memory.fill(row, 0, rowBytes);
+			}`,
+	},
+	{
+		what: "frames that are not allocated start with a reference all the same",
+		file: references,
+		find: "frame.references = (owner & L.FRAME_ALLOCATED) != 0 ? 1 : 0;",
+		put: "frame.references = 1;",
+	},
+	{
+		what: "extra frames alone do not hold a domain",
+		file: references,
+		find: "sums.references += (sums.frames | sums.extraFrames) != 0 ? 1 : 0;",
+		put: "sums.references += sums.frames != 0 ? 1 : 0;",
+	},
+	{
+		what: "an I/O server does not hold its emulator",
+		file: references,
+		find: "addDomainReference(image, changetype<L.IoreqServer>(serverTable + i * L.IOREQ_SERVER_BYTES).emulator);",
+		put: "",
+	},
+];
+
+/** What is run on each mutant. */
+const suites = [
+	"test/machine/transparency.test.ts",
+	"test/core/references.test.ts",
+	"test/hosts/counts.test.ts",
+	"test/passes/passes.test.ts",
+];
+/** Sequences of the transparency property: enough to notice, not more. */
+const SEQUENCES = "120";
+
+const { values } = parseArgs({ options: { only: { type: "string" }, json: { type: "string" } } });
+const only = values.only?.split(",").map(Number);
+
+function compile(directory, { file, find, put, what }) {
+	cpSync(join(root, "assembly"), join(directory, "assembly"), { recursive: true });
+	cpSync(join(root, "asconfig.json"), join(directory, "asconfig.json"));
+	symlinkSync(join(root, "node_modules"), join(directory, "node_modules"));
+	const path = join(directory, file);
+	const source = readFileSync(path, "utf8");
+	// A patch that no longer fits would test nothing.
+	if (find !== "" && source.split(find).length !== 2) throw new Error(`${what}: ${file} does not have once: ${find}`);
+	if (find !== "")
+		writeFileSync(
+			path,
+			source.replace(find, () => put),
+		);
+	const asc = join(root, "node_modules/assemblyscript/bin/asc.js");
+	const made = spawnSync(process.execPath, [asc, "--config", "asconfig.json", "--target", "release"], {
+		cwd: directory,
+		encoding: "utf8",
+	});
+	if (made.status !== 0) throw new Error(`${what}: does not compile\n${made.stderr}`);
+	return join(directory, "dist/core.wasm");
+}
+
+/** Tests that fail with a core, as `file: title`. */
+function failing(core, directory) {
+	const report = join(directory, "report.json");
+	const vitest = join(root, "node_modules/vitest/vitest.mjs");
+	const done = spawnSync(
+		process.execPath,
+		[vitest, "run", ...suites, "--reporter=json", `--outputFile.json=${report}`],
+		{ cwd: root, encoding: "utf8", env: { ...process.env, XLU_CORE: core, XLU_SEQUENCES: SEQUENCES } },
+	);
+	let results;
+	try {
+		results = JSON.parse(readFileSync(report, "utf8")).testResults;
+	} catch {
+		throw new Error(`the tests did not run: ${done.stderr}`);
+	}
+	return results.flatMap(({ name, status, assertionResults }) => {
+		const file = relative(root, name);
+		const failed = assertionResults.filter((test) => test.status === "failed").map((test) => `${file}: ${test.title}`);
+		return failed.length === 0 && status === "failed" ? [`${file}: does not load`] : failed;
+	});
+}
+
+const results = [];
+for (const [number, mutation] of mutations.entries()) {
+	if (only && !only.includes(number)) continue;
+	const directory = mkdtempSync(join(tmpdir(), "xlu-mutant-"));
+	try {
+		const tests = failing(compile(directory, mutation), directory);
+		results.push({ number, what: mutation.what, file: mutation.file, tests });
+		const isRight = (tests.length === 0) === (number === 0);
+		const byFile = suites.map((suite) => [suite, tests.filter((test) => test.startsWith(suite)).length]);
+		const noticed = byFile.filter(([, count]) => count > 0).map(([suite, count]) => `${suite} (${count})`);
+		console.log(
+			`${isRight ? "" : "NOT AS IT SHOULD BE: "}${number}. ${mutation.what}: ${noticed.join(", ") || "no test fails"}`,
+		);
+		if (!isRight) process.exitCode = 1;
+	} finally {
+		rmSync(directory, { recursive: true, force: true });
+	}
+}
+if (values.json) writeFileSync(values.json, `${JSON.stringify(results, null, "\t")}\n`);
