@@ -121,6 +121,78 @@
 #define XLU_RULE_COUNT_OVERFLOW 110u /* XLU-R110 */
 #define XLU_RULE_COMPARE 111u /* XLU-R111 */
 
+/* X(name, number, severity, what must hold); severity is DAMAGED, VERSION or REFUSED. */
+#define XLU_RULES(X) \
+	X(TRUNCATED, 1, DAMAGED, "The stream holds every record whole, up to END.") \
+	X(MARKER, 2, DAMAGED, "The image header begins with 64 one bits and the id XLUS.") \
+	X(VERSION, 3, VERSION, "The stream's version is one that this core reads.") \
+	X(OPTIONS, 4, VERSION, "The stream is little-endian and no unknown option is set.") \
+	X(RESERVED, 5, DAMAGED, "Reserved fields and padding are zero.") \
+	X(BODY_LENGTH, 6, DAMAGED, "A body has exactly the length that its head and counts make, at most 128 MiB.") \
+	X(UNKNOWN_RECORD, 7, VERSION, "Every mandatory record is known.") \
+	X(SECTION_EXPECTED, 8, DAMAGED, "Every record but LU_SECTION, LU_INDEX and END stands in a section.") \
+	X(SECTION_ORDER, 9, DAMAGED, "Sections stand in the order H, 0, 1h, 1d, 2; within a pass domains come in any order, none twice.") \
+	X(SECTION_LENGTH, 10, DAMAGED, "A section's records fill its length exactly and are as many as it says.") \
+	X(CHECKSUM, 11, DAMAGED, "The XXH3-64 of a section's records and of the index agree with the stream.") \
+	X(INDEX, 12, DAMAGED, "LU_INDEX lists exactly the sections that stand in the stream.") \
+	X(END, 13, DAMAGED, "One END, its body empty, nothing after it but the padding of the last frame.") \
+	X(WRONG_SECTION, 14, REFUSED, "A record stands in the section that the format gives it.") \
+	X(RECORD_ORDER, 15, REFUSED, "A record stands after those that it depends on.") \
+	X(RECORD_TWICE, 16, REFUSED, "A record that stands once in its section (or once for a vCPU) is not repeated.") \
+	X(RECORD_MISSING, 17, REFUSED, "Every record that its section needs is there.") \
+	X(SECTION_MISSING, 18, REFUSED, "The host has sections H and 1h, each domain its sections 0, 1d and 2.") \
+	X(SPARSE, 19, DAMAGED, "Runs of a sparse table ascend, do not touch, and cover its rows, none of which is empty.") \
+	X(CHUNK, 20, DAMAGED, "Chunks are well formed and cover their slice exactly.") \
+	X(SLICE, 21, REFUSED, "Slices ascend without overlap and stay within their table.") \
+	X(WINDOW, 30, REFUSED, "Windows are aligned, apart from each other and large enough.") \
+	X(PASS_ORDER, 31, REFUSED, "A pass starts when the one before it has ended for every domain, and runs once for each domain.") \
+	X(NOT_CHECKED, 32, REFUSED, "A restore follows a check that passed.") \
+	X(IMAGE, 33, REFUSED, "The hypervisor image is consistent: tables inside it, in order.") \
+	X(MEMORY, 34, REFUSED, "The preserved memory is whole and belongs to the stream.") \
+	X(NEEDS_MEMORY, 35, REFUSED, "A stream alone cannot be restored: the preserved memory is needed.") \
+	X(HOST_LIMIT, 40, REFUSED, "The host's figures are within the core's limits and agree with the stream.") \
+	X(DOMID, 41, REFUSED, "Domids are unique and below 0x7FF0, and a section's domid is its LU_DOMAIN's.") \
+	X(DOMAIN_FIELD, 42, REFUSED, "Kind, life, width and flags are known values; at most one hardware domain.") \
+	X(DOMAIN_REFERENCE, 43, REFUSED, "Targets, emulators, grantees, CPU pools and VIRQ handlers exist.") \
+	X(VERSION1_REFUSES, 44, VERSION, "Nothing that version 1 refuses by name: 32-bit PV guests, shared or paged memory, unknown features.") \
+	X(DEAD_DOMAIN, 45, REFUSED, "A dead domain has frames and grants alone: no vCPUs to run, no ports, no xenheap.") \
+	X(REGION, 46, REFUSED, "Regions lie in the host, do not overlap, and one is bootmem.") \
+	X(FRAME_ENTRY, 50, REFUSED, "A frame's entry has no unknown bit, and flags only where it is owned.") \
+	X(FRAME_OWNER, 51, REFUSED, "A frame's owner exists or is DOMID_XEN or DOMID_IO.") \
+	X(FRAME_RESERVED, 52, REFUSED, "No frame of bootmem or kept page tables is owned by a guest.") \
+	X(XENHEAP_COUNT, 53, REFUSED, "A domain's xenheap frames are its shared_info, grant and status frames.") \
+	X(MAX_PAGES, 54, REFUSED, "A domain owns no more frames than its limit.") \
+	X(FRAME_NOT_OWNED, 55, REFUSED, "A frame that a record names is in the host and belongs to whom the record says.") \
+	X(PAGE_TYPE, 56, REFUSED, "Page types are known; pinned only L1 to L4; page tables only in PV guests; none in use on a free frame.") \
+	X(P2M_ENTRY, 60, REFUSED, "A P2M entry has no unknown bit, a known order and access, and an MFN only where it is present.") \
+	X(P2M_SUPERPAGE, 61, REFUSED, "Superpages are aligned and whole.") \
+	X(P2M_FRAME, 62, REFUSED, "A RAM entry names a frame of that domain.") \
+	X(P2M_FOREIGN, 63, REFUSED, "Foreign and I/O-server entries are 4 KiB, and LU_FOREIGN_MAPS lists exactly the foreign ones, with their owner.") \
+	X(P2M_HIGHEST, 64, REFUSED, "The highest mapped GFN is that of the P2M, and every slice says the same; PV guests have none.") \
+	X(GRANT_TABLE, 70, REFUSED, "Version 1 or 2, frames within the limits, status frames only in version 2.") \
+	X(GRANT_ACTIVE, 71, REFUSED, "An active grant lies in the table, is pinned, no counter above 128, its frame the domain's.") \
+	X(MAPTRACK, 72, REFUSED, "A handle lies within the limit, its vCPU exists, its flags are known.") \
+	X(MAPTRACK_UNMATCHED, 73, REFUSED, "A handle finds an active grant of that domain, with that grantee.") \
+	X(PIN_SUM, 74, REFUSED, "Pins equal the sum of the mappings.") \
+	X(PORT_FIELD, 80, REFUSED, "A port's state, consumer, vCPU and priority are known; port 0 is not used.") \
+	X(PORT_LIMIT, 81, REFUSED, "Ports lie within the limits of the ABI and of the domain.") \
+	X(INTERDOMAIN, 82, REFUSED, "Interdomain ends name each other.") \
+	X(VIRQ, 83, REFUSED, "A VIRQ is bound once in a domain, a per-vCPU one once by each vCPU; a global one has at most one other handler.") \
+	X(FIFO, 84, REFUSED, "Control blocks are aligned inside one frame, one for a vCPU; queue tails are ports of the table; frames are the domain's. Links are the guest's to write and are not looked at.") \
+	X(PIRQ, 85, REFUSED, "PIRQs are unique and their ports agree with LU_EVTCHN_PORTS.") \
+	X(VCPU, 90, REFUSED, "vCPUs ascend below the limit, and each has its record.") \
+	X(VCPU_STATE, 91, REFUSED, "A vCPU's flags, areas and vcpu_info are valid.") \
+	X(VCPU_CONTEXT, 92, REFUSED, "Every initialised PV vCPU has its context, no other guest has one.") \
+	X(XSAVE, 93, REFUSED, "An XSAVE area's header and length agree.") \
+	X(HVM_CONTEXT, 94, REFUSED, "HVM_CONTEXT is a row of whole entries, HEADER first, END last; CPU entries name existing vCPUs.") \
+	X(HVM_ONLY, 95, REFUSED, "HVM records stand for HVM and PVH domains alone, PV records for PV ones.") \
+	X(DOMAIN_STATE, 96, REFUSED, "A domain's state has known values.") \
+	X(IOREQ, 100, REFUSED, "Servers are unique, their pages, ports and ranges exist, ranges of one server do not overlap.") \
+	X(CAPS, 101, REFUSED, "Permitted ranges are of a known kind, ascending, not overlapping.") \
+	X(SHARED_INFO, 102, REFUSED, "A living domain has a shared_info frame of its own.") \
+	X(COUNT_OVERFLOW, 110, REFUSED, "No reference count overflows.") \
+	X(COMPARE, 111, REFUSED, "The two images are identical.")
+
 #define XLU_DOMID_FIRST_RESERVED 32752u
 #define XLU_DOMID_SELF 32752u
 #define XLU_DOMID_IO 32753u
@@ -1196,5 +1268,22 @@ struct xlu_domain_plan {
 	uint32_t lowestCount;
 };
 _Static_assert(sizeof(struct xlu_domain_plan) == 108, "DomainPlan");
+
+/* The core's functions as wasm2c emits them; docs/NATIVE.md says how they are linked and called. */
+typedef struct w2c_xlu w2c_xlu;
+uint32_t w2c_xlu_abi(w2c_xlu *);
+uint32_t w2c_xlu_contextBytes(w2c_xlu *);
+uint64_t w2c_xlu_hash(w2c_xlu *, uint32_t pointer, uint32_t bytes);
+uint32_t w2c_xlu_heapBase(w2c_xlu *);
+uint32_t w2c_xlu_check(w2c_xlu *, uint32_t ctx, uint32_t work, uint32_t workBytes, uint32_t memoryPtr, uint32_t memoryBytes);
+uint32_t w2c_xlu_compare(w2c_xlu *, uint32_t ctx, uint32_t a, uint32_t bytesA, uint32_t b, uint32_t bytesB);
+uint32_t w2c_xlu_digest(w2c_xlu *, uint32_t ctx, uint32_t image, uint32_t bytes, uint32_t out);
+uint32_t w2c_xlu_open(w2c_xlu *, uint32_t ctx, uint32_t stream, uint32_t bytes, uint32_t flags);
+uint32_t w2c_xlu_plan(w2c_xlu *, uint32_t ctx);
+uint32_t w2c_xlu_finish(w2c_xlu *, uint32_t ctx);
+uint32_t w2c_xlu_restore(w2c_xlu *, uint32_t ctx, uint32_t pass, uint32_t domid);
+uint32_t w2c_xlu_target(w2c_xlu *, uint32_t ctx, uint32_t image, uint32_t bytes);
+uint32_t w2c_xlu_planSave(w2c_xlu *, uint32_t ctx, uint32_t image, uint32_t bytes);
+uint32_t w2c_xlu_save(w2c_xlu *, uint32_t ctx, uint32_t image, uint32_t bytes, uint32_t out, uint32_t capacity);
 
 #endif

@@ -233,6 +233,12 @@ function cHeader() {
 	out.push("");
 	for (const rule of rules) out.push(`#define XLU_RULE_${rule.name} ${rule.id}u /* ${ruleId(rule.id)} */`);
 	out.push("");
+	out.push("/* X(name, number, severity, what must hold); severity is DAMAGED, VERSION or REFUSED. */");
+	out.push("#define XLU_RULES(X) \\");
+	const rows = rules.map(
+		(rule) => `\tX(${rule.name}, ${rule.id}, ${upper(rule.severity)}, ${JSON.stringify(rule.doc)})`,
+	);
+	out.push(rows.join(" \\\n"), "");
 	for (const [name, group] of Object.entries(enums)) {
 		if (typeof group === "bigint") out.push(`#define XLU_${name} ${hex(group)}ull`);
 		else if (typeof group === "number") out.push(`#define XLU_${name} ${hex(group)}u`);
@@ -250,8 +256,30 @@ function cHeader() {
 			"",
 		);
 	}
-	out.push("#endif", "");
+	out.push(...cPrototypes(), "", "#endif", "");
 	return out.join("\n");
+}
+
+/** The exports as wasm2c emits them for the module name `xlu`, with the parameters' names from assembly/. */
+function cPrototypes() {
+	const ctype = { i32: "uint32_t", i64: "uint64_t", none: "void" };
+	const exported = JSON.parse(readFileSync(join(root, "tools/exports.json"), "utf8"));
+	const index = readFileSync(join(root, "assembly/index.ts"), "utf8");
+	const out = ["/* The core's functions as wasm2c emits them; docs/NATIVE.md says how they are linked and called. */"];
+	out.push("typedef struct w2c_xlu w2c_xlu;");
+	for (const [, names, file] of index.matchAll(/^export \{ (.+) \} from "(.+)";$/gm)) {
+		const source = readFileSync(join(root, "assembly", `${file}.ts`), "utf8");
+		for (const name of names.split(", ")) {
+			const [inside, outside] = name.includes(" as ") ? name.split(" as ") : [name, name];
+			const [, parameters, result] = /^\((.*)\) -> (.+)$/.exec(exported[outside]);
+			const declared = new RegExp(`^export function ${inside}\\(([^)]*)\\)`, "m").exec(source)[1];
+			const labels = declared.split(",").map((parameter) => parameter.split(":")[0].trim());
+			const types = parameters === "" ? [] : parameters.split(", ");
+			const list = ["w2c_xlu *", ...types.map((type, i) => `${ctype[type]} ${labels[i]}`)];
+			out.push(`${ctype[result]} w2c_xlu_${outside}(${list.join(", ")});`);
+		}
+	}
+	return out;
 }
 
 // --- documents ---------------------------------------------------------------------------------------------------
