@@ -31,6 +31,7 @@ import {
 	PACKED_PREFIX_BYTES,
 	RUNS_PREFIX_BYTES,
 } from "./chunk";
+import { BLOCK_ENTRIES, fillBlocks, fillEntries, unpackBlocks } from "./lanes";
 
 /** Checks that the octets from `used` to the payload's end are zero. `offset` is the payload's. */
 function paddingFault(ptr: usize, offset: u32, used: u32, payloadBytes: u32): u64 {
@@ -150,19 +151,19 @@ export function checkChunks(elementBytes: u32, ptr: usize, len: u32, count: u32)
 
 function decodeWideRuns(payload: usize, entryCount: u32, dst: usize): void {
 	const runCount = load<u32>(payload);
-	const values = payload + RUNS_PREFIX_BYTES;
-	const lengths = values + (runCount << 3);
+	let value = payload + RUNS_PREFIX_BYTES;
+	let length = value + (runCount << 3);
 	let left = entryCount;
-	for (let run: u32 = 0; run < runCount; run++) {
-		let value = load<u64>(values + (run << 3));
-		const stride = value >>> 63;
+	for (const lengthsEnd = length + (runCount << 1); length < lengthsEnd; length += 2) {
 		// The clamp keeps runs that nobody checked inside the chunk.
-		const length = min<u32>(<u32>load<u16>(lengths + (run << 1)), left);
-		left -= length;
-		for (const runEnd = dst + (length << 3); dst < runEnd; dst += 8) {
-			store<u64>(dst, value);
-			value += stride;
-		}
+		const entries = min<u32>(<u32>load<u16>(length), left);
+		const runEnd = dst + (entries << 3);
+		left -= entries;
+		// Whole blocks may end in the runs that follow, which are written later, but not behind the chunk.
+		if (left >= BLOCK_ENTRIES) fillBlocks(dst, runEnd, load<u64>(value));
+		else fillEntries(dst, runEnd, load<u64>(value));
+		dst = runEnd;
+		value += 8;
 	}
 }
 
@@ -181,10 +182,10 @@ function decodeOctetRuns(payload: usize, entryCount: u32, dst: usize): void {
 
 function decodePacked(payload: usize, entryCount: u32, width: u32, dst: usize): void {
 	const base = load<u64>(payload);
-	let at = payload + PACKED_PREFIX_BYTES;
-	for (let i: u32 = 0; i < entryCount; i++) {
-		store<u64>(dst + (i << 3), base ^ loadPacked(at, width));
-		at += width;
+	const whole = entryCount & ~(BLOCK_ENTRIES - 1);
+	unpackBlocks(payload, whole, width, base, dst);
+	for (let i = whole; i < entryCount; i++) {
+		store<u64>(dst + (i << 3), base ^ loadPacked(payload + PACKED_PREFIX_BYTES + i * width, width));
 	}
 }
 

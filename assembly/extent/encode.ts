@@ -1,8 +1,14 @@
 /**
- * Tables into chunks; chunk.ts has the layout.
+ * Tables into chunks; chunk.ts has the layout, lanes.ts the inner loops.
  *
- * Each chunk is read twice: once to measure what each form would take, once to write the smallest. Nothing is written
- * that is not final, so a chunk needs no scratch and the output no more room than `encodeBound` says.
+ * Nothing is written beyond a chunk's final octets, so that a chunk needs no scratch and the output no more room than
+ * `encodeBound` says. A chunk is read once if it has few runs: where they begin is noted in the room of the payload itself,
+ *
+ *     | prefix | first u16 of each run ...      -->      | prefix | n values u64 ... | n lengths u16 ... |
+ *
+ * since the noted 2 octets of a run are less than its 10 of a RUNS payload. Once there are so many that another form could
+ * be smaller, the chunk is measured: how many runs, which octets are needed. Random frames come to that
+ * after a few blocks; a table of runs never does.
  */
 
 import {
@@ -16,12 +22,30 @@ import {
 	FORM_PACKED,
 	FORM_RUNS,
 	literalPayloadBytes,
+	MFN_BITS,
 	PACKED_PREFIX_BYTES,
 	PACKED_WIDTH_MAX,
 	packedPayloadBytes,
 	RUNS_PREFIX_BYTES,
 	runsPayloadBytes,
 } from "./chunk";
+import {
+	BLOCK_BYTES,
+	BLOCK_ENTRIES,
+	blockBreaks,
+	countBreaks,
+	differences,
+	firstBreaks,
+	packBlocks,
+	skipRun,
+	successor,
+} from "./lanes";
+
+/** Shorter chunks, which only the end of a table can be, are coded entry by entry. */
+const FAST_ENTRIES: u32 = 64;
+/** After so many more runs it is asked anew whether they come densely: at least one in three entries. */
+const DENSE_RUNS: u32 = 48;
+const DENSE_ENTRIES: u32 = 3;
 
 /**
  * The most octets that `count` entries can take: every chunk a LITERAL, since no other form is taken when it is larger.
@@ -98,7 +122,8 @@ function storeWideLiteral(table: usize, count: u32, mask: u64, payload: usize): 
 	}
 }
 
-function encodeWideChunk(table: usize, count: u32, mask: u64, out: usize): u32 {
+/** Any chunk, entry by entry: it is read once to measure what each form would take, once to write the smallest. */
+function encodeSlowly(table: usize, count: u32, mask: u64, out: usize): u32 {
 	const base = load<u64>(table) & mask;
 	let previous = base;
 	let different: u64 = 0;
@@ -129,6 +154,139 @@ function encodeWideChunk(table: usize, count: u32, mask: u64, out: usize): u32 {
 	storeHeader(out, FORM_LITERAL, 0, count, literalBytes);
 	storeWideLiteral(table, count, mask, payload);
 	return CHUNK_HEADER_BYTES + literalBytes;
+}
+
+/** PACKED or LITERAL, whichever is smaller. */
+function storeDense(table: usize, count: u32, width: u32, out: usize): u32 {
+	const payload = out + CHUNK_HEADER_BYTES;
+	if (width > PACKED_WIDTH_MAX) {
+		const literalBytes = literalPayloadBytes(8, count);
+		storeHeader(out, FORM_LITERAL, 0, count, literalBytes);
+		memory.copy(payload, table, count << 3);
+		return CHUNK_HEADER_BYTES + literalBytes;
+	}
+	const base = load<u64>(table);
+	const packedBytes = packedPayloadBytes(count, width);
+	const whole = count & ~(BLOCK_ENTRIES - 1);
+	// Padding first, then from the last entry to the first, then what stands before them.
+	store<u64>(payload + packedBytes - 8, 0);
+	for (let i = count; i > whole; i--) {
+		const at = payload + PACKED_PREFIX_BYTES + i * width;
+		store<u64>(at - 8, (load<u64>(table + ((i - 1) << 3)) ^ base) << (64 - (width << 3)));
+	}
+	packBlocks(table, whole, width, base, payload);
+	store<u64>(payload, base);
+	store<u64>(out, <u64>FORM_PACKED | ((<u64>width) << 8) | ((<u64>count) << 16) | ((<u64>packedBytes) << 32));
+	return CHUNK_HEADER_BYTES + packedBytes;
+}
+
+/** Whether one of the entries that begin runs stands so near the end of the MFN's bits that its run could reach it. */
+function nearCarry(first: u64): u64 {
+	return first ^ (first + CHUNK_ENTRIES);
+}
+
+/**
+ * Writes a RUNS chunk from the starts of its runs, u16 each, which stand where the values go. From the last run to the
+ * first: the value of run i is written over the starts of runs 4i to 4i + 3, all of them done.
+ *
+ * @returns octets, or 0 if a run may carry out of the MFN's bits
+ */
+function storeNotedRuns(table: usize, count: u32, runCount: u32, out: usize): u32 {
+	const payload = out + CHUNK_HEADER_BYTES;
+	const runsBytes = runsPayloadBytes(8, runCount);
+	storeHeader(out, FORM_RUNS, 0, count, runsBytes);
+	const values = payload + RUNS_PREFIX_BYTES;
+	const lengths = values + (runCount << 3);
+	let end = count;
+	let carries: u64 = 0;
+	for (let i = runCount; i > 0; ) {
+		i--;
+		const first = <u32>load<u16>(values + (i << 1));
+		const value = load<u64>(table + (first << 3));
+		store<u16>(lengths + (i << 1), <u16>(end - first));
+		store<u64>(values + (i << 3), value);
+		carries |= nearCarry(value);
+		end = first;
+	}
+	store<u64>(payload, <u64>runCount);
+	return carries >>> MFN_BITS == 0 ? CHUNK_HEADER_BYTES + runsBytes : 0;
+}
+
+/** decide: RUNS is the smallest form, or a width above 0 of another that is. */
+const DECIDED_RUNS: u32 = 0;
+/** decide: a run may carry out of the MFN's bits, so that runs cannot be counted by blocks. */
+const DECIDED_SLOW: u32 = 9;
+
+/** Which form is the smallest: RUNS, or with a width of 8 LITERAL, with a smaller one PACKED. */
+function decide(table: usize, count: u32): u32 {
+	const base = load<u64>(table);
+	const end = table + (count << 3);
+	const blocksEnd = table + ((count & ~(BLOCK_ENTRIES - 1)) << 3);
+	let different = differences(table, blocksEnd, base);
+	for (let at = blocksEnd; at < end; at += 8) different |= load<u64>(at) ^ base;
+	const width = octetsOf(different);
+	const otherBytes = width <= PACKED_WIDTH_MAX ? packedPayloadBytes(count, width) : literalPayloadBytes(8, count);
+	// At most so many runs take no more octets: payloads are multiples of 8.
+	const limit = (otherBytes - RUNS_PREFIX_BYTES) / 10;
+	let runCount: u32 = 1;
+	for (let breaks = firstBreaks(table); breaks != 0; breaks &= breaks - 1) runCount++;
+	runCount += countBreaks(table + BLOCK_BYTES, blocksEnd, limit);
+	for (let at = blocksEnd; at < end; at += 8) runCount += <u32>(load<u64>(at) != successor(load<u64>(at - 8)));
+	// A carry hides a run, it never makes one: too many are too many.
+	if (runCount > limit) return width;
+	// No entry has all of the MFN's upper bits set if one of them is clear in the first and the same in all.
+	const upper: u64 = ((1 << MFN_BITS) - 1) & ~(<u64>CHUNK_ENTRIES - 1);
+	return ((different | base) & upper) == upper ? DECIDED_SLOW : DECIDED_RUNS;
+}
+
+function encodeWideChunk(table: usize, count: u32, mask: u64, out: usize): u32 {
+	if (mask != u64.MAX_VALUE || count < FAST_ENTRIES) return encodeSlowly(table, count, mask, out);
+	const starts = out + CHUNK_HEADER_BYTES + RUNS_PREFIX_BYTES;
+	const blocksEnd = table + ((count & ~(BLOCK_ENTRIES - 1)) << 3);
+	// With so many runs, RUNS is smaller than PACKED could be with the smallest width, and than LITERAL.
+	const surely = (packedPayloadBytes(count, 1) - RUNS_PREFIX_BYTES) / 10;
+	let limit = starts + (min<u32>(surely, DENSE_RUNS) << 1);
+	let next = starts + 2;
+	store<u16>(starts, 0);
+	let at = table;
+	let expected = load<u64>(table);
+	for (;;) {
+		at = skipRun(at, blocksEnd, expected);
+		if (at == blocksEnd) break;
+		// Blocks that break one by one, until one breaks at most once.
+		let isScattered: bool;
+		do {
+			const first = <u32>(at - table) >>> 3;
+			let breaks = at == table ? firstBreaks(at) : blockBreaks(at);
+			isScattered = (breaks & (breaks - 1)) != 0;
+			for (; breaks != 0; breaks &= breaks - 1) {
+				store<u16>(next, <u16>(first + (<u32>ctz<u32>(breaks) >>> 1)));
+				next += 2;
+			}
+			at += BLOCK_BYTES;
+			if (next > limit) {
+				const runCount = <u32>(next - starts) >>> 1;
+				if (runCount <= surely && runCount * DENSE_ENTRIES < first) {
+					limit = starts + (min<u32>(surely, runCount + DENSE_RUNS) << 1);
+				} else {
+					const decided = decide(table, count);
+					if (decided == DECIDED_SLOW) return encodeSlowly(table, count, mask, out);
+					if (decided != DECIDED_RUNS) return storeDense(table, count, decided, out);
+					limit = usize.MAX_VALUE;
+				}
+			}
+		} while (isScattered && at < blocksEnd);
+		expected = successor(load<u64>(at - 8));
+	}
+	const end = table + (count << 3);
+	for (; at < end; at += 8) {
+		if (load<u64>(at) != successor(load<u64>(at - 8))) {
+			store<u16>(next, <u16>((at - table) >>> 3));
+			next += 2;
+		}
+	}
+	const bytes = storeNotedRuns(table, count, <u32>(next - starts) >>> 1, out);
+	return bytes != 0 ? bytes : encodeSlowly(table, count, mask, out);
 }
 
 function storeOctetRuns(table: usize, count: u32, runCount: u32, payload: usize): void {
