@@ -96,6 +96,38 @@ const wideShapes: Record<string, Shape> = {
 	"one range": (noise, count) => framesFrom(noise.bits(30), count),
 	superpages: (noise, count) => pieces(noise, count, 1, () => framesFrom((9n << 48n) | (noise.bits(20) << 9n), 512)),
 	"runs of mean 64": (noise, count) => pieces(noise, count, 128, (length) => framesFrom(noise.bits(24), length)),
+	"runs of every mean from 1 to 12": (noise, count) => {
+		const longest = 1 + noise.next(23);
+		return pieces(noise, count, longest, (length) => framesFrom(noise.bits(26), length));
+	},
+	"runs that are about as large as PACKED": (noise, count) => {
+		// Of the first eight octets that a width of 1 to 4 allows, so many runs that either form may be the smaller.
+		const width = 1 + noise.next(4);
+		const runCount = Math.max(1, Math.floor((count * width) / 10) + noise.next(5) - 2);
+		const base = noise.bits(63) & ~((1n << BigInt(8 * width)) - 1n);
+		const starts = new Set([0]);
+		while (starts.size < Math.min(runCount, count)) starts.add(noise.next(count));
+		let value = 0n;
+		return list(count, (i) => {
+			if (starts.has(i)) {
+				const before = value;
+				while (value === before) value = base | noise.bits(8 * width);
+			}
+			return value;
+		});
+	},
+	"a range, then random frames": (noise, count) => {
+		const half = noise.next(count + 1);
+		return [...framesFrom(noise.bits(24), half), ...list(count - half, () => PRESENT | noise.bits(28))];
+	},
+	"random frames, then a range": (noise, count) => {
+		const half = noise.next(count + 1);
+		return [...list(half, () => PRESENT | noise.bits(28)), ...framesFrom(noise.bits(24), count - half)];
+	},
+	"a long range across the MFN's last bit": (noise, count) =>
+		pieces(noise, count, 6000, (length) => framesFrom(MFN_MASK - noise.bits(13), length)),
+	"random frames below the MFN's last bit, some in a row": (noise, count) =>
+		pieces(noise, count, 3, (length) => framesFrom(MFN_MASK - noise.bits(4 + noise.next(20)), length)),
 	"ranges and holes": (noise, count) =>
 		pieces(noise, count, 40, (length) =>
 			noise.next(2) === 0 ? list(length, () => 0n) : framesFrom(noise.bits(30), length),
@@ -142,7 +174,7 @@ interface Sample {
 	entries: bigint[];
 }
 
-const sizes = [0, 1, 2, 3, 7, 16, 100, 4095, 4096, 4097, 10000];
+const sizes = [0, 1, 2, 3, 7, 16, 63, 64, 65, 71, 100, 4095, 4096, 4097, 10000];
 
 function samples(sizeList = sizes): fc.Arbitrary<Sample & { name: string }> {
 	const shapes = [
@@ -654,6 +686,42 @@ describe.each(builds)("extent codec, $name build", ({ simd }) => {
 			expect(check(8, huge, 4096)).toEqual({ status: status.TRUNCATED, offset: 4 });
 			judge(8, huge, 4096);
 		});
+	});
+});
+
+describe("the two builds against each other", () => {
+	let codecs: Codec[];
+
+	beforeAll(async () => {
+		codecs = await Promise.all(
+			builds.map(({ simd }) => compile<Codec>("assembly/test/codec.ts", { simd, optimize: "-O3" })),
+		);
+	});
+
+	/** Codes and decodes with each build; the same octets and the same table both times. */
+	function agree({ elementBytes, entries }: Sample): void {
+		const table = tableBytes({ elementBytes, entries });
+		const results = codecs.map((codec) => {
+			const octets = new Uint8Array(codec.memory.buffer);
+			const from = octets.length - table.length;
+			octets.set(table, from);
+			const length = codec.encodeTable(elementBytes, from, entries.length, ALL, OUT) >>> 0;
+			const coded = octets.slice(OUT, OUT + length);
+			const ptr = octets.length - length;
+			octets.set(coded, ptr);
+			codec.decodeChunks(elementBytes, ptr, length, entries.length, OUT);
+			return { coded, decoded: octets.slice(OUT, OUT + table.length) };
+		});
+		expect(Buffer.compare(results[0]!.coded, results[1]!.coded), "the same coding").toBe(0);
+		for (const { decoded } of results) expect(Buffer.compare(decoded, table), "the table again").toBe(0);
+	}
+
+	test("any table, of many chunks", () => {
+		fc.assert(fc.property(samples([20000]), agree), { numRuns: 200 });
+	});
+
+	test.each(Object.entries(wideShapes))("%s, many times", (_, shape) => {
+		for (let seed = 0; seed < 25; seed++) agree({ elementBytes: 8, entries: shape(new Noise(seed), 8192 + seed) });
 	});
 });
 
