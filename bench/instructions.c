@@ -11,7 +11,11 @@
  *     superpages   2 MiB pages anywhere, one in a hundred blocks broken into 4 KiB entries, pieces of mean length 8
  *     own          page ownership: runs of one owner of geometric length, mean 350
  *     runs         4 KiB entries in runs of geometric length, mean 64, anywhere
- *     random       4 KiB entries, every frame anywhere
+ *     random       4 KiB entries, every frame anywhere in 1 TiB
+ *     alternating  page ownership: another owner with every frame
+ *     holes        4 KiB entries anywhere in 1 TiB, every second one a hole
+ *     descending   4 KiB entries, each frame below the one before it
+ *     types        page types, an octet each: none in use, writable, a page table now and then; runs of mean 350
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -122,6 +126,23 @@ static void make(const char *layout, uint64_t *entries)
 		/* A frame in each MiB of a host of 1 TiB, whose MFNs have 28 bits. */
 		for (uint32_t i = 0; i < ENTRIES; i++)
 			entries[i] = first + entries[i] * 256 + below(256);
+	} else if (strcmp(layout, "alternating") == 0) {
+		for (uint32_t i = 0; i < ENTRIES; i++)
+			entries[i] = 0x30001 + i % 2;
+	} else if (strcmp(layout, "holes") == 0) {
+		for (uint32_t i = 0; i < ENTRIES; i += 2)
+			entries[i] = first + below(1 << 28);
+	} else if (strcmp(layout, "descending") == 0) {
+		for (uint32_t i = 0; i < ENTRIES; i++)
+			entries[i] = first + ENTRIES - i;
+	} else if (strcmp(layout, "types") == 0) {
+		static const uint8_t types[8] = { 0, 7, 0, 7, 0, 7, 1, 2 };
+		uint8_t *octets = (uint8_t *)entries;
+		for (uint32_t at = 0; at < ENTRIES;) {
+			uint32_t end = at + geometric(350), type = types[below(8)];
+			for (; at < end && at < ENTRIES; at++)
+				octets[at] = (uint8_t)type;
+		}
 	} else {
 		fprintf(stderr, "instructions: unknown layout %s\n", layout);
 		exit(2);
@@ -135,20 +156,21 @@ int main(int count, char **arguments)
 		return 2;
 	}
 	const char *what = arguments[1];
+	const uint32_t entry_bytes = strcmp(arguments[2], "types") == 0 ? 1 : 8;
 	memory = mmap(NULL, MEMORY_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	if (memory == MAP_FAILED)
 		return 2;
 	wasm2c_codec_instantiate(&codec);
 	make(arguments[2], (uint64_t *)(memory + TABLE));
-	uint32_t bytes = w2c_codec_encodeTable(&codec, 8, TABLE, ENTRIES, UINT64_MAX, CODED);
+	uint32_t bytes = w2c_codec_encodeTable(&codec, entry_bytes, TABLE, ENTRIES, UINT64_MAX, CODED);
 	if (strcmp(what, "decode") == 0) {
-		w2c_codec_decodeChunks(&codec, 8, CODED, bytes, ENTRIES, TARGET);
-		if (memcmp(memory + TABLE, memory + TARGET, ENTRIES * 8ull) != 0) {
+		w2c_codec_decodeChunks(&codec, entry_bytes, CODED, bytes, ENTRIES, TARGET);
+		if (memcmp(memory + TABLE, memory + TARGET, (size_t)ENTRIES * entry_bytes) != 0) {
 			fputs("instructions: the table that came out is another one\n", stderr);
 			return 1;
 		}
 	} else if (strcmp(what, "check") == 0) {
-		if (w2c_codec_checkChunks(&codec, 8, CODED, bytes, ENTRIES) != 0) {
+		if (w2c_codec_checkChunks(&codec, entry_bytes, CODED, bytes, ENTRIES) != 0) {
 			fputs("instructions: the coding was refused\n", stderr);
 			return 1;
 		}

@@ -31,7 +31,7 @@ import {
 	PACKED_PREFIX_BYTES,
 	RUNS_PREFIX_BYTES,
 } from "./chunk";
-import { BLOCK_ENTRIES, fillBlocks, fillEntries, unpackBlocks } from "./lanes";
+import { BLOCK_ENTRIES, fillBlocks, fillEntries, fillOctets, OCTETS_STEP, unpackBlocks } from "./lanes";
 
 /** Checks that the octets from `used` to the payload's end are zero. `offset` is the payload's. */
 function paddingFault(ptr: usize, offset: u32, used: u32, payloadBytes: u32): u64 {
@@ -167,6 +167,9 @@ function decodeWideRuns(payload: usize, entryCount: u32, dst: usize): void {
 	}
 }
 
+/** From so many octets on, a fill pays. */
+const LONG_OCTET_RUN: u32 = 512;
+
 function decodeOctetRuns(payload: usize, entryCount: u32, dst: usize): void {
 	const runCount = load<u32>(payload);
 	const lengths = payload + RUNS_PREFIX_BYTES;
@@ -174,9 +177,12 @@ function decodeOctetRuns(payload: usize, entryCount: u32, dst: usize): void {
 	let left = entryCount;
 	for (let run: u32 = 0; run < runCount; run++) {
 		const length = min<u32>(<u32>load<u16>(lengths + (run << 1)), left);
-		memory.fill(dst, load<u8>(values + run), length);
-		dst += length;
+		const value = load<u8>(values + run);
 		left -= length;
+		// An engine's fill is a call out of the module: for long runs. Short ones may end in those that follow.
+		if (length <= LONG_OCTET_RUN && left >= OCTETS_STEP) fillOctets(dst, dst + length, value);
+		else memory.fill(dst, value, length);
+		dst += length;
 	}
 }
 

@@ -36,7 +36,10 @@ import {
 	countBreaks,
 	differences,
 	firstBreaks,
+	firstOctetBreaks,
+	octetBreaks,
 	packBlocks,
+	skipOctets,
 	skipRun,
 	successor,
 } from "./lanes";
@@ -212,12 +215,10 @@ function storeNotedRuns(table: usize, count: u32, runCount: u32, out: usize): u3
 	return carries >>> MFN_BITS == 0 ? CHUNK_HEADER_BYTES + runsBytes : 0;
 }
 
-/** decide: RUNS is the smallest form, or a width above 0 of another that is. */
+/** decide: RUNS is the smallest form. Otherwise it is the width of PACKED, or 8 for LITERAL. */
 const DECIDED_RUNS: u32 = 0;
-/** decide: a run may carry out of the MFN's bits, so that runs cannot be counted by blocks. */
-const DECIDED_SLOW: u32 = 9;
 
-/** Which form is the smallest: RUNS, or with a width of 8 LITERAL, with a smaller one PACKED. */
+/** Which form is the smallest. */
 function decide(table: usize, count: u32): u32 {
 	const base = load<u64>(table);
 	const end = table + (count << 3);
@@ -232,11 +233,9 @@ function decide(table: usize, count: u32): u32 {
 	for (let breaks = firstBreaks(table); breaks != 0; breaks &= breaks - 1) runCount++;
 	runCount += countBreaks(table + BLOCK_BYTES, blocksEnd, limit);
 	for (let at = blocksEnd; at < end; at += 8) runCount += <u32>(load<u64>(at) != successor(load<u64>(at - 8)));
-	// A carry hides a run, it never makes one: too many are too many.
-	if (runCount > limit) return width;
-	// No entry has all of the MFN's upper bits set if one of them is clear in the first and the same in all.
-	const upper: u64 = ((1 << MFN_BITS) - 1) & ~(<u64>CHUNK_ENTRIES - 1);
-	return ((different | base) & upper) == upper ? DECIDED_SLOW : DECIDED_RUNS;
+	// A carry out of the MFN's bits hides a run, it never makes one: too many are too many. RUNS that has one is found
+	// when the runs are written.
+	return runCount > limit ? width : DECIDED_RUNS;
 }
 
 function encodeWideChunk(table: usize, count: u32, mask: u64, out: usize): u32 {
@@ -270,7 +269,6 @@ function encodeWideChunk(table: usize, count: u32, mask: u64, out: usize): u32 {
 					limit = starts + (min<u32>(surely, runCount + DENSE_RUNS) << 1);
 				} else {
 					const decided = decide(table, count);
-					if (decided == DECIDED_SLOW) return encodeSlowly(table, count, mask, out);
 					if (decided != DECIDED_RUNS) return storeDense(table, count, decided, out);
 					limit = usize.MAX_VALUE;
 				}
@@ -310,7 +308,7 @@ function storeOctetRuns(table: usize, count: u32, runCount: u32, payload: usize)
 	store<u16>(lengths, <u16>(count - first));
 }
 
-function encodeOctetChunk(table: usize, count: u32, out: usize): u32 {
+function encodeOctetsSlowly(table: usize, count: u32, out: usize): u32 {
 	let previous = load<u8>(table);
 	let runCount: u32 = 1;
 	for (let i: u32 = 1; i < count; i++) {
@@ -331,6 +329,73 @@ function encodeOctetChunk(table: usize, count: u32, out: usize): u32 {
 	storeHeader(out, FORM_LITERAL, 0, count, literalBytes);
 	memory.copy(payload, table, count);
 	return CHUNK_HEADER_BYTES + literalBytes;
+}
+
+/**
+ * Writes a RUNS chunk of octets from the starts of its runs, which stand where the lengths go, and are made lengths from
+ * the last to the first.
+ */
+function storeNotedOctetRuns(table: usize, count: u32, runCount: u32, out: usize): u32 {
+	const payload = out + CHUNK_HEADER_BYTES;
+	const runsBytes = runsPayloadBytes(1, runCount);
+	const lengths = payload + RUNS_PREFIX_BYTES;
+	const values = lengths + (runCount << 1);
+	// The padding alone: storeHeader's 8 octets could reach into the starts.
+	for (let at = values + runCount; at < payload + runsBytes; at++) store<u8>(at, 0);
+	let end = count;
+	for (let i = runCount; i > 0; ) {
+		i--;
+		const first = <u32>load<u16>(lengths + (i << 1));
+		store<u16>(lengths + (i << 1), <u16>(end - first));
+		store<u8>(values + i, load<u8>(table + first));
+		end = first;
+	}
+	store<u64>(payload, <u64>runCount);
+	store<u64>(out, <u64>FORM_RUNS | ((<u64>count) << 16) | ((<u64>runsBytes) << 32));
+	return CHUNK_HEADER_BYTES + runsBytes;
+}
+
+function storeOctetLiteral(table: usize, count: u32, out: usize): u32 {
+	const literalBytes = literalPayloadBytes(1, count);
+	storeHeader(out, FORM_LITERAL, 0, count, literalBytes);
+	memory.copy(out + CHUNK_HEADER_BYTES, table, count);
+	return CHUNK_HEADER_BYTES + literalBytes;
+}
+
+function encodeOctetChunk(table: usize, count: u32, out: usize): u32 {
+	if (count < FAST_ENTRIES) return encodeOctetsSlowly(table, count, out);
+	const starts = out + CHUNK_HEADER_BYTES + RUNS_PREFIX_BYTES;
+	const end = table + count;
+	const blocksEnd = table + (count & ~(BLOCK_BYTES - 1));
+	// At most so many runs take no more octets than LITERAL.
+	const limit = starts + (((literalPayloadBytes(1, count) - RUNS_PREFIX_BYTES) / 3) << 1);
+	let next = starts + 2;
+	store<u16>(starts, 0);
+	let at = table;
+	let expected = load<u8>(table);
+	for (;;) {
+		at = skipOctets(at, blocksEnd, expected);
+		if (at == blocksEnd) break;
+		for (const blockEnd = at + BLOCK_BYTES; at < blockEnd; at += 8) {
+			let different = at == table ? firstOctetBreaks(at) : octetBreaks(at);
+			while (different != 0) {
+				const place = <u32>ctz<u64>(different) & ~7;
+				store<u16>(next, <u16>(<u32>(at - table) + (place >>> 3)));
+				next += 2;
+				different &= ~((<u64>0xff) << place);
+			}
+			if (next > limit) return storeOctetLiteral(table, count, out);
+		}
+		expected = load<u8>(at - 1);
+	}
+	for (; at < end; at++) {
+		if (load<u8>(at) != load<u8>(at - 1)) {
+			store<u16>(next, <u16>(at - table));
+			next += 2;
+		}
+	}
+	if (next > limit) return storeOctetLiteral(table, count, out);
+	return storeNotedOctetRuns(table, count, <u32>(next - starts) >>> 1, out);
 }
 
 /**

@@ -18,6 +18,8 @@ import { PACKED_PREFIX_BYTES } from "./chunk";
 /** Entries of a block, and its octets. */
 export const BLOCK_ENTRIES: u32 = 8;
 export const BLOCK_BYTES: u32 = 64;
+/** Times an octet: eight of them. */
+const EACH_OCTET: u64 = u64.MAX_VALUE / 255;
 
 /** What the run of `entry` holds next. */
 export function successor(entry: u64): u64 {
@@ -100,9 +102,16 @@ export function blockBreaks(at: usize): u32 {
 		const high = i16x8.narrow_i32x4_s(continuing(at + 32), continuing(at + 48));
 		return ~i8x16.bitmask(i8x16.narrow_i16x8_s(low, high)) & 0x5555;
 	}
-	let breaks: u32 = 0;
-	for (let i: u32 = 0; i < BLOCK_ENTRIES; i++) breaks |= breakBit(at + (i << 3)) << (i << 1);
-	return breaks;
+	return (
+		breakBit(at) |
+		(breakBit(at + 8) << 2) |
+		(breakBit(at + 16) << 4) |
+		(breakBit(at + 24) << 6) |
+		(breakBit(at + 32) << 8) |
+		(breakBit(at + 40) << 10) |
+		(breakBit(at + 48) << 12) |
+		(breakBit(at + 56) << 14)
+	);
 }
 
 /** The same for a chunk's first block, whose first entry has none before it. */
@@ -132,7 +141,9 @@ export function countBreaks(at: usize, end: usize, limit: u32): u32 {
 			const sum = i64x2.add(sum0, sum1);
 			breaks += entries + <u32>(i64x2.extract_lane(sum, 0) + i64x2.extract_lane(sum, 1));
 		} else {
-			for (; at < groupEnd; at += 8) breaks += breakBit(at);
+			for (; at < groupEnd; at += 32) {
+				breaks += breakBit(at) + breakBit(at + 8) + breakBit(at + 16) + breakBit(at + 24);
+			}
 		}
 	}
 	return breaks;
@@ -159,6 +170,39 @@ export function differences(at: usize, end: usize, base: u64): u64 {
 		different |= (load<u64>(at, 16) ^ base) | (load<u64>(at, 24) ^ base);
 	}
 	return different;
+}
+
+/** As skipRun, for a table of octets: blocks of 64 octets that are all `value`. */
+export function skipOctets(at: usize, end: usize, value: u8): usize {
+	if (ASC_FEATURE_SIMD) {
+		const expected = i8x16.splat(value);
+		for (; at < end; at += BLOCK_BYTES) {
+			const d0 = v128.or(v128.xor(v128.load(at), expected), v128.xor(v128.load(at, 16), expected));
+			const d1 = v128.or(v128.xor(v128.load(at, 32), expected), v128.xor(v128.load(at, 48), expected));
+			if (v128.any_true(v128.or(d0, d1))) break;
+		}
+	} else {
+		const expected = <u64>value * EACH_OCTET;
+		for (; at < end; at += BLOCK_BYTES) {
+			const d0 = (load<u64>(at) ^ expected) | (load<u64>(at, 8) ^ expected);
+			const d1 = (load<u64>(at, 16) ^ expected) | (load<u64>(at, 24) ^ expected);
+			const d2 = (load<u64>(at, 32) ^ expected) | (load<u64>(at, 40) ^ expected);
+			const d3 = (load<u64>(at, 48) ^ expected) | (load<u64>(at, 56) ^ expected);
+			if ((d0 | d1 | d2 | d3) != 0) break;
+		}
+	}
+	return at;
+}
+
+/** Eight octets, each zero where it repeats the octet before it; the octet before them is read as well. */
+export function octetBreaks(at: usize): u64 {
+	return load<u64>(at) ^ load<u64>(at - 1);
+}
+
+/** The same for a chunk's first eight, of which the first has none before it. */
+export function firstOctetBreaks(at: usize): u64 {
+	const octets = load<u64>(at);
+	return octets ^ ((octets << 8) | (octets & 0xff));
 }
 
 /** Writes entries of a run, as many as `end` leaves room for. */
@@ -195,7 +239,42 @@ export function fillBlocks(at: usize, end: usize, value: u64): void {
 			at += BLOCK_BYTES;
 		} while (at < end);
 	} else {
-		fillEntries(at, end, value);
+		do {
+			store<u64>(at, value);
+			value += stride;
+			store<u64>(at, value, 8);
+			value += stride;
+			store<u64>(at, value, 16);
+			value += stride;
+			store<u64>(at, value, 24);
+			value += stride;
+			store<u64>(at, value, 32);
+			value += stride;
+			store<u64>(at, value, 40);
+			value += stride;
+			store<u64>(at, value, 48);
+			value += stride;
+			store<u64>(at, value, 56);
+			value += stride;
+			at += BLOCK_BYTES;
+		} while (at < end);
+	}
+}
+
+/** Octets that fillOctets writes at once. */
+export const OCTETS_STEP: u32 = 16;
+
+/** Writes `value` from `at` until `end` is reached: beyond it up to 15 octets more, as fillBlocks. */
+export function fillOctets(at: usize, end: usize, value: u8): void {
+	if (ASC_FEATURE_SIMD) {
+		const octets = i8x16.splat(value);
+		for (; at < end; at += OCTETS_STEP) v128.store(at, octets);
+	} else {
+		const octets = <u64>value * EACH_OCTET;
+		for (; at < end; at += OCTETS_STEP) {
+			store<u64>(at, octets);
+			store<u64>(at, octets, 8);
+		}
 	}
 }
 
@@ -230,8 +309,8 @@ const UNPACK_LANES: usize = memory.data<u8>([
 ]);
 
 /**
- * Writes the entries of a PACKED payload, of whole blocks. From the last pair to the first: what a store puts before its pair is mended by
- * the next one, and before the first pair by the caller, who writes header and base afterwards.
+ * Writes the entries of a PACKED payload, whole blocks. From the last pair to the first: what a store puts before its pair
+ * is mended by the next one, and before the first pair by the caller, who writes header and base afterwards.
  */
 export function packBlocks(table: usize, count: u32, width: u32, base: u64, payload: usize): void {
 	const entries = payload + PACKED_PREFIX_BYTES;
@@ -270,7 +349,13 @@ export function packBlocks(table: usize, count: u32, width: u32, base: u64, payl
 		const shift = 64 - (width << 3);
 		let to = entries + count * width;
 		for (let from = table + (count << 3); from > table; ) {
-			from -= 8;
+			from -= 32;
+			store<u64>(to - 8, (load<u64>(from, 24) ^ base) << shift);
+			to -= width;
+			store<u64>(to - 8, (load<u64>(from, 16) ^ base) << shift);
+			to -= width;
+			store<u64>(to - 8, (load<u64>(from, 8) ^ base) << shift);
+			to -= width;
 			store<u64>(to - 8, (load<u64>(from) ^ base) << shift);
 			to -= width;
 		}
@@ -312,8 +397,14 @@ export function unpackBlocks(payload: usize, count: u32, width: u32, base: u64, 
 	} else {
 		const shift = 64 - (width << 3);
 		from += width - 8;
-		for (; dst < end; dst += 8) {
+		for (; dst < end; dst += 32) {
 			store<u64>(dst, base ^ (load<u64>(from) >>> shift));
+			from += width;
+			store<u64>(dst, base ^ (load<u64>(from) >>> shift), 8);
+			from += width;
+			store<u64>(dst, base ^ (load<u64>(from) >>> shift), 16);
+			from += width;
+			store<u64>(dst, base ^ (load<u64>(from) >>> shift), 24);
 			from += width;
 		}
 	}

@@ -165,6 +165,16 @@ const octetShapes: Record<string, Shape> = {
 			return list(length, () => value);
 		}),
 	alternating: (_, count) => list(count, (i) => BigInt(i & 1)),
+	"runs that are about as large as LITERAL": (noise, count) => {
+		const runCount = Math.max(1, Math.floor((count - 8) / 3) + noise.next(5) - 2);
+		const starts = new Set([0]);
+		while (starts.size < Math.min(runCount, count)) starts.add(noise.next(count));
+		let value = 0n;
+		return list(count, (i) => {
+			if (starts.has(i)) value = (value + 1n + noise.bits(7)) & 0xffn;
+			return value;
+		});
+	},
 	ascending: (_, count) => list(count, (i) => BigInt(i & 255)),
 	"arbitrary octets": (noise, count) => list(count, () => noise.bits(8)),
 };
@@ -722,6 +732,10 @@ describe("the two builds against each other", () => {
 
 	test.each(Object.entries(wideShapes))("%s, many times", (_, shape) => {
 		for (let seed = 0; seed < 25; seed++) agree({ elementBytes: 8, entries: shape(new Noise(seed), 8192 + seed) });
+	});
+
+	test.each(Object.entries(octetShapes))("octets, %s, many times", (_, shape) => {
+		for (let seed = 0; seed < 25; seed++) agree({ elementBytes: 1, entries: shape(new Noise(seed), 8192 + seed) });
 	});
 });
 
