@@ -30,6 +30,8 @@ const LAST_STRIPE_KEY: u32 = 121;
 /** Where the scramble that ends a block of 16 stripes finds its key: 192 - 64. */
 const SCRAMBLE_KEY: u32 = 128;
 const MERGE_KEY: u32 = 11;
+/** How much further on the next stripe finds its key. */
+const STRIPE_KEY_STEP: u32 = 8;
 
 /** The reference's default secret (kSecret), 192 octets. Static data: no start function writes it. */
 // biome-ignore format: twelve rows of 16
@@ -144,6 +146,28 @@ function scrambled(lane: u64, key: u64): u64 {
 	return (lane ^ (lane >>> 47) ^ key) * PRIME32_1;
 }
 
+/** The same for two lanes. */
+function scrambledPair(lanes: v128, key: usize): v128 {
+	const mixed = v128.xor(v128.xor(lanes, i64x2.shr_u(lanes, 47)), v128.load(key));
+	return i64x2.mul(mixed, i64x2.splat(PRIME32_1));
+}
+
+/** Each lane of a pair with the input of the other one. */
+function crossed(lanes: v128, input: v128): v128 {
+	return i64x2.add(lanes, i64x2.shuffle(input, input, 1, 0));
+}
+
+function merged(len: u32, l0: u64, l1: u64, l2: u64, l3: u64, l4: u64, l5: u64, l6: u64, l7: u64): u64 {
+	const key = SECRET + MERGE_KEY;
+	return avalanche(
+		<u64>len * PRIME64_1 +
+			foldedProduct(l0 ^ load<u64>(key), l1 ^ load<u64>(key, 8)) +
+			foldedProduct(l2 ^ load<u64>(key, 16), l3 ^ load<u64>(key, 24)) +
+			foldedProduct(l4 ^ load<u64>(key, 32), l5 ^ load<u64>(key, 40)) +
+			foldedProduct(l6 ^ load<u64>(key, 48), l7 ^ load<u64>(key, 56)),
+	);
+}
+
 /**
  * More than 240 octets. Stripes of 64 octets feed 8 lanes; a block is 16 stripes, each with its key 8 octets further on
  * in the secret, and ends with a scramble of the lanes. The last stripe ends with the input, overlapping the one before.
@@ -160,12 +184,14 @@ function hashLong(ptr: usize, len: u32): u64 {
 	let l5 = PRIME32_2;
 	let l6 = PRIME64_5;
 	let l7 = PRIME32_1;
+	let at = ptr;
+	let key = SECRET;
 	// A length that is a multiple of 64 leaves its last 64 octets to the last stripe: hence len - 1.
-	const stripes = (len - 1) / STRIPE_BYTES;
-	for (let stripe: u32 = 0; stripe <= stripes; stripe++) {
-		const isLast = stripe == stripes;
-		const at = isLast ? ptr + len - STRIPE_BYTES : ptr + stripe * STRIPE_BYTES;
-		const key = isLast ? SECRET + LAST_STRIPE_KEY : SECRET + ((stripe & 15) << 3);
+	for (let left = (len - 1) / STRIPE_BYTES + 1; left > 0; left--) {
+		if (left == 1) {
+			at = ptr + len - STRIPE_BYTES;
+			key = SECRET + LAST_STRIPE_KEY;
+		}
 		const x0 = load<u64>(at);
 		const x1 = load<u64>(at, 8);
 		const x2 = load<u64>(at, 16);
@@ -182,24 +208,80 @@ function hashLong(ptr: usize, len: u32): u64 {
 		l5 += x4 + laneProduct(x5 ^ load<u64>(key, 40));
 		l6 += x7 + laneProduct(x6 ^ load<u64>(key, 48));
 		l7 += x6 + laneProduct(x7 ^ load<u64>(key, 56));
-		if ((stripe & 15) == 15 && !isLast) {
-			l0 = scrambled(l0, load<u64>(SECRET + SCRAMBLE_KEY));
-			l1 = scrambled(l1, load<u64>(SECRET + SCRAMBLE_KEY, 8));
-			l2 = scrambled(l2, load<u64>(SECRET + SCRAMBLE_KEY, 16));
-			l3 = scrambled(l3, load<u64>(SECRET + SCRAMBLE_KEY, 24));
-			l4 = scrambled(l4, load<u64>(SECRET + SCRAMBLE_KEY, 32));
-			l5 = scrambled(l5, load<u64>(SECRET + SCRAMBLE_KEY, 40));
-			l6 = scrambled(l6, load<u64>(SECRET + SCRAMBLE_KEY, 48));
-			l7 = scrambled(l7, load<u64>(SECRET + SCRAMBLE_KEY, 56));
+		at += STRIPE_BYTES;
+		key += STRIPE_KEY_STEP;
+		// The last stripe's key never ends here.
+		if (key == SECRET + SCRAMBLE_KEY) {
+			l0 = scrambled(l0, load<u64>(key));
+			l1 = scrambled(l1, load<u64>(key, 8));
+			l2 = scrambled(l2, load<u64>(key, 16));
+			l3 = scrambled(l3, load<u64>(key, 24));
+			l4 = scrambled(l4, load<u64>(key, 32));
+			l5 = scrambled(l5, load<u64>(key, 40));
+			l6 = scrambled(l6, load<u64>(key, 48));
+			l7 = scrambled(l7, load<u64>(key, 56));
+			key = SECRET;
 		}
 	}
-	const key = SECRET + MERGE_KEY;
-	return avalanche(
-		<u64>len * PRIME64_1 +
-			foldedProduct(l0 ^ load<u64>(key), l1 ^ load<u64>(key, 8)) +
-			foldedProduct(l2 ^ load<u64>(key, 16), l3 ^ load<u64>(key, 24)) +
-			foldedProduct(l4 ^ load<u64>(key, 32), l5 ^ load<u64>(key, 40)) +
-			foldedProduct(l6 ^ load<u64>(key, 48), l7 ^ load<u64>(key, 56)),
+	return merged(len, l0, l1, l2, l3, l4, l5, l6, l7);
+}
+
+/**
+ * hashLong with SIMD: a pair of lanes in each of four vectors. The products of two pairs come from one vector of low
+ * halves and one of high halves:
+ *
+ *     keyed a, b    | a0 low | a0 high | a1 low | a1 high |   | b0 low | b0 high | b1 low | b1 high |
+ *     shuffled      | a0 low | a1 low  | b0 low | b1 low  |   | a0 high| a1 high | b0 high| b1 high |
+ *     extmul_low    |     a0      |      a1     |    extmul_high   |     b0      |      b1     |
+ */
+function hashLongPairs(ptr: usize, len: u32): u64 {
+	let a = i64x2(PRIME32_3, PRIME64_1);
+	let b = i64x2(PRIME64_2, PRIME64_3);
+	let c = i64x2(PRIME64_4, PRIME32_2);
+	let d = i64x2(PRIME64_5, PRIME32_1);
+	let at = ptr;
+	let key = SECRET;
+	for (let left = (len - 1) / STRIPE_BYTES + 1; left > 0; left--) {
+		if (left == 1) {
+			at = ptr + len - STRIPE_BYTES;
+			key = SECRET + LAST_STRIPE_KEY;
+		}
+		const xa = v128.load(at);
+		const xb = v128.load(at, 16);
+		const xc = v128.load(at, 32);
+		const xd = v128.load(at, 48);
+		const ka = v128.xor(xa, v128.load(key));
+		const kb = v128.xor(xb, v128.load(key, 16));
+		const kc = v128.xor(xc, v128.load(key, 32));
+		const kd = v128.xor(xd, v128.load(key, 48));
+		const lowAB = i32x4.shuffle(ka, kb, 0, 2, 4, 6);
+		const highAB = i32x4.shuffle(ka, kb, 1, 3, 5, 7);
+		const lowCD = i32x4.shuffle(kc, kd, 0, 2, 4, 6);
+		const highCD = i32x4.shuffle(kc, kd, 1, 3, 5, 7);
+		a = i64x2.add(crossed(a, xa), i64x2.extmul_low_i32x4_u(lowAB, highAB));
+		b = i64x2.add(crossed(b, xb), i64x2.extmul_high_i32x4_u(lowAB, highAB));
+		c = i64x2.add(crossed(c, xc), i64x2.extmul_low_i32x4_u(lowCD, highCD));
+		d = i64x2.add(crossed(d, xd), i64x2.extmul_high_i32x4_u(lowCD, highCD));
+		at += STRIPE_BYTES;
+		key += STRIPE_KEY_STEP;
+		if (key == SECRET + SCRAMBLE_KEY) {
+			a = scrambledPair(a, key);
+			b = scrambledPair(b, key + 16);
+			c = scrambledPair(c, key + 32);
+			d = scrambledPair(d, key + 48);
+			key = SECRET;
+		}
+	}
+	return merged(
+		len,
+		i64x2.extract_lane(a, 0),
+		i64x2.extract_lane(a, 1),
+		i64x2.extract_lane(b, 0),
+		i64x2.extract_lane(b, 1),
+		i64x2.extract_lane(c, 0),
+		i64x2.extract_lane(c, 1),
+		i64x2.extract_lane(d, 0),
+		i64x2.extract_lane(d, 1),
 	);
 }
 
@@ -220,5 +302,5 @@ export function xxh3_64(ptr: usize, len: usize): u64 {
 	if (bytes <= 240) {
 		return hash129to240(ptr, bytes);
 	}
-	return hashLong(ptr, bytes);
+	return ASC_FEATURE_SIMD ? hashLongPairs(ptr, bytes) : hashLong(ptr, bytes);
 }
