@@ -248,33 +248,29 @@ function encodeWideChunk(table: usize, count: u32, mask: u64, out: usize): u32 {
 	let next = starts + 2;
 	store<u16>(starts, 0);
 	let at = table;
-	let expected = load<u64>(table);
+	let breaks = firstBreaks(at);
 	for (;;) {
-		at = skipRun(at, blocksEnd, expected);
+		const first = <u32>(at - table) >>> 3;
+		const isScattered = (breaks & (breaks - 1)) != 0;
+		for (; breaks != 0; breaks &= breaks - 1) {
+			store<u16>(next, <u16>(first + (<u32>ctz<u32>(breaks) >>> 1)));
+			next += 2;
+		}
+		at += BLOCK_BYTES;
+		if (next > limit) {
+			const runCount = <u32>(next - starts) >>> 1;
+			if (runCount <= surely && runCount * DENSE_ENTRIES < first) {
+				limit = starts + (min<u32>(surely, runCount + DENSE_RUNS) << 1);
+			} else {
+				const decided = decide(table, count);
+				if (decided != DECIDED_RUNS) return storeDense(table, count, decided, out);
+				limit = usize.MAX_VALUE;
+			}
+		}
+		// Behind several breaks there is likely another one: no run to skip.
+		if (!isScattered) at = skipRun(at, blocksEnd);
 		if (at == blocksEnd) break;
-		// Blocks that break one by one, until one breaks at most once.
-		let isScattered: bool;
-		do {
-			const first = <u32>(at - table) >>> 3;
-			let breaks = at == table ? firstBreaks(at) : blockBreaks(at);
-			isScattered = (breaks & (breaks - 1)) != 0;
-			for (; breaks != 0; breaks &= breaks - 1) {
-				store<u16>(next, <u16>(first + (<u32>ctz<u32>(breaks) >>> 1)));
-				next += 2;
-			}
-			at += BLOCK_BYTES;
-			if (next > limit) {
-				const runCount = <u32>(next - starts) >>> 1;
-				if (runCount <= surely && runCount * DENSE_ENTRIES < first) {
-					limit = starts + (min<u32>(surely, runCount + DENSE_RUNS) << 1);
-				} else {
-					const decided = decide(table, count);
-					if (decided != DECIDED_RUNS) return storeDense(table, count, decided, out);
-					limit = usize.MAX_VALUE;
-				}
-			}
-		} while (isScattered && at < blocksEnd);
-		expected = successor(load<u64>(at - 8));
+		breaks = blockBreaks(at);
 	}
 	const end = table + (count << 3);
 	for (; at < end; at += 8) {

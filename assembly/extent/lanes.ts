@@ -7,7 +7,7 @@
  * covers a block:
  *
  *     table       | v0 | v1 |   | v2 | v3 |   | v4 | v5 |   | v6 | v7 |
- *     expected    | e    e+s|   |e+2s e+3s|   |e+4s e+5s|   |e+6s e+7s|      s: the stride, bit 63 of e
+ *     expected    | l+s|l+2s|   |l+3s l+4s|   |l+5s l+6s|   |l+7s l+8s|    l: the entry before, s: its bit 63, the stride
  *     xor, or     +---------+---+---------+---+---------+---+---------+----> any bit set: the run breaks in this block
  *
  * Nothing here looks after the MFN's carry: the sum would run on beyond bit 39 where a run must not. encode.ts finds out
@@ -27,23 +27,25 @@ export function successor(entry: u64): u64 {
 }
 
 /**
- * Goes on while whole blocks continue the run.
+ * Goes on while whole blocks continue the run that has come up to them.
  *
- * @param at first block
+ * @param at first block; the entry before it is read as well
  * @param end behind the last one
- * @param next what the run holds at `at`
  * @returns the block in which the run breaks, `end` if it does not
  */
-export function skipRun(at: usize, end: usize, next: u64): usize {
-	const stride = next >>> 63;
+export function skipRun(at: usize, end: usize): usize {
 	if (ASC_FEATURE_SIMD) {
-		const two = i64x2.splat(stride << 1);
-		const step = i64x2.splat(stride << 3);
-		let e0 = i64x2.replace_lane(i64x2.splat(next), 1, next + stride);
+		// In vectors from the first load on: what is expected is known sooner than by way of general registers.
+		const last = v128.load64_splat(at - 8);
+		const stride = i64x2.shr_u(last, 63);
+		const two = i64x2.add(stride, stride);
+		const four = i64x2.add(two, two);
+		const step = i64x2.add(four, four);
+		let e0 = i64x2.add(last, i64x2.shuffle(stride, two, 0, 2));
 		let e1 = i64x2.add(e0, two);
-		let e2 = i64x2.add(e1, two);
-		let e3 = i64x2.add(e2, two);
-		while (at < end) {
+		let e2 = i64x2.add(e0, four);
+		let e3 = i64x2.add(e1, four);
+		for (; at < end; at += BLOCK_BYTES) {
 			const d0 = v128.or(v128.xor(v128.load(at), e0), v128.xor(v128.load(at, 16), e1));
 			const d1 = v128.or(v128.xor(v128.load(at, 32), e2), v128.xor(v128.load(at, 48), e3));
 			if (v128.any_true(v128.or(d0, d1))) break;
@@ -51,10 +53,12 @@ export function skipRun(at: usize, end: usize, next: u64): usize {
 			e1 = i64x2.add(e1, step);
 			e2 = i64x2.add(e2, step);
 			e3 = i64x2.add(e3, step);
-			at += BLOCK_BYTES;
 		}
 	} else {
-		while (at < end) {
+		let next = load<u64>(at - 8);
+		const stride = next >>> 63;
+		for (; at < end; at += BLOCK_BYTES) {
+			next += stride;
 			let different = load<u64>(at) ^ next;
 			next += stride;
 			different |= load<u64>(at, 8) ^ next;
@@ -70,9 +74,7 @@ export function skipRun(at: usize, end: usize, next: u64): usize {
 			different |= load<u64>(at, 48) ^ next;
 			next += stride;
 			different |= load<u64>(at, 56) ^ next;
-			next += stride;
 			if (different != 0) break;
-			at += BLOCK_BYTES;
 		}
 	}
 	return at;
