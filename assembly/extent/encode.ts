@@ -279,7 +279,13 @@ function encodeWideChunk(table: usize, count: u32, mask: u64, out: usize): u32 {
 			next += 2;
 		}
 	}
-	const bytes = storeNotedRuns(table, count, <u32>(next - starts) >>> 1, out);
+	const runCount = <u32>(next - starts) >>> 1;
+	// Breaks among the last entries, behind the whole blocks.
+	if (runCount > surely && limit != usize.MAX_VALUE) {
+		const decided = decide(table, count);
+		if (decided != DECIDED_RUNS) return storeDense(table, count, decided, out);
+	}
+	const bytes = storeNotedRuns(table, count, runCount, out);
 	return bytes != 0 ? bytes : encodeSlowly(table, count, mask, out);
 }
 

@@ -734,6 +734,29 @@ describe("the two builds against each other", () => {
 		for (let seed = 0; seed < 25; seed++) agree({ elementBytes: 8, entries: shape(new Noise(seed), 8192 + seed) });
 	});
 
+	test("every number of runs in every short chunk, the last of them among the last entries", () => {
+		for (const [elementBytes, shape] of [
+			[8, (value: number) => BigInt(value & 0xff)],
+			[8, (value: number) => PRESENT | BigInt(2 * value)],
+			[1, (value: number) => BigInt(value & 0xff)],
+		] as const) {
+			for (let count = 60; count <= 90; count++) {
+				for (let runCount = 1; runCount <= 30; runCount++) {
+					// One range, then one-entry runs up to the end.
+					const entries = list(count, (i) => shape(Math.max(0, i - (count - runCount))));
+					agree({ elementBytes, entries });
+					const from = codecs[0]!.memory.buffer.byteLength - count * elementBytes;
+					new Uint8Array(codecs[0]!.memory.buffer).set(tableBytes({ elementBytes, entries }), from);
+					const length = codecs[0]!.encodeTable(elementBytes, from, count, ALL, OUT);
+					const coded = new Uint8Array(codecs[0]!.memory.buffer).slice(OUT, OUT + length);
+					if (Buffer.compare(coded, referenceEncode(elementBytes, entries)) !== 0) {
+						expect.fail(`${count} entries of ${elementBytes} octets in ${runCount} runs: not the reference's coding`);
+					}
+				}
+			}
+		}
+	});
+
 	test.each(Object.entries(octetShapes))("octets, %s, many times", (_, shape) => {
 		for (let seed = 0; seed < 25; seed++) agree({ elementBytes: 1, entries: shape(new Noise(seed), 8192 + seed) });
 	});
