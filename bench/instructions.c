@@ -3,7 +3,7 @@
  * process of its own. The layout is made, and for decode and check coded, before the call; both are outside the count,
  * which takes in what the exported function alone executes.
  *
- *   instructions encode|decode|check|hash LAYOUT      prints the octets of the coding, for decode after comparing the
+ *   instructions encode|decode|check|walk|hash LAYOUT      prints the octets of the coding, for decode after comparing the
  *                                                     table that it gives with the one that was coded
  *
  * Layouts, 2^20 entries each, the same in every run:
@@ -26,7 +26,7 @@
 
 enum { ENTRIES = 1 << 20, BLOCK = 512, OWNERS = 41 };
 /* Far above the module's constants, and apart from each other. */
-enum { TABLE = 0x100000, CODED = TABLE + ENTRIES * 8, TARGET = CODED + ENTRIES * 8 + 0x100000 };
+enum { CURSOR = 0x80000, TABLE = 0x100000, CODED = TABLE + ENTRIES * 8, TARGET = CODED + ENTRIES * 8 + 0x100000 };
 enum { MEMORY_BYTES = TARGET + ENTRIES * 8 + 0x100000 };
 
 static const uint64_t present = 1ull << 63, order_2m = 9ull << 48, access_rwx = 7ull << 44;
@@ -152,7 +152,7 @@ static void make(const char *layout, uint64_t *entries)
 int main(int count, char **arguments)
 {
 	if (count != 3) {
-		fputs("usage: instructions encode|decode|check|hash LAYOUT\n", stderr);
+		fputs("usage: instructions encode|decode|check|walk|hash LAYOUT\n", stderr);
 		return 2;
 	}
 	const char *what = arguments[1];
@@ -172,6 +172,17 @@ int main(int count, char **arguments)
 	} else if (strcmp(what, "check") == 0) {
 		if (w2c_codec_checkChunks(&codec, entry_bytes, CODED, bytes, ENTRIES) != 0) {
 			fputs("instructions: the coding was refused\n", stderr);
+			return 1;
+		}
+	} else if (strcmp(what, "walk") == 0) {
+		w2c_codec_runsOpen(&codec, CURSOR, entry_bytes, CODED, bytes, ENTRIES);
+		uint32_t walked = 0, length;
+		while (w2c_codec_runsNext(&codec, CURSOR) != 0) {
+			memcpy(&length, memory + CURSOR + 12, sizeof length);
+			walked += length;
+		}
+		if (walked != ENTRIES) {
+			fputs("instructions: the walk missed entries\n", stderr);
 			return 1;
 		}
 	} else if (strcmp(what, "hash") == 0) {

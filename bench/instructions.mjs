@@ -35,6 +35,7 @@ const operations = {
 	encode: "w2c_codec_encodeTable",
 	decode: "w2c_codec_decodeChunks",
 	check: "w2c_codec_checkChunks",
+	walk: "w2c_codec_runsNext",
 	hash: "w2c_codec_xxh3_64",
 };
 const layouts = ["superpages", "own", "runs", "random", "alternating", "holes", "descending", "types"];

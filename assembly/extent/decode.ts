@@ -341,31 +341,49 @@ function nextCodedRun(cursor: RunCursor): bool {
 	return true;
 }
 
-/** Entry `index` of a PACKED or LITERAL chunk. */
-function chunkEntry(cursor: RunCursor, index: u32): u64 {
-	if (<u32>cursor.form == FORM_PACKED) {
-		const width = <u32>cursor.width;
-		return load<u64>(cursor.payload) ^ loadPacked(cursor.payload + PACKED_PREFIX_BYTES + index * width, width);
+/** A run of a PACKED chunk: of the entry at `index`, and of those that continue it. */
+function foundInPacked(cursor: RunCursor, index: u32, entries: u32): void {
+	const payload = cursor.payload;
+	const width = <u32>cursor.width;
+	const base = load<u64>(payload);
+	let at = payload + PACKED_PREFIX_BYTES + index * width;
+	let previous = base ^ loadPacked(at, width);
+	cursor.value = previous;
+	let end = index + 1;
+	for (; end < entries; end++) {
+		at += width;
+		const entry = base ^ loadPacked(at, width);
+		if (!continuesRun(previous, entry)) break;
+		previous = entry;
 	}
-	return cursor.elementBytes == 8 ? load<u64>(cursor.payload + (index << 3)) : <u64>load<u8>(cursor.payload + index);
+	cursor.length = end - index;
 }
 
-/** Octets repeat and never reach bit 63, so that the rule of the u64 entries is theirs as well. */
-function nextFoundRun(cursor: RunCursor): void {
-	const start = cursor.position;
-	const value = chunkEntry(cursor, start);
-	let end = start + 1;
-	let previous = value;
-	while (end < cursor.chunkEntries) {
-		const entry = chunkEntry(cursor, end);
-		if (!continuesRun(previous, entry)) {
-			break;
-		}
+/** The same in a LITERAL chunk of 8-octet entries. */
+function foundInEntries(cursor: RunCursor, index: u32, entries: u32): void {
+	let at = cursor.payload + (index << 3);
+	let previous = load<u64>(at);
+	cursor.value = previous;
+	let end = index + 1;
+	for (; end < entries; end++) {
+		at += 8;
+		const entry = load<u64>(at);
+		if (!continuesRun(previous, entry)) break;
 		previous = entry;
-		end++;
 	}
-	cursor.value = value;
-	cursor.length = end - start;
+	cursor.length = end - index;
+}
+
+/** The same in a LITERAL chunk of octets. */
+function foundInOctets(cursor: RunCursor, index: u32, entries: u32): void {
+	let at = cursor.payload + index;
+	const value = load<u8>(at);
+	cursor.value = <u64>value;
+	let end = index + 1;
+	for (; end < entries; end++) {
+		if (load<u8>(++at) != value) break;
+	}
+	cursor.length = end - index;
 }
 
 /**
@@ -383,8 +401,12 @@ export function runsNext(cursor: RunCursor): bool {
 		if (!nextCodedRun(cursor)) {
 			return false;
 		}
+	} else if (<u32>cursor.form == FORM_PACKED) {
+		foundInPacked(cursor, start, cursor.chunkEntries);
+	} else if (cursor.elementBytes == 8) {
+		foundInEntries(cursor, start, cursor.chunkEntries);
 	} else {
-		nextFoundRun(cursor);
+		foundInOctets(cursor, start, cursor.chunkEntries);
 	}
 	cursor.first = cursor.chunkFirst + start;
 	cursor.position = start + cursor.length;
