@@ -59,12 +59,17 @@ void *memmove(void *to, const void *from, size_t bytes)
 {
 	if ((uintptr_t)to - (uintptr_t)from >= bytes)
 		return memcpy(to, from, bytes);
-	/* The target begins inside the source: from the last octet down. */
-	void *start = to;
-	to = (char *)to + bytes - 1;
-	from = (const char *)from + bytes - 1;
-	__asm__ volatile("std\n\trep movsb\n\tcld" : "+D"(to), "+S"(from), "+c"(bytes) : : "memory", "cc");
-	return start;
+	/*
+	 * The target begins inside the source: from the last octet down. Not by a string instruction, whose direction flag an
+	 * interrupt handler might meet; and with a barrier, or gcc would make a call of memmove of it.
+	 */
+	char *target = to;
+	const char *source = from;
+	while (bytes-- > 0) {
+		target[bytes] = source[bytes];
+		__asm__ volatile("" : : : "memory");
+	}
+	return to;
 }
 
 int memcmp(const void *a, const void *b, size_t bytes)

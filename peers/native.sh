@@ -13,6 +13,11 @@ scratch=$(mktemp -d)
 trap 'rm -rf "$scratch"' EXIT
 
 node tools/build-native.mjs
+for flavour in plain simd; do
+	gcc -std=gnu11 -O2 -Wall -Wextra -Werror -I "build/native/$flavour" -o "$scratch/runtime-$flavour" \
+		peers/native-runtime.c "build/native/$flavour/libxlu.a"
+	"$scratch/runtime-$flavour"
+done
 
 streams=("$@")
 if [[ ${#streams[@]} -eq 0 ]]; then
