@@ -7,8 +7,8 @@
  *     | prefix | first u16 of each run ...      -->      | prefix | n values u64 ... | n lengths u16 ... |
  *
  * since the noted 2 octets of a run are less than its 10 of a RUNS payload. Once there are so many that another form could
- * be smaller, the chunk is measured: how many runs, which octets are needed. Random frames come to that
- * after a few blocks; a table of runs never does.
+ * be smaller, runs are only counted, as far as is needed to know, and then the other form is written. Random frames come to
+ * that after a few blocks; a table of runs never does.
  */
 
 import {
@@ -49,6 +49,8 @@ const FAST_ENTRIES: u32 = 64;
 /** After so many more runs it is asked anew whether they come densely: at least one in three entries. */
 const DENSE_RUNS: u32 = 48;
 const DENSE_ENTRIES: u32 = 3;
+/** One in so many blocks is looked at for the width of a PACKED chunk. */
+const SAMPLE_BLOCKS: u32 = 16;
 
 /**
  * The most octets that `count` entries can take: every chunk a LITERAL, since no other form is taken when it is larger.
@@ -159,7 +161,11 @@ function encodeSlowly(table: usize, count: u32, mask: u64, out: usize): u32 {
 	return CHUNK_HEADER_BYTES + literalBytes;
 }
 
-/** PACKED or LITERAL, whichever is smaller. */
+/**
+ * Writes a PACKED chunk of this width, or with a width of 8 a LITERAL one.
+ *
+ * @returns octets, or 0 if an entry needs more octets than the width
+ */
 function storeDense(table: usize, count: u32, width: u32, out: usize): u32 {
 	const payload = out + CHUNK_HEADER_BYTES;
 	if (width > PACKED_WIDTH_MAX) {
@@ -171,16 +177,19 @@ function storeDense(table: usize, count: u32, width: u32, out: usize): u32 {
 	const base = load<u64>(table);
 	const packedBytes = packedPayloadBytes(count, width);
 	const whole = count & ~(BLOCK_ENTRIES - 1);
+	let different: u64 = 0;
 	// Padding first, then from the last entry to the first, then what stands before them.
 	store<u64>(payload + packedBytes - 8, 0);
 	for (let i = count; i > whole; i--) {
 		const at = payload + PACKED_PREFIX_BYTES + i * width;
-		store<u64>(at - 8, (load<u64>(table + ((i - 1) << 3)) ^ base) << (64 - (width << 3)));
+		const bits = load<u64>(table + ((i - 1) << 3)) ^ base;
+		store<u64>(at - 8, bits << (64 - (width << 3)));
+		different |= bits;
 	}
-	packBlocks(table, whole, width, base, payload);
+	different |= packBlocks(table, whole, width, base, payload);
 	store<u64>(payload, base);
 	store<u64>(out, <u64>FORM_PACKED | ((<u64>width) << 8) | ((<u64>count) << 16) | ((<u64>packedBytes) << 32));
-	return CHUNK_HEADER_BYTES + packedBytes;
+	return octetsOf(different) > width ? 0 : CHUNK_HEADER_BYTES + packedBytes;
 }
 
 /** Whether one of the entries that begin runs stands so near the end of the MFN's bits that its run could reach it. */
@@ -215,17 +224,20 @@ function storeNotedRuns(table: usize, count: u32, runCount: u32, out: usize): u3
 	return carries >>> MFN_BITS == 0 ? CHUNK_HEADER_BYTES + runsBytes : 0;
 }
 
-/** decide: RUNS is the smallest form. Otherwise it is the width of PACKED, or 8 for LITERAL. */
-const DECIDED_RUNS: u32 = 0;
-
-/** Which form is the smallest. */
-function decide(table: usize, count: u32): u32 {
+/** The fewest octets that hold what every `step`th block has in which it differs from the first entry. */
+function widthOf(table: usize, count: u32, step: u32): u32 {
 	const base = load<u64>(table);
 	const end = table + (count << 3);
 	const blocksEnd = table + ((count & ~(BLOCK_ENTRIES - 1)) << 3);
-	let different = differences(table, blocksEnd, base);
+	let different = differences(table, blocksEnd, step * BLOCK_BYTES, base);
 	for (let at = blocksEnd; at < end; at += 8) different |= load<u64>(at) ^ base;
-	const width = octetsOf(different);
+	return octetsOf(different);
+}
+
+/** Whether the chunk has so many runs that RUNS is larger than PACKED of this width, or with a width of 8 than LITERAL. */
+function hasTooManyRuns(table: usize, count: u32, width: u32): bool {
+	const end = table + (count << 3);
+	const blocksEnd = table + ((count & ~(BLOCK_ENTRIES - 1)) << 3);
 	const otherBytes = width <= PACKED_WIDTH_MAX ? packedPayloadBytes(count, width) : literalPayloadBytes(8, count);
 	// At most so many runs take no more octets: payloads are multiples of 8.
 	const limit = (otherBytes - RUNS_PREFIX_BYTES) / 10;
@@ -233,18 +245,22 @@ function decide(table: usize, count: u32): u32 {
 	for (let breaks = firstBreaks(table); breaks != 0; breaks &= breaks - 1) runCount++;
 	runCount += countBreaks(table + BLOCK_BYTES, blocksEnd, limit);
 	for (let at = blocksEnd; at < end; at += 8) runCount += <u32>(load<u64>(at) != successor(load<u64>(at - 8)));
-	// A carry out of the MFN's bits hides a run, it never makes one: too many are too many. RUNS that has one is found
-	// when the runs are written.
-	return runCount > limit ? width : DECIDED_RUNS;
+	// A carry out of the MFN's bits hides a run, it never makes one: too many are too many.
+	return runCount > limit;
 }
 
-function encodeWideChunk(table: usize, count: u32, mask: u64, out: usize): u32 {
-	if (mask != u64.MAX_VALUE || count < FAST_ENTRIES) return encodeSlowly(table, count, mask, out);
+/**
+ * Writes a RUNS chunk.
+ *
+ * @param isSmallest whether it is known that no other form is smaller
+ * @returns octets, or 0 if another form may be smaller; what was written is then no more octets than the smallest form has
+ */
+function encodeRuns(table: usize, count: u32, isSmallest: bool, out: usize): u32 {
 	const starts = out + CHUNK_HEADER_BYTES + RUNS_PREFIX_BYTES;
 	const blocksEnd = table + ((count & ~(BLOCK_ENTRIES - 1)) << 3);
 	// With so many runs, RUNS is smaller than PACKED could be with the smallest width, and than LITERAL.
-	const surely = (packedPayloadBytes(count, 1) - RUNS_PREFIX_BYTES) / 10;
-	let limit = starts + (min<u32>(surely, DENSE_RUNS) << 1);
+	const surely = isSmallest ? count : (packedPayloadBytes(count, 1) - RUNS_PREFIX_BYTES) / 10;
+	let limit = starts + ((isSmallest ? count : min<u32>(surely, DENSE_RUNS)) << 1);
 	let next = starts + 2;
 	store<u16>(starts, 0);
 	let at = table;
@@ -259,13 +275,8 @@ function encodeWideChunk(table: usize, count: u32, mask: u64, out: usize): u32 {
 		at += BLOCK_BYTES;
 		if (next > limit) {
 			const runCount = <u32>(next - starts) >>> 1;
-			if (runCount <= surely && runCount * DENSE_ENTRIES < first) {
-				limit = starts + (min<u32>(surely, runCount + DENSE_RUNS) << 1);
-			} else {
-				const decided = decide(table, count);
-				if (decided != DECIDED_RUNS) return storeDense(table, count, decided, out);
-				limit = usize.MAX_VALUE;
-			}
+			if (runCount > surely || runCount * DENSE_ENTRIES >= first) return 0;
+			limit = starts + (min<u32>(surely, runCount + DENSE_RUNS) << 1);
 		}
 		// Behind several breaks there is likely another one: no run to skip.
 		if (!isScattered) at = skipRun(at, blocksEnd);
@@ -280,13 +291,24 @@ function encodeWideChunk(table: usize, count: u32, mask: u64, out: usize): u32 {
 		}
 	}
 	const runCount = <u32>(next - starts) >>> 1;
-	// Breaks among the last entries, behind the whole blocks.
-	if (runCount > surely && limit != usize.MAX_VALUE) {
-		const decided = decide(table, count);
-		if (decided != DECIDED_RUNS) return storeDense(table, count, decided, out);
-	}
+	if (runCount > surely) return 0;
 	const bytes = storeNotedRuns(table, count, runCount, out);
-	return bytes != 0 ? bytes : encodeSlowly(table, count, mask, out);
+	return bytes != 0 ? bytes : encodeSlowly(table, count, u64.MAX_VALUE, out);
+}
+
+function encodeWideChunk(table: usize, count: u32, mask: u64, out: usize): u32 {
+	if (mask != u64.MAX_VALUE || count < FAST_ENTRIES) return encodeSlowly(table, count, mask, out);
+	let bytes = encodeRuns(table, count, false, out);
+	if (bytes != 0) return bytes;
+	// Of many entries a few show how many octets all of them need. Whether it is true is seen when they are packed.
+	let width = widthOf(table, count, SAMPLE_BLOCKS);
+	if (hasTooManyRuns(table, count, width)) {
+		bytes = storeDense(table, count, width, out);
+		if (bytes != 0) return bytes;
+		width = widthOf(table, count, 1);
+		if (hasTooManyRuns(table, count, width)) return storeDense(table, count, width, out);
+	}
+	return encodeRuns(table, count, true, out);
 }
 
 function storeOctetRuns(table: usize, count: u32, runCount: u32, payload: usize): void {

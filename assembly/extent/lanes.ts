@@ -151,27 +151,32 @@ export function countBreaks(at: usize, end: usize, limit: u32): u32 {
 	return breaks;
 }
 
-/** Every bit in which an entry of whole blocks differs from `base`. */
-export function differences(at: usize, end: usize, base: u64): u64 {
+/** Every bit in which an entry of these blocks differs from `base`: of a block in each `step` octets. */
+export function differences(at: usize, end: usize, step: u32, base: u64): u64 {
 	if (ASC_FEATURE_SIMD) {
 		const bases = i64x2.splat(base);
 		let d0 = i64x2.splat(0);
 		let d1 = i64x2.splat(0);
-		for (; at < end; at += BLOCK_BYTES) {
+		for (; at < end; at += step) {
 			d0 = v128.or(d0, v128.xor(v128.load(at), bases));
 			d1 = v128.or(d1, v128.xor(v128.load(at, 16), bases));
 			d0 = v128.or(d0, v128.xor(v128.load(at, 32), bases));
 			d1 = v128.or(d1, v128.xor(v128.load(at, 48), bases));
 		}
-		d0 = v128.or(d0, d1);
-		return i64x2.extract_lane(d0, 0) | i64x2.extract_lane(d0, 1);
+		return eitherLane(v128.or(d0, d1));
 	}
 	let different: u64 = 0;
-	for (; at < end; at += 32) {
+	for (; at < end; at += step) {
 		different |= (load<u64>(at) ^ base) | (load<u64>(at, 8) ^ base);
 		different |= (load<u64>(at, 16) ^ base) | (load<u64>(at, 24) ^ base);
+		different |= (load<u64>(at, 32) ^ base) | (load<u64>(at, 40) ^ base);
+		different |= (load<u64>(at, 48) ^ base) | (load<u64>(at, 56) ^ base);
 	}
 	return different;
+}
+
+function eitherLane(lanes: v128): u64 {
+	return i64x2.extract_lane(lanes, 0) | i64x2.extract_lane(lanes, 1);
 }
 
 /** As skipRun, for a table of octets: blocks of 64 octets that are all `value`. */
@@ -313,55 +318,73 @@ const UNPACK_LANES: usize = memory.data<u8>([
 /**
  * Writes the entries of a PACKED payload, whole blocks. From the last pair to the first: what a store puts before its pair
  * is mended by the next one, and before the first pair by the caller, who writes header and base afterwards.
+ *
+ * @returns every bit in which an entry differs from `base`: of those that the width does not hold, too
  */
-export function packBlocks(table: usize, count: u32, width: u32, base: u64, payload: usize): void {
+export function packBlocks(table: usize, count: u32, width: u32, base: u64, payload: usize): u64 {
 	const entries = payload + PACKED_PREFIX_BYTES;
+	let from = table + (count << 3);
+	let to = entries + count * width;
 	if (ASC_FEATURE_SIMD) {
 		const bases = i64x2.splat(base);
-		let from = table + (count << 3);
-		let to = entries + count * width;
+		let d0 = i64x2.splat(0);
+		let d1 = i64x2.splat(0);
 		if (width == 4) {
-			// The low halves of four entries are 16 octets: nothing to mend.
-			while (from > table) {
-				from -= 64;
-				to -= 32;
-				const a = v128.xor(v128.load(from), bases);
-				const b = v128.xor(v128.load(from, 16), bases);
-				const c = v128.xor(v128.load(from, 32), bases);
-				const d = v128.xor(v128.load(from, 48), bases);
+			// The low halves of four entries are 16 octets: nothing to mend, and no need to go down.
+			to = entries;
+			for (let at = table; at < from; at += BLOCK_BYTES) {
+				const a = v128.xor(v128.load(at), bases);
+				const b = v128.xor(v128.load(at, 16), bases);
+				const c = v128.xor(v128.load(at, 32), bases);
+				const d = v128.xor(v128.load(at, 48), bases);
 				v128.store(to, i32x4.shuffle(a, b, 0, 2, 4, 6));
 				v128.store(to, i32x4.shuffle(c, d, 0, 2, 4, 6), 16);
+				d0 = v128.or(d0, v128.or(a, b));
+				d1 = v128.or(d1, v128.or(c, d));
+				to += 32;
 			}
-			return;
+			return eitherLane(v128.or(d0, d1));
 		}
 		const lanes = v128.load(PACK_LANES + ((width - 1) << 4));
 		const pair = width << 1;
 		while (from > table) {
-			from -= 64;
-			v128.store(to - 16, i8x16.swizzle(v128.xor(v128.load(from, 48), bases), lanes));
+			from -= BLOCK_BYTES;
+			const a = v128.xor(v128.load(from), bases);
+			const b = v128.xor(v128.load(from, 16), bases);
+			const c = v128.xor(v128.load(from, 32), bases);
+			const d = v128.xor(v128.load(from, 48), bases);
+			v128.store(to - 16, i8x16.swizzle(d, lanes));
 			to -= pair;
-			v128.store(to - 16, i8x16.swizzle(v128.xor(v128.load(from, 32), bases), lanes));
+			v128.store(to - 16, i8x16.swizzle(c, lanes));
 			to -= pair;
-			v128.store(to - 16, i8x16.swizzle(v128.xor(v128.load(from, 16), bases), lanes));
+			v128.store(to - 16, i8x16.swizzle(b, lanes));
 			to -= pair;
-			v128.store(to - 16, i8x16.swizzle(v128.xor(v128.load(from), bases), lanes));
+			v128.store(to - 16, i8x16.swizzle(a, lanes));
 			to -= pair;
+			d0 = v128.or(d0, v128.or(a, b));
+			d1 = v128.or(d1, v128.or(c, d));
 		}
-	} else {
-		const shift = 64 - (width << 3);
-		let to = entries + count * width;
-		for (let from = table + (count << 3); from > table; ) {
-			from -= 32;
-			store<u64>(to - 8, (load<u64>(from, 24) ^ base) << shift);
-			to -= width;
-			store<u64>(to - 8, (load<u64>(from, 16) ^ base) << shift);
-			to -= width;
-			store<u64>(to - 8, (load<u64>(from, 8) ^ base) << shift);
-			to -= width;
-			store<u64>(to - 8, (load<u64>(from) ^ base) << shift);
-			to -= width;
-		}
+		return eitherLane(v128.or(d0, d1));
 	}
+	const shift = 64 - (width << 3);
+	let different: u64 = 0;
+	while (from > table) {
+		from -= 32;
+		const a = load<u64>(from) ^ base;
+		const b = load<u64>(from, 8) ^ base;
+		const c = load<u64>(from, 16) ^ base;
+		const d = load<u64>(from, 24) ^ base;
+		store<u64>(to - 8, d << shift);
+		to -= width;
+		store<u64>(to - 8, c << shift);
+		to -= width;
+		store<u64>(to - 8, b << shift);
+		to -= width;
+		store<u64>(to - 8, a << shift);
+		to -= width;
+		different |= a | b | c | d;
+	}
+	return different;
 }
 
 /** Reads whole blocks of a PACKED payload's entries. */

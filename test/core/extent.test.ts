@@ -128,6 +128,16 @@ const wideShapes: Record<string, Shape> = {
 		pieces(noise, count, 6000, (length) => framesFrom(MFN_MASK - noise.bits(13), length)),
 	"random frames below the MFN's last bit, some in a row": (noise, count) =>
 		pieces(noise, count, 3, (length) => framesFrom(MFN_MASK - noise.bits(4 + noise.next(20)), length)),
+	"random frames, a few of them far away": (noise, count) => {
+		const far = new Set(list(1 + noise.next(3), () => BigInt(noise.next(count))).map(Number));
+		const bits = 16 + noise.next(24);
+		return list(count, (i) => PRESENT | noise.bits(far.has(i) ? 40 : bits));
+	},
+	"pairs and triples, one of them far away": (noise, count) => {
+		const far = noise.next(count);
+		const entries = pieces(noise, count, 1 + noise.next(6), (length) => framesFrom(noise.bits(20), length));
+		return entries.map((entry, i) => (i === far ? PRESENT | (1n << 38n) | noise.bits(30) : entry));
+	},
 	"ranges and holes": (noise, count) =>
 		pieces(noise, count, 40, (length) =>
 			noise.next(2) === 0 ? list(length, () => 0n) : framesFrom(noise.bits(30), length),
