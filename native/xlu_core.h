@@ -164,13 +164,14 @@
 	X(MAX_PAGES, 54, REFUSED, "A domain owns no more frames than its limit.") \
 	X(FRAME_NOT_OWNED, 55, REFUSED, "A frame that a record names is in the host and belongs to whom the record says.") \
 	X(PAGE_TYPE, 56, REFUSED, "Page types are known; pinned only L1 to L4; page tables only in PV guests; none in use on a free frame.") \
+	X(PAGE_TABLE, 57, REFUSED, "Where a PV domain has L1 tables: an L2 to L4 entry names a table of the domain one level lower, or, read-only, its own table; a read-write L1 entry names no page table or descriptor frame, and one that takes a writable type only a writable frame; no L1 entry names bootmem, another region or kept page tables; CR3 and CR1 name L4 tables, a GDT descriptor frames.") \
 	X(P2M_ENTRY, 60, REFUSED, "A P2M entry has no unknown bit, a known order and access, and an MFN only where it is present.") \
 	X(P2M_SUPERPAGE, 61, REFUSED, "Superpages are aligned and whole.") \
 	X(P2M_FRAME, 62, REFUSED, "A RAM entry names a frame of that domain.") \
 	X(P2M_FOREIGN, 63, REFUSED, "Foreign and I/O-server entries are 4 KiB, and LU_FOREIGN_MAPS lists exactly the foreign ones, with their owner.") \
 	X(P2M_HIGHEST, 64, REFUSED, "The highest mapped GFN is that of the P2M, and every slice says the same; PV guests have none.") \
 	X(GRANT_TABLE, 70, REFUSED, "Version 1 or 2, frames within the limits, status frames only in version 2.") \
-	X(GRANT_ACTIVE, 71, REFUSED, "An active grant lies in the table, is pinned, no counter above 128, its frame the domain's.") \
+	X(GRANT_ACTIVE, 71, REFUSED, "An active grant lies in the table, is pinned, no counter above 128, its frame the domain's unless a PV grantee's L1 entries alone hold it.") \
 	X(MAPTRACK, 72, REFUSED, "A handle lies within the limit, its vCPU exists, its flags are known.") \
 	X(MAPTRACK_UNMATCHED, 73, REFUSED, "A handle finds an active grant of that domain, with that grantee.") \
 	X(PIN_SUM, 74, REFUSED, "Pins equal the sum of the mappings.") \
