@@ -9,6 +9,7 @@
 import { xxh3_64 } from "./checksum";
 import { begin, context, OK, REFUSED, refuse } from "./context";
 import { encodeBound, encodeTable } from "./extent/encode";
+import { encodeP2m } from "./extent/superpages";
 import {
 	checkImage,
 	domainDirectory,
@@ -205,7 +206,9 @@ function writeSlice(s: Source, def: u32, to: usize, first: u32, count: u32): usi
 	const body = bodyOf(to);
 	memory.fill(body, 0, headBytes);
 	const table = tableAt(s.image, s.directory, partTable(part)) + first * rowBytes;
-	const chunkBytes = encodeTable(rowBytes, table, count, ALL_BITS, body + headBytes);
+	const chunks = body + headBytes;
+	const chunkBytes =
+		def == L.RECORD_LU_P2M ? encodeP2m(table, count, chunks) : encodeTable(rowBytes, table, count, ALL_BITS, chunks);
 	store<u64>(body, first);
 	store<u32>(body + chunkEntriesField(headBytes), count);
 	store<u32>(body + chunkEntriesField(headBytes), chunkBytes, 4);

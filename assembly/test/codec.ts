@@ -2,3 +2,4 @@
 export { xxh3_64 } from "../checksum";
 export { checkChunks, decodeChunks, runsNext, runsOpen } from "../extent/decode";
 export { encodeBound, encodeChunk, encodeTable } from "../extent/encode";
+export { encodeP2m } from "../extent/superpages";
