@@ -38,6 +38,29 @@ export function cursorOf(ctx: usize): usize {
 	return ctx + ((SCRATCH_OFFSET + COUNTS_BYTES + 7) & ~7);
 }
 
+/** The context that a worker's was made from; any other is its own. */
+export function rootContext(ctx: usize): usize {
+	const parent = <usize>context(ctx).parentPtr;
+	return parent != 0 ? parent : ctx;
+}
+
+/** Whether threads restore on several contexts: this one is a worker's, or has workers. */
+export function hasWorkers(ctx: usize): bool {
+	return (context(ctx).parentPtr | context(ctx).workerPtr) != 0;
+}
+
+/** Whether passes may run: checked, and with a target. A worker's context ends with the one that it was made from. */
+export function isRestoring(ctx: usize): bool {
+	const c = context(ctx);
+	const root = context(rootContext(ctx));
+	return c.phase == PHASE_CHECKED && c.imagePtr != 0 && root.phase == PHASE_CHECKED && root.imagePtr == c.imagePtr;
+}
+
+/** Whether [from, to) meets a window. */
+export function overlaps(from: u64, to: u64, other: u32, bytes: u32): bool {
+	return from < <u64>other + bytes && <u64>other < to;
+}
+
 /** Clears the fault record; every export begins with it. */
 export function begin(ctx: usize): void {
 	memory.fill(ctx + CONTEXT_BYTES, 0, FAULT_BYTES);

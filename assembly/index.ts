@@ -6,3 +6,4 @@ export { openStream as open } from "./open";
 export { plan } from "./plan";
 export { finish, restore, target } from "./restore";
 export { planSave, save } from "./save";
+export { fork, frames } from "./workers";

@@ -1788,9 +1788,15 @@ export class Context {
 	done1: u32;
 	done2: u32;
 	hostPtr: u32;
+	blockCount: u32;
+	planSumsBytes: u32;
+	parentPtr: u32;
+	workerPtr: u32;
+	sumsPtr: u32;
+	blocksDone: u32;
 	frameCount: u64;
 }
-export const CONTEXT_BYTES: u32 = 104;
+export const CONTEXT_BYTES: u32 = 128;
 export const CONTEXT__ABI: u32 = 0;
 export const CONTEXT__PHASE: u32 = 4;
 export const CONTEXT__STREAM_PTR: u32 = 8;
@@ -1815,7 +1821,13 @@ export const CONTEXT__DONE0: u32 = 80;
 export const CONTEXT__DONE1: u32 = 84;
 export const CONTEXT__DONE2: u32 = 88;
 export const CONTEXT__HOST_PTR: u32 = 92;
-export const CONTEXT__FRAME_COUNT: u32 = 96;
+export const CONTEXT__BLOCK_COUNT: u32 = 96;
+export const CONTEXT__PLAN_SUMS_BYTES: u32 = 100;
+export const CONTEXT__PARENT_PTR: u32 = 104;
+export const CONTEXT__WORKER_PTR: u32 = 108;
+export const CONTEXT__SUMS_PTR: u32 = 112;
+export const CONTEXT__BLOCKS_DONE: u32 = 116;
+export const CONTEXT__FRAME_COUNT: u32 = 120;
 
 /** A domain's sections, tables and progress. */
 @unmanaged

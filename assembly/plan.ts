@@ -22,6 +22,7 @@ import {
 	sparseSlots,
 } from "./record";
 import {
+	blocksOf,
 	defOf,
 	findRecord,
 	findSection,
@@ -31,6 +32,7 @@ import {
 	VCPU_LIMIT,
 	workBytes,
 } from "./sections";
+import { sumsBytes } from "./sums";
 
 function put(counts: usize, table: u32, rows: u32): void {
 	store<u32>(counts + table * 4, rows);
@@ -161,6 +163,7 @@ function planAll(ctx: usize): bool {
 	if (cpus == 0 || cpus > VCPU_LIMIT)
 		return fail(ctx, L.RULE_HOST_LIMIT, bodyOf(host) + L.HOST__CPU_COUNT, VCPU_LIMIT, cpus);
 	c.frameCount = frames;
+	c.blockCount = blocksOf(frames);
 	c.hostPtr = <u32>host;
 	let domains: u32 = 0;
 	for (let i: u32 = 0; i < c.sectionCount; i++) if (indexEntry(ctx, i).pass == L.PASS_0) domains++;
@@ -195,6 +198,7 @@ function planAll(ctx: usize): bool {
 	if (work > <u64>u32.MAX_VALUE) return fail(ctx, L.RULE_HOST_LIMIT, 0, u32.MAX_VALUE, work);
 	c.planImageBytes = <u32>image;
 	c.planWorkBytes = <u32>work;
+	c.planSumsBytes = sumsBytes(domains, frames);
 	return true;
 }
 

@@ -20,14 +20,11 @@ import {
 import * as L from "./layout.gen";
 import { guestEntry, pteFrame, pteWritable, TABLE_ENTRIES, takesType } from "./pageTable";
 import { preserved } from "./preserved";
-import { nextTable, planOf } from "./sections";
+import { nextTable, planOf, planSlot } from "./sections";
+import { domainSums, frameSums } from "./sums";
 
 function frameCount(image: usize): u32 {
 	return tableRows(hostDirectory(image), L.HT_FRAME_COUNTS);
-}
-
-function countsAt(image: usize): usize {
-	return tableAt(image, hostDirectory(image), L.HT_FRAME_COUNTS);
 }
 
 function ownerOf(image: usize, mfn: u64): u64 {
@@ -35,20 +32,16 @@ function ownerOf(image: usize, mfn: u64): u64 {
 }
 
 /** Adds to a frame's counts. check has proven the frame and the sums; a frame beyond the table is left alone all the same. */
-function add(image: usize, mfn: u64, references: u32, types: u32): void {
-	if (mfn >= <u64>frameCount(image)) return;
-	const counts = changetype<L.FrameCount>(countsAt(image) + ((<usize>mfn) << 3));
+function add(ctx: usize, mfn: u64, references: u32, types: u32): void {
+	if (mfn >= <u64>frameCount(context(ctx).imagePtr)) return;
+	const counts = frameSums(ctx, <u32>mfn);
 	counts.references += references;
 	counts.typeReferences += types;
 }
 
-export function domainCounts(image: usize, entry: usize): L.DomainCounts {
-	return changetype<L.DomainCounts>(tableAt(image, domainDirectory(entry), L.DT_DOMAIN_COUNTS));
-}
-
-function addDomainReference(image: usize, domid: u32): void {
-	const entry = findDomain(image, domid);
-	if (entry) domainCounts(image, entry).references++;
+function addDomainReference(ctx: usize, domid: u32): void {
+	const slot = domid < L.DOMID_FIRST_RESERVED ? planSlot(ctx, domid) : L.NONE32;
+	if (slot != L.NONE32) domainSums(ctx, slot).references++;
 }
 
 function domainOf(image: usize, entry: usize): L.Domain {
@@ -66,16 +59,18 @@ function isWalked(ctx: usize, domid: u32): bool {
 }
 
 /**
- * Pass 1h, after the owners: a frame starts with one reference if allocated, none if not (a dead domain's); a xenheap
- * frame shared with a guest starts at one of each.
+ * Pass 1h, after the owners of frames [first, end): a frame starts with one reference if allocated, none if not (a dead
+ * domain's); a xenheap frame shared with a guest starts at one of each.
  */
-export function startFrames(image: usize): void {
-	const frames = frameCount(image);
-	const owners = tableAt(image, hostDirectory(image), L.HT_FRAME_OWNERS);
-	const counts = countsAt(image);
+export function startFrames(ctx: usize, first: u32, end: u32): void {
+	const image = <usize>context(ctx).imagePtr;
+	const host = hostDirectory(image);
+	const owners = tableAt(image, host, L.HT_FRAME_OWNERS);
+	// Not the worker's own: nobody else has these frames now, and pass 2 has not begun.
+	const counts = tableAt(image, host, L.HT_FRAME_COUNTS);
 	let domid: u32 = L.NONE32;
-	let domain: usize = 0;
-	for (let mfn: u32 = 0; mfn < frames; mfn++) {
+	let sums: L.DomainCounts | null = null;
+	for (let mfn = first; mfn < end; mfn++) {
 		const owner = load<u64>(owners + (mfn << 3));
 		if ((owner & L.FRAME_OWNED) == 0) continue;
 		const isXenheap = (owner & L.FRAME_XENHEAP) != 0;
@@ -86,10 +81,10 @@ export function startFrames(image: usize): void {
 		if (!isGuest) continue;
 		if (<u32>(owner & L.FRAME_OWNER_MASK) != domid) {
 			domid = <u32>(owner & L.FRAME_OWNER_MASK);
-			domain = findDomain(image, domid);
+			const slot = planSlot(ctx, domid);
+			sums = slot == L.NONE32 ? null : domainSums(ctx, slot);
 		}
-		if (!domain) continue;
-		const sums = domainCounts(image, domain);
+		if (!sums) continue;
 		if (isXenheap) sums.xenheapFrames++;
 		else if ((owner & L.FRAME_EXTRA) != 0) sums.extraFrames++;
 		else sums.frames++;
@@ -100,12 +95,12 @@ export function startFrames(image: usize): void {
  * Pass 1h: a domain starts with one reference while it lives, one if it has frames, extra ones among them, one if it has
  * xenheap frames; each domain that handles a global VIRQ has one more.
  */
-export function startDomains(image: usize): void {
+export function startDomains(ctx: usize): void {
+	const image = <usize>context(ctx).imagePtr;
 	const root = rootOf(image);
 	for (let i: u32 = 0; i < root.domainCount; i++) {
-		const entry = domainEntry(image, i);
-		const sums = domainCounts(image, entry);
-		sums.references += domainOf(image, entry).life == <u8>L.LIFE_ALIVE ? 1 : 0;
+		const sums = domainSums(ctx, i);
+		sums.references += domainOf(image, domainEntry(image, i)).life == <u8>L.LIFE_ALIVE ? 1 : 0;
 		sums.references += (sums.frames | sums.extraFrames) != 0 ? 1 : 0;
 		sums.references += sums.xenheapFrames != 0 ? 1 : 0;
 	}
@@ -113,7 +108,7 @@ export function startDomains(image: usize): void {
 	const handlers = tableAt(image, host, L.HT_VIRQ_HANDLERS);
 	const count = tableRows(host, L.HT_VIRQ_HANDLERS);
 	for (let i: u32 = 0; i < count; i++) {
-		addDomainReference(image, changetype<L.VirqHandler>(handlers + i * L.VIRQ_HANDLER_BYTES).domid);
+		addDomainReference(ctx, changetype<L.VirqHandler>(handlers + i * L.VIRQ_HANDLER_BYTES).domid);
 	}
 }
 
@@ -132,15 +127,15 @@ function addGrants(ctx: usize, image: usize, entry: usize): void {
 		if (load<u32>(changetype<usize>(grant) + L.GRANT_ACTIVE__HOST_WRITE) == 0) continue;
 		if (grant.mfn >= <u64>frameCount(image)) continue;
 		if ((<u32>ownerOf(image, grant.mfn) & L.FRAME_OWNER_MASK) == L.DOMID_IO) continue;
-		add(image, grant.mfn, <u32>grant.deviceWrite + grant.deviceRead, grant.deviceWrite);
+		add(ctx, grant.mfn, <u32>grant.deviceWrite + grant.deviceRead, grant.deviceWrite);
 		if (isWalked(ctx, grant.grantee)) continue;
 		const typed = !external || grant.grantee == <u16>entryDomid(entry);
-		add(image, grant.mfn, <u32>grant.hostWrite + grant.hostRead, typed ? grant.hostWrite : 0);
+		add(ctx, grant.mfn, <u32>grant.hostWrite + grant.hostRead, typed ? grant.hostWrite : 0);
 	}
 }
 
 /** An L1 table's entries: frames that nobody owns are I/O memory, as DOMID_IO's are, and take nothing. */
-function addL1(image: usize, domid: u32, page: usize): void {
+function addL1(ctx: usize, image: usize, domid: u32, page: usize): void {
 	for (let slot: u32 = 0; slot < TABLE_ENTRIES; slot++) {
 		const pte = guestEntry(page, L.PAGE_TYPE_L1, slot);
 		if (pte == 0 || pteFrame(pte) >= <u64>frameCount(image)) continue;
@@ -152,7 +147,7 @@ function addL1(image: usize, domid: u32, page: usize): void {
 			const other = findDomain(image, owner);
 			types = takesType(domid, owner, other ? domainOf(image, other).kind : 0) ? 1 : 0;
 		}
-		add(image, pteFrame(pte), 1, types);
+		add(ctx, pteFrame(pte), 1, types);
 	}
 }
 
@@ -168,17 +163,17 @@ function addTables(ctx: usize, image: usize, domid: u32): void {
 		next = nextTable(ctx, mfn);
 		const type = <u32>load<u8>(types + <usize>mfn);
 		const level = type & 7;
-		if ((type & L.PAGE_TYPE_FLAG_PINNED) != 0) add(image, mfn, 1, 1);
+		if ((type & L.PAGE_TYPE_FLAG_PINNED) != 0) add(ctx, mfn, 1, 1);
 		const page = preserved(ctx, mfn);
 		if (!page) continue;
 		if (level == L.PAGE_TYPE_L1) {
-			addL1(image, domid, page);
+			addL1(ctx, image, domid, page);
 			continue;
 		}
 		for (let slot: u32 = 0; slot < TABLE_ENTRIES; slot++) {
 			const pte = guestEntry(page, level, slot);
 			// A linear map of the table by itself holds nothing: it would keep itself alive.
-			if (pte != 0 && pteFrame(pte) != mfn) add(image, pteFrame(pte), 1, 1);
+			if (pte != 0 && pteFrame(pte) != mfn) add(ctx, pteFrame(pte), 1, 1);
 		}
 	}
 }
@@ -195,37 +190,37 @@ function addRoots(ctx: usize, image: usize, domid: u32, directory: usize): void 
 		const row = contexts + v * L.PV_VCPU_BYTES;
 		for (let i: u32 = 1; i <= 3; i += 2) {
 			const root = load<u64>(row + L.PV_VCPU__CR + i * 8);
-			if (root != 0) add(image, root >> 12, 1, 1);
+			if (root != 0) add(ctx, root >> 12, 1, 1);
 		}
 		const gdtFrames = min<u32>((changetype<L.PvVcpu>(row).gdtEntries + 511) >>> 9, 16);
-		for (let i: u32 = 0; i < gdtFrames; i++) add(image, load<u64>(row + L.PV_VCPU__GDT_MFN + i * 8), 1, 1);
+		for (let i: u32 = 0; i < gdtFrames; i++) add(ctx, load<u64>(row + L.PV_VCPU__GDT_MFN + i * 8), 1, 1);
 	}
 }
 
-function addForeignMaps(image: usize, directory: usize): void {
+function addForeignMaps(ctx: usize, image: usize, directory: usize): void {
 	const rows = tableRows(directory, L.DT_FOREIGN_MAP_LIST);
 	const table = tableAt(image, directory, L.DT_FOREIGN_MAP_LIST);
-	for (let i: u32 = 0; i < rows; i++) add(image, changetype<L.ForeignMap>(table + i * L.FOREIGN_MAP_BYTES).mfn, 1, 0);
+	for (let i: u32 = 0; i < rows; i++) add(ctx, changetype<L.ForeignMap>(table + i * L.FOREIGN_MAP_BYTES).mfn, 1, 0);
 }
 
 /** Guest frames that the hypervisor itself has mapped: one page and one writable-type reference each. */
-function addGuestFrames(image: usize, directory: usize): void {
+function addGuestFrames(ctx: usize, image: usize, directory: usize): void {
 	const vcpus = tableRows(directory, L.DT_VCPU);
 	const vcpuTable = tableAt(image, directory, L.DT_VCPU);
 	for (let v: u32 = 0; v < vcpus; v++) {
 		const vcpu = changetype<L.Vcpu>(vcpuTable + v * L.VCPU_BYTES);
-		if ((vcpu.flags & L.VCPU_FLAG_EXISTS) != 0) add(image, vcpu.vcpuInfoMfn, 1, 1);
+		if ((vcpu.flags & L.VCPU_FLAG_EXISTS) != 0) add(ctx, vcpu.vcpuInfoMfn, 1, 1);
 	}
 	const blocks = tableRows(directory, L.DT_CONTROL_BLOCKS);
 	const blockTable = tableAt(image, directory, L.DT_CONTROL_BLOCKS);
 	for (let i: u32 = 0; i < blocks; i++) {
-		add(image, changetype<L.ControlBlock>(blockTable + i * L.CONTROL_BLOCK_BYTES).mfn, 1, 1);
+		add(ctx, changetype<L.ControlBlock>(blockTable + i * L.CONTROL_BLOCK_BYTES).mfn, 1, 1);
 	}
 	const arrays = tableRows(directory, L.DT_EVENT_ARRAYS);
 	const arrayTable = tableAt(image, directory, L.DT_EVENT_ARRAYS);
-	for (let i: u32 = 0; i < arrays; i++) add(image, load<u64>(arrayTable + i * L.MFN_BYTES), 1, 1);
+	for (let i: u32 = 0; i < arrays; i++) add(ctx, load<u64>(arrayTable + i * L.MFN_BYTES), 1, 1);
 	if (tableRows(directory, L.DT_DOMAIN_STATE) == 0) return;
-	add(image, changetype<L.DomainState>(tableAt(image, directory, L.DT_DOMAIN_STATE)).pirqEoiMfn, 1, 1);
+	add(ctx, changetype<L.DomainState>(tableAt(image, directory, L.DT_DOMAIN_STATE)).pirqEoiMfn, 1, 1);
 }
 
 /** Whether a server's emulator has its pages mapped without an entry that is counted: a PV domain that is not walked. */
@@ -251,12 +246,12 @@ function addIoreqServers(ctx: usize, image: usize, directory: usize): void {
 	for (let i: u32 = 0; i < pages; i++) {
 		const page = changetype<L.IoreqPage>(pageTable + i * L.IOREQ_PAGE_BYTES);
 		const acquired = (page.flags & <u16>L.IOREQ_PAGE_FLAG_RESOURCE) != 0;
-		add(image, page.mfn, acquired && emulatorIsUncounted(ctx, image, directory, page.serverId) ? 2 : 1, 1);
+		add(ctx, page.mfn, acquired && emulatorIsUncounted(ctx, image, directory, page.serverId) ? 2 : 1, 1);
 	}
 	const servers = tableRows(directory, L.DT_IOREQ_SERVER_LIST);
 	const serverTable = tableAt(image, directory, L.DT_IOREQ_SERVER_LIST);
 	for (let i: u32 = 0; i < servers; i++) {
-		addDomainReference(image, changetype<L.IoreqServer>(serverTable + i * L.IOREQ_SERVER_BYTES).emulator);
+		addDomainReference(ctx, changetype<L.IoreqServer>(serverTable + i * L.IOREQ_SERVER_BYTES).emulator);
 	}
 }
 
@@ -265,11 +260,11 @@ export function addReferences(ctx: usize, entry: usize): void {
 	const image = <usize>context(ctx).imagePtr;
 	const directory = domainDirectory(entry);
 	addGrants(ctx, image, entry);
-	addForeignMaps(image, directory);
-	addGuestFrames(image, directory);
+	addForeignMaps(ctx, image, directory);
+	addGuestFrames(ctx, image, directory);
 	addTables(ctx, image, entryDomid(entry));
 	addRoots(ctx, image, entryDomid(entry), directory);
 	addIoreqServers(ctx, image, directory);
 	if (tableRows(directory, L.DT_DOMAIN_STATE) == 0) return;
-	addDomainReference(image, changetype<L.DomainState>(tableAt(image, directory, L.DT_DOMAIN_STATE)).target);
+	addDomainReference(ctx, changetype<L.DomainState>(tableAt(image, directory, L.DT_DOMAIN_STATE)).target);
 }

@@ -8,14 +8,29 @@
  * A pass starts when the one before it has ended for every domain; a call out of order is refused and changes nothing.
  * After a check that passed no pass can fail: what check accepted, these functions can place.
  */
-import { begin, CONTEXT_BLOCK_BYTES, context, countsOf, OK, PHASE_CHECKED, PHASE_FINISHED, refuse } from "./context";
-import { decodeChunks } from "./extent/decode";
+import {
+	begin,
+	CONTEXT_BLOCK_BYTES,
+	context,
+	countsOf,
+	hasWorkers,
+	isRestoring,
+	OK,
+	overlaps,
+	PHASE_CHECKED,
+	PHASE_FINISHED,
+	refuse,
+	rootContext,
+} from "./context";
+import { decodeChunks, decodeSpan } from "./extent/decode";
 import {
 	DOMAIN_DIRECTORY_BYTES,
 	DOMAINS_OFFSET,
 	domainDirectory,
 	domainEntry,
+	domainRowBytes,
 	hostDirectory,
+	hostRowBytes,
 	layOutTables,
 	rootOf,
 	tableAt,
@@ -46,11 +61,16 @@ import {
 	sparseRunsAt,
 } from "./record";
 import { addReferences, startDomains, startFrames } from "./references";
-import { defOf, planAt, planSlot, recordVcpu, sectionEnd, sectionFirst } from "./sections";
+import { blockStepsAt, defOf, planAt, planSlot, recordVcpu, sectionEnd, sectionFirst } from "./sections";
+import { mergeDomains } from "./sums";
 
 /** Bits of hostDone. */
-const HOST_CREATED: u32 = 1;
-const HOST_FRAMES: u32 = 2;
+export const HOST_CREATED: u32 = 1;
+export const HOST_FRAMES: u32 = 2;
+/** Steps of a block of frames (workers.ts) when its sums have been added, the last of them. */
+const BLOCK_MERGED: u32 = 3;
+/** And when its owners and types are placed. */
+const BLOCK_PLACED: u32 = 2;
 
 /** Rows of a sparse part into their slots. */
 function placeSparse(body: usize, table: usize, slots: u32, rowBytes: u32): void {
@@ -120,11 +140,24 @@ function placeSection(ctx: usize, image: usize, directory: usize, section: u32):
 	}
 }
 
-/** Pass 0, host: clears the target, lays out every directory, creates the host's tables. */
+/** Clears a domain's tables, with what pads them; or the host's, but for those of frames, which the blocks clear. */
+function clearTables(image: usize, directory: usize, isHost: bool): void {
+	const tables = isHost ? L.HT_FRAME_OWNERS : L.DOMAIN_TABLES;
+	for (let t: u32 = 0; t < tables; t++) {
+		const bytes = tableRows(directory, t) * (isHost ? hostRowBytes(t) : domainRowBytes(t));
+		if (bytes != 0) memory.fill(tableAt(image, directory, t), 0, (bytes + 7) & ~7);
+	}
+}
+
+/**
+ * Pass 0, host: clears the target, lays out every directory, creates the host's tables. Where there are workers, whoever
+ * places a table clears it: clearing is a good part of a restore.
+ */
 function createHost(ctx: usize): void {
 	const c = context(ctx);
 	const image = <usize>c.imagePtr;
-	memory.fill(image, 0, c.planImageBytes);
+	const isAlone = !hasWorkers(ctx);
+	memory.fill(image, 0, isAlone ? c.planImageBytes : DOMAINS_OFFSET + c.domainCount * DOMAIN_DIRECTORY_BYTES);
 	const root = rootOf(image);
 	root.magic = L.IMAGE_MAGIC;
 	root.abi = L.ABI_VERSION;
@@ -148,15 +181,51 @@ function createHost(ctx: usize): void {
 		);
 		end = layOutTables(domainDirectory(entry), counts, L.DOMAIN_TABLEDEFS, L.DOMAIN_TABLES, end);
 	}
+	if (!isAlone) clearTables(image, hostDirectory(image), true);
 	placeSection(ctx, image, hostDirectory(image), 0);
 }
 
-/** Pass 1, host: ownership, then types, then where the counts start. */
-function restoreFrames(ctx: usize): void {
+/**
+ * Pass 1, host, of the chunks that begin in frames [from, to): ownership and types, and for the frames that have an owner
+ * where their counts start. Types are placed without a look at owners: check has held them against each other.
+ */
+export function placeFrames(ctx: usize, from: u32, to: u32): void {
 	const image = <usize>context(ctx).imagePtr;
-	placeSection(ctx, image, hostDirectory(image), context(ctx).framesSection);
-	startFrames(image);
-	startDomains(image);
+	const directory = hostDirectory(image);
+	const end = sectionEnd(ctx, context(ctx).framesSection);
+	for (let record = sectionFirst(ctx, context(ctx).framesSection); record < end; record += recordBytes(record)) {
+		const def = defOf(record);
+		if (def != L.RECORD_LU_FRAMES && def != L.RECORD_LU_PAGE_TYPES) continue;
+		const body = bodyOf(record);
+		const part = partAt(def, 0);
+		const entries = load<u32>(body + chunkEntriesField(defHeadBytes(def)));
+		const slice = load<u64>(body);
+		if (slice >= to || slice + entries <= from || slice + entries > context(ctx).frameCount) continue;
+		const first = <u32>slice;
+		const coded = partFrom(def, record, 0);
+		const written = decodeSpan(
+			partRowBytes(part),
+			coded,
+			<u32>(body + bodyBytes(record) - coded),
+			entries,
+			tableAt(image, directory, partTable(part)) + first * partRowBytes(part),
+			from > first ? from - first : 0,
+			to - first,
+		);
+		if (def == L.RECORD_LU_FRAMES) startFrames(ctx, first + <u32>(written >>> 32), first + <u32>written);
+	}
+}
+
+/** Pass 1, host: ownership, types, where the counts start. Where there are workers, the blocks have placed the frames. */
+function restoreFrames(ctx: usize): void {
+	if (!hasWorkers(ctx)) placeFrames(ctx, 0, <u32>context(ctx).frameCount);
+	mergeWorkers(ctx);
+	startDomains(ctx);
+}
+
+/** The workers' sums of the domains, which few as they are need no thread of their own. */
+function mergeWorkers(ctx: usize): void {
+	for (let w = context(ctx).workerPtr; w != 0; w = context(w).workerPtr) mergeDomains(ctx, w);
 }
 
 /** Pass 2: where each vCPU's variable state stands is its place in the row of vCPUs, whatever the records' order. */
@@ -190,17 +259,44 @@ function layOutBlobs(ctx: usize, image: usize, directory: usize, section: u32): 
 	}
 }
 
-/** Whether this step may run now: its predecessors have ended, and it has not run yet. */
+/**
+ * Whether every domain has ended a pass. On one CPU the counters say so; where there are workers these would be written by
+ * several, so that the domains' own marks are counted, until once all are there.
+ */
+export function domainsEnded(ctx: usize, pass: u32): bool {
+	const c = context(ctx);
+	const counter = changetype<usize>(c) + L.CONTEXT__DONE0 + pass * 4;
+	if (hasWorkers(ctx) && load<u32>(counter) != c.domainCount) {
+		let done: u32 = 0;
+		for (let i: u32 = 0; i < c.domainCount; i++) if (planAt(ctx, i).passDone > pass) done++;
+		store<u32>(counter, done);
+	}
+	return load<u32>(counter) == c.domainCount;
+}
+
+/** Whether every block of frames has ended `step` steps. Without workers there are no blocks. */
+export function blocksEnded(ctx: usize, step: u32): bool {
+	const c = context(ctx);
+	if (!hasWorkers(ctx) || c.blocksDone >= step) return true;
+	let lowest: u32 = BLOCK_MERGED;
+	for (let i: u32 = 0; i < c.blockCount; i++) lowest = min<u32>(lowest, load<u8>(blockStepsAt(ctx) + i));
+	c.blocksDone = lowest;
+	return lowest >= step;
+}
+
+/** Whether this step may run now: its predecessors have ended, and it has not run yet. The host's are the first context's. */
 function mayRun(ctx: usize, pass: u32, slot: u32): bool {
 	const c = context(ctx);
 	if (slot == L.NONE32) {
+		if (c.parentPtr != 0) return false;
 		if (pass == 0) return c.hostDone == 0;
-		return pass == 1 && c.hostDone == HOST_CREATED && c.done0 == c.domainCount;
+		return pass == 1 && c.hostDone == HOST_CREATED && domainsEnded(ctx, 0) && blocksEnded(ctx, BLOCK_PLACED);
 	}
+	const hostDone = context(rootContext(ctx)).hostDone;
 	const done = planAt(ctx, slot).passDone;
-	if (pass == 0) return (c.hostDone & HOST_CREATED) != 0 && done == 0;
-	if (pass == 1) return (c.hostDone & HOST_FRAMES) != 0 && done == 1;
-	return pass == 2 && c.hostDone == (HOST_CREATED | HOST_FRAMES) && c.done1 == c.domainCount && done == 2;
+	if (pass == 0) return (hostDone & HOST_CREATED) != 0 && done == 0;
+	if (pass == 1) return (hostDone & HOST_FRAMES) != 0 && done == 1;
+	return pass == 2 && hostDone == (HOST_CREATED | HOST_FRAMES) && done == 2 && domainsEnded(ctx, 1);
 }
 
 /**
@@ -211,6 +307,7 @@ export function target(ctx: usize, image: usize, bytes: u32): u32 {
 	begin(ctx);
 	const c = context(ctx);
 	if (c.phase != PHASE_CHECKED || c.hostDone != 0) return refuse(ctx, L.RULE_NOT_CHECKED, PHASE_CHECKED, c.phase);
+	if (hasWorkers(ctx)) return refuse(ctx, L.RULE_PASS_ORDER, 0, c.hostDone);
 	if (c.memoryPtr == 0) return refuse(ctx, L.RULE_NEEDS_MEMORY, 1, 0);
 	if ((image & 7) != 0) return refuse(ctx, L.RULE_WINDOW, 8, image & 7);
 	if (image < __heap_base) return refuse(ctx, L.RULE_WINDOW, __heap_base, image);
@@ -231,10 +328,6 @@ export function target(ctx: usize, image: usize, bytes: u32): u32 {
 	return OK;
 }
 
-function overlaps(from: u64, to: u64, other: u32, bytes: u32): bool {
-	return from < <u64>other + bytes && <u64>other < to;
-}
-
 /**
  * One pass (0, 1, 2) of one domain, or of the host (DOMID_XEN, passes 0 and 1). REFUSED with PASS_ORDER and nothing
  * changed if it is not its turn.
@@ -242,7 +335,7 @@ function overlaps(from: u64, to: u64, other: u32, bytes: u32): bool {
 export function restore(ctx: usize, pass: u32, domid: u32): u32 {
 	begin(ctx);
 	const c = context(ctx);
-	if (c.phase != PHASE_CHECKED || c.imagePtr == 0) return refuse(ctx, L.RULE_NOT_CHECKED, PHASE_CHECKED, c.phase);
+	if (!isRestoring(ctx)) return refuse(ctx, L.RULE_NOT_CHECKED, PHASE_CHECKED, c.phase);
 	const slot = domid < L.DOMID_FIRST_RESERVED ? planSlot(ctx, domid) : L.NONE32;
 	if (slot == L.NONE32 && domid != L.DOMID_XEN) return refuse(ctx, L.RULE_DOMID, c.domainCount, domid);
 	if (!mayRun(ctx, pass, slot))
@@ -259,18 +352,21 @@ export function restore(ctx: usize, pass: u32, domid: u32): u32 {
 	const entry = image + plan.directory;
 	const directory = domainDirectory(entry);
 	if (pass == 0) {
+		if (hasWorkers(ctx)) clearTables(image, directory, false);
 		placeSection(ctx, image, directory, plan.section0);
-		c.done0++;
 	} else if (pass == 1) {
 		placeSection(ctx, image, directory, plan.section1);
-		c.done1++;
 	} else {
 		layOutBlobs(ctx, image, directory, plan.section2);
 		placeSection(ctx, image, directory, plan.section2);
 		addReferences(ctx, entry);
-		c.done2++;
 	}
 	plan.passDone = pass + 1;
+	// What follows is of all domains, and so no worker's to write.
+	if (hasWorkers(ctx)) return OK;
+	if (pass == 0) c.done0++;
+	else if (pass == 1) c.done1++;
+	else c.done2++;
 	noteProgress(c);
 	return OK;
 }
@@ -286,10 +382,12 @@ function noteProgress(c: L.Context): void {
 export function finish(ctx: usize): u32 {
 	begin(ctx);
 	const c = context(ctx);
-	if (c.phase != PHASE_CHECKED || c.imagePtr == 0) return refuse(ctx, L.RULE_NOT_CHECKED, PHASE_CHECKED, c.phase);
-	if (c.hostDone != (HOST_CREATED | HOST_FRAMES) || c.done2 != c.domainCount) {
+	if (!isRestoring(ctx)) return refuse(ctx, L.RULE_NOT_CHECKED, PHASE_CHECKED, c.phase);
+	if (c.hostDone != (HOST_CREATED | HOST_FRAMES) || !domainsEnded(ctx, 2)) {
 		return refuse(ctx, L.RULE_PASS_ORDER, c.domainCount, c.done2);
 	}
+	if (!blocksEnded(ctx, BLOCK_MERGED)) return refuse(ctx, L.RULE_PASS_ORDER, BLOCK_MERGED, c.blocksDone);
+	mergeWorkers(ctx);
 	rootOf(c.imagePtr).restoredPass = L.NONE32;
 	c.phase = PHASE_FINISHED;
 	return OK;

@@ -53,7 +53,8 @@ export function vcpuField(def: u32, record: usize): usize {
 	return record + L.RECORD_HEADER_BYTES + offset;
 }
 
-// --- the workspace: | slot of each domid (u32 x 0x8000) | DomainPlan x domains | owner of each frame | vCPU marks | pins |
+// --- the workspace ---
+// | slot of each domid (u32 x 0x8000) | DomainPlan x domains | owner of each frame | vCPU marks | steps of each block | pins |
 
 export const DOMID_SLOTS: u32 = 0x8000;
 /** vCPU numbers are below this in every Xen. */
@@ -136,11 +137,24 @@ export function marksAt(ctx: usize): usize {
 	return ownersAt(ctx) + <usize>context(ctx).frameCount * 8;
 }
 
-export function pinsAt(ctx: usize): usize {
+/** Frames of one block. Large enough that a call is worth making, small enough that a host has several for each CPU. */
+export const FRAMES_PER_BLOCK: u32 = 65536;
+
+export function blocksOf(frames: u64): u32 {
+	return <u32>((frames + FRAMES_PER_BLOCK - 1) / FRAMES_PER_BLOCK);
+}
+
+/** An octet per block of frames: steps that it has ended, where workers restore (workers.ts). */
+export function blockStepsAt(ctx: usize): usize {
 	return marksAt(ctx) + VCPU_LIMIT * 4;
+}
+
+export function pinsAt(ctx: usize): usize {
+	return blockStepsAt(ctx) + ((context(ctx).blockCount + 7) & ~7);
 }
 
 /** Octets of workspace before the pins, for `domains` domains and `frames` frames. */
 export function workBytes(domains: u32, frames: u64): u64 {
-	return <u64>DOMID_SLOTS * 4 + ((<u64>domains * L.DOMAIN_PLAN_BYTES + 7) & ~7) + frames * 8 + VCPU_LIMIT * 4;
+	const plans = (<u64>domains * L.DOMAIN_PLAN_BYTES + 7) & ~7;
+	return <u64>DOMID_SLOTS * 4 + plans + frames * 8 + VCPU_LIMIT * 4 + ((<u64>blocksOf(frames) + 7) & ~7);
 }

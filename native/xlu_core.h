@@ -1234,9 +1234,15 @@ struct xlu_context {
 	uint32_t done1;
 	uint32_t done2;
 	uint32_t hostPtr;
+	uint32_t blockCount;
+	uint32_t planSumsBytes;
+	uint32_t parentPtr;
+	uint32_t workerPtr;
+	uint32_t sumsPtr;
+	uint32_t blocksDone;
 	uint64_t frameCount;
 };
-_Static_assert(sizeof(struct xlu_context) == 104, "Context");
+_Static_assert(sizeof(struct xlu_context) == 128, "Context");
 
 /* A domain's sections, tables and progress. */
 struct xlu_domain_plan {
@@ -1286,5 +1292,7 @@ uint32_t w2c_xlu_restore(w2c_xlu *, uint32_t ctx, uint32_t pass, uint32_t domid)
 uint32_t w2c_xlu_target(w2c_xlu *, uint32_t ctx, uint32_t image, uint32_t bytes);
 uint32_t w2c_xlu_planSave(w2c_xlu *, uint32_t ctx, uint32_t image, uint32_t bytes);
 uint32_t w2c_xlu_save(w2c_xlu *, uint32_t ctx, uint32_t image, uint32_t bytes, uint32_t out, uint32_t capacity);
+uint32_t w2c_xlu_fork(w2c_xlu *, uint32_t ctx, uint32_t worker, uint32_t sums, uint32_t bytes);
+uint32_t w2c_xlu_frames(w2c_xlu *, uint32_t ctx, uint32_t pass, uint32_t block);
 
 #endif

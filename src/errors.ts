@@ -26,6 +26,10 @@ export const errorCodes = {
 		exit: EXIT.refused,
 		doc: "xen#2 cannot find or read the stream: breadcrumb, MFN array or placement.",
 	},
+	XLU_E_WORKER: {
+		exit: EXIT.refused,
+		doc: "A worker thread died, failed or did not answer: nothing is restored.",
+	},
 	XLU_E_DIFFERENT: { exit: EXIT.refused, doc: "Two hosts that had to be identical are not." },
 	XLU_E_INTERNAL: { exit: EXIT.refused, doc: "A defect of this program; please report it." },
 } as const;

@@ -26,6 +26,7 @@ export {
 export type { DomainModel, HostModel, PreservedPages } from "./machine/model.ts";
 export { packPreserved } from "./machine/preserved.ts";
 export { type Layout, layouts, parseSynthetic, type SyntheticSpec, syntheticHost } from "./machine/synthetic/index.ts";
+export { MAX_WORKERS, type PassReports, type PoolOptions, WorkerPool } from "./parallel/pool.ts";
 export {
 	type Failure,
 	parseScenario,

@@ -2,11 +2,12 @@
  * The library: the same steps as the commands, as typed functions over octets. One object wraps one instance of the
  * core; each call uses its memory anew, results are copies.
  */
-import { type Core, type Difference, type LoadOptions, loadCore } from "./core/load.ts";
+import { type Core, compileCore, type Difference, type LoadOptions, loadCore } from "./core/load.ts";
 import { type ErrorCode, XluError } from "./errors.ts";
 import { ruleId, rules } from "./format/rules.ts";
 import type { Host } from "./host.ts";
 import { buildImage } from "./machine/image.ts";
+import { warmModule, windowBytes } from "./prepare.ts";
 import {
 	type DomainReport,
 	describeDomains,
@@ -78,6 +79,21 @@ export class LiveUpdate {
 	}
 
 	/**
+	 * Warms the module, so that the first save, check and restore after it are as fast as any. To be called while guests
+	 * still run.
+	 * @param host where it is given, the memory that its windows will take is touched as well
+	 */
+	async prepare(host?: Host): Promise<void> {
+		await warmModule(this.#options.module ?? (await compileCore()));
+		if (!host) return;
+		this.#core.reset();
+		const image = this.#core.place(buildImage(host.model, host.preserved));
+		const streamBytes = this.#core.createContext().planSave(image);
+		this.#core.reset();
+		this.#core.touch(2 * image.length + windowBytes(host, 0, streamBytes));
+	}
+
+	/**
 	 * Saves a host.
 	 * @throws XLU_E_SPACE if it does not fit the core's 4 GiB of windows
 	 */
@@ -135,7 +151,9 @@ export class LiveUpdate {
 
 /** Loads the core that the package ships, or the module that is given. */
 export async function load(options: LoadOptions = {}): Promise<LiveUpdate> {
-	return new LiveUpdate(await loadCore(options), options);
+	// Compiled once: what the engine learns of a module in one update serves the next.
+	const module = options.module ?? (await compileCore());
+	return new LiveUpdate(await loadCore({ module }), { module });
 }
 
 export function findingOf(error: XluError): Finding {

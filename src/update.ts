@@ -8,13 +8,24 @@
  * (H1, H2). xen#2 is a fresh instance of the core that is given bootmem, the preserved memory and the frames to which
  * the breadcrumb leads, nothing else (H3). "Identical" compares every table of the two images, counts included.
  *
- * Unhappy paths: a stream that check refuses never leads to a jump, xen#1 resumes untouched; a hand-over that xen#2
+ * The brown-out warms what the pause will run: the module, the windows, the workers where several run the passes.
+ *
+ * Unhappy paths: a worker that fails before the pause leaves xen#1 as it is, one that fails in a pass leaves an image that
+ * nobody takes for a good one; a stream that check refuses never leads to a jump, xen#1 resumes untouched; a hand-over that xen#2
  * cannot read ends the update with the reason.
  *
  * The times are the serializer's shares, measured in a process: never the pause of real hardware.
  */
 import { performance } from "node:perf_hooks";
-import { type Context, type Core, type Difference, kindNames, loadCore, type Window } from "./core/load.ts";
+import {
+	type Context,
+	type Core,
+	compileCore,
+	type Difference,
+	kindNames,
+	loadCore,
+	type Window,
+} from "./core/load.ts";
 import { XluError } from "./errors.ts";
 import { DOMID, EVTCHN_STATE } from "./format/enums.ts";
 import { readStruct } from "./format/layout.ts";
@@ -34,6 +45,8 @@ import type { Host } from "./host.ts";
 import { buildImage, viewImage } from "./machine/image.ts";
 import { Machine } from "./machine/live/machine.ts";
 import { PAGE_BYTES, packPreserved } from "./machine/preserved.ts";
+import { type PoolOptions, WorkerPool } from "./parallel/pool.ts";
+import { needRoom, warmModule, windowBytes } from "./prepare.ts";
 
 /** The stages in order; a timeline always names all that ran. */
 export const stageNames = [
@@ -74,6 +87,8 @@ export interface UpdateReport {
 	identical: boolean;
 	difference: Difference | null;
 	blackoutMs: number;
+	/** Threads that ran the passes. */
+	workers: number;
 	streamBytes: number;
 	stages: Stage[];
 	domains: DomainReport[];
@@ -88,6 +103,12 @@ export interface UpdateOptions {
 	seed?: number;
 	/** The core's module; by default the one that the package ships. */
 	module?: WebAssembly.Module;
+	/** Whether the brown-out warms module and windows, so that the pause does not pay for it. By default it does. */
+	prepare?: boolean;
+	/** Threads that run the passes, 1 to 64; by default 1, which is this one. */
+	workers?: number;
+	/** Of more than one worker: module, program, patience. */
+	pool?: PoolOptions;
 }
 
 /** Milliseconds to the microsecond: the clock has no more to say. */
@@ -150,10 +171,11 @@ export function restorePasses(
 
 /**
  * Runs a live update of one host.
- * @throws XLU_E_REFUSED, XLU_E_VERSION if check refuses the stream: no jump; XLU_E_HANDOVER if xen#2 cannot find it
+ * @throws XLU_E_REFUSED, XLU_E_VERSION if check refuses the stream: no jump; XLU_E_HANDOVER if xen#2 cannot find it;
+ *   XLU_E_WORKER if a worker fails: before the pause xen#1 goes on, in a pass the restore is never finished
  */
 export async function liveUpdate(host: Host, options: UpdateOptions = {}): Promise<UpdateReport> {
-	return (await updateHost(host, options)).report;
+	return (await updateWith(host, options)).report;
 }
 
 /**
@@ -165,22 +187,43 @@ export async function updateMachine(
 	machine: Machine,
 	options: UpdateOptions = {},
 ): Promise<{ report: UpdateReport; machine: Machine }> {
-	const { report, restored } = await updateHost(machine.toHost(), options);
+	const { report, restored } = await updateWith(machine.toHost(), options);
 	return { report, machine: Machine.fromImage(machine.name, restored, machine.memory) };
 }
 
-async function updateHost(
-	host: Host,
-	options: UpdateOptions,
-): Promise<{ report: UpdateReport; restored: Uint8Array<ArrayBuffer> }> {
-	const load = () => loadCore(options.module ? { module: options.module } : {});
-	const xen1 = await load();
-	const xen2 = await load();
+interface Updated {
+	report: UpdateReport;
+	/** The image that xen#2 built. */
+	restored: Uint8Array<ArrayBuffer>;
+}
+
+/** With as many threads as the options ask for, which end with the update. */
+async function updateWith(host: Host, options: UpdateOptions): Promise<Updated> {
+	const workers = options.workers ?? 1;
+	const pool = workers === 1 ? undefined : await WorkerPool.load(workers, options.pool);
+	try {
+		return await updateHost(host, options, pool);
+	} finally {
+		await pool?.close();
+	}
+}
+
+async function updateHost(host: Host, options: UpdateOptions, pool: WorkerPool | undefined): Promise<Updated> {
+	const module = options.module ?? (await compileCore());
+	const xen1 = await loadCore({ module });
+	const xen2 = pool?.core ?? (await loadCore({ module }));
 	const stages: Stage[] = [];
 	const stage = <T>(name: StageName, run: () => T): T => {
 		options.onStage?.(name);
 		const start = performance.now();
 		const result = run();
+		stages.push({ name, ms: microseconds(performance.now() - start) });
+		return result;
+	};
+	const longStage = async <T>(name: StageName, run: () => Promise<T>): Promise<T> => {
+		options.onStage?.(name);
+		const start = performance.now();
+		const result = await run();
 		stages.push({ name, ms: microseconds(performance.now() - start) });
 		return result;
 	};
@@ -190,9 +233,19 @@ async function updateHost(
 	// Brown-out: what can be done while guests run.
 	const image = xen1.place(buildImage(host.model, host.preserved, host.references));
 	const saving = xen1.createContext();
-	const { out, machine, bootmem, placement, free } = stage("trigger", () =>
-		trigger(xen1, saving, image, host, options),
-	);
+	const { out, machine, bootmem, placement, free } = await longStage("trigger", async () => {
+		const result = trigger(xen1, saving, image, host, options);
+		if (pool) needRoom(host, image.length, pool.size);
+		await pool?.start();
+		if (options.prepare ?? true) {
+			await warmModule(module, pool);
+			for (let at = 0; at < result.out.length; at += PAGE_BYTES) xen1.bytes(result.out)[at] = 0;
+			xen1.touch(windowBytes(host, 0, 0));
+			xen2.touch(windowBytes(host, image.length, result.out.length, pool?.size));
+		}
+		pool?.needAll();
+		return result;
+	});
 
 	const paused = stage("quiesce", () => new Set(domids));
 	const stream = stage("save", () => saving.save(image, out));
@@ -226,14 +279,13 @@ async function updateHost(
 	});
 	const target = xen2.allocate(opened.imageBytes);
 	opened.context.target(target);
-	restorePasses(
-		opened.context,
-		domids,
-		(pass, run) => stage(`pass ${pass}`, run),
-		(pass, domid, ms) => {
-			(passMs.get(domid) as [number, number, number])[pass] = ms;
-		},
-	);
+	const perDomain = (pass: 0 | 1 | 2, domid: number, ms: number) => {
+		(passMs.get(domid) as [number, number, number])[pass] = microseconds(ms);
+	};
+	if (pool) {
+		const timed = (pass: 0 | 1 | 2, run: () => Promise<void>) => longStage(`pass ${pass}`, run);
+		await pool.restore(opened.context, domids, { timed, perDomain });
+	} else restorePasses(opened.context, domids, (pass, run) => stage(`pass ${pass}`, run), perDomain);
 	consumeBreadcrumb(view, placement.bootmem);
 	stage("unpause", () => paused.clear());
 
@@ -245,6 +297,7 @@ async function updateHost(
 		identical: difference === null,
 		difference,
 		blackoutMs: microseconds(blackout.reduce((sum, { ms }) => sum + ms, 0)),
+		workers: pool?.size ?? 1,
 		streamBytes: stream.length,
 		stages,
 		domains: describeDomains(xen2.bytes(target), passMs),

@@ -1,10 +1,11 @@
 #!/usr/bin/env node
 /**
- * The build: src/ to dist/ (tsc), assembly/ to dist/core.wasm (SIMD) and dist/core.plain.wasm (without).
+ * The build: src/ to dist/ (tsc), assembly/ to dist/core.wasm (SIMD), dist/core.plain.wasm (without),
+ * and dist/core.shared.wasm (SIMD, over a shared memory that it imports, for passes on several CPUs).
  *
  *   node tools/build.mjs [--force]
  *
- * The three steps run side by side. A step is skipped when its outputs exist and its inputs are, octet for octet, those
+ * The steps run side by side. A step is skipped when its outputs exist and its inputs are, octet for octet, those
  * of its last success: a content hash rather than a time, so that changing branches and back rebuilds nothing wrongly.
  */
 import { spawn } from "node:child_process";
@@ -45,6 +46,12 @@ const steps = [
 		inputs: [...common, "asconfig.json", "assembly"],
 		outputs: ["dist/core.plain.wasm"],
 		run: asc("plain"),
+	},
+	{
+		name: "core over shared memory",
+		inputs: [...common, "asconfig.json", "assembly"],
+		outputs: ["dist/core.shared.wasm"],
+		run: asc("shared"),
 	},
 ];
 

@@ -2,12 +2,17 @@
 /**
  * Proves what the core promises, from the built module alone, with binaryen's reader and the engine's own.
  *
- *   node tools/check-module.mjs [--update] [FILE.wasm ...]      default: dist/core.wasm and dist/core.plain.wasm
+ *   node tools/check-module.mjs [--update] [FILE.wasm ...]      default: the builds of dist/
  *
  * The promises: no import of any kind; one memory, exported as "memory", not shared and without a maximum; no start
- * function; no memory.grow, no table that changes; no mutable global; no managed object of AssemblyScript's runtime,
- * neither made at run time (that needs a mutable global) nor placed in the data (strings, array literals); the exports
- * and their types as in tools/exports.json.
+ * function; no memory.grow, no table that changes; no mutable global; no atomic operation, since barriers are the host's;
+ * no managed object of AssemblyScript's runtime, neither made at run time (that needs a mutable global) nor placed in the
+ * data (strings, array literals); all data below heapBase(), at constant addresses; the exports and their types as in
+ * tools/exports.json.
+ *
+ * A build over shared memory (*.shared.wasm) keeps the same promises but for one: it imports its memory, "env"."memory",
+ * shared, of up to 4 GiB, and nothing else. Each thread's instance writes the module's data to that memory anew: the same
+ * constants at the same addresses, below all that callers may use.
  *
  * --update writes tools/exports.json from the first file instead of comparing with it.
  */
@@ -19,6 +24,10 @@ import binaryen from "binaryen";
 const tools = dirname(fileURLToPath(import.meta.url));
 const exportsPath = join(tools, "exports.json");
 export const builtModules = ["dist/core.wasm", "dist/core.plain.wasm"].map((path) => join(tools, "..", path));
+export const sharedModule = join(tools, "../dist/core.shared.wasm");
+
+/** All that 32-bit addresses reach, in pages. */
+const MAXIMUM_PAGES = 65536;
 
 /** What AssemblyScript's runtime exports where managed objects may cross the border. */
 const runtimeExports = ["__new", "__pin", "__unpin", "__collect", "__rtti_base", "__alloc", "__free", "__renew"];
@@ -118,32 +127,65 @@ function staticObjects(module) {
  * Checks one module.
  * @param {Uint8Array} bytes the module's octets
  * @param {Record<string, string>} [expectedExports] names and types; left out, exports are not compared with a list
+ * @param {{ shared?: boolean }} [build] whether it is the build over shared memory
  * @returns {string[]} the problems, each naming what it is about; empty when every promise holds
  */
-export function checkModule(bytes, expectedExports) {
+export function checkModule(bytes, expectedExports, { shared = false } = {}) {
 	let compiled;
 	try {
 		compiled = new WebAssembly.Module(bytes);
 	} catch (error) {
 		return [`module: not valid: ${error.message}`];
 	}
-	const problems = WebAssembly.Module.imports(compiled).map(
-		({ module, name, kind }) => `import: ${kind} "${module}"."${name}"`,
-	);
-	return problems.concat(withModule(bytes, (module) => problemsOf(module, expectedExports)));
+	const imports = WebAssembly.Module.imports(compiled).map(({ module, name, kind }) => `${kind} "${module}"."${name}"`);
+	const allowed = shared ? ['memory "env"."memory"'] : [];
+	const problems = imports.filter((one) => !allowed.includes(one)).map((one) => `import: ${one}`);
+	for (const one of allowed) if (!imports.includes(one)) problems.push(`import: ${one} is not there`);
+	return problems.concat(withModule(bytes, (module) => problemsOf(module, expectedExports, shared)));
 }
 
-function problemsOf(module, expectedExports) {
+/** What the module's heapBase() returns: a function that is one constant. Undefined if it is not there. */
+function heapBaseOf(module) {
+	for (let index = 0; index < module.getNumExports(); index++) {
+		const { kind, name, value } = binaryen.getExportInfo(module.getExportByIndex(index));
+		if (kind !== binaryen.ExternalFunction || name !== "heapBase") continue;
+		const body = binaryen.getExpressionInfo(binaryen.getFunctionInfo(module.getFunction(value)).body);
+		if (body.id === binaryen.ConstId) return body.value;
+	}
+	return undefined;
+}
+
+/** Data that reaches into the caller's windows would overwrite them with each instance. */
+function dataProblems(module) {
+	const heapBase = heapBaseOf(module);
+	const problems = [];
+	for (let index = 0; heapBase !== undefined && index < module.getNumDataSegments(); index++) {
+		const { offset, data } = module.getDataSegmentInfo(module.getDataSegmentByIndex(index));
+		const end = offset + data.byteLength;
+		if (typeof offset === "number" && end > heapBase)
+			problems.push(`data: up to ${end}, beyond heapBase() ${heapBase}`);
+	}
+	return problems;
+}
+
+function memoryProblems(module, mustBeShared) {
+	const problems = [];
+	const { shared, is64, max } = module.getMemoryInfo();
+	if (is64) problems.push("memory: 64-bit addresses");
+	if (shared && !mustBeShared) problems.push("memory: shared");
+	if (mustBeShared && !shared) problems.push("memory: not shared");
+	// A shared memory has to name a maximum.
+	if (max !== undefined && !(mustBeShared && max === MAXIMUM_PAGES))
+		problems.push(`memory: its maximum of ${max} pages limits the host that grows it`);
+	return problems;
+}
+
+function problemsOf(module, expectedExports, shared) {
 	const problems = [];
 	const exports = exportsOf(module);
 
 	if (exports.memory !== "memory") problems.push('memory: none is exported as "memory"');
-	if (module.hasMemory()) {
-		const { shared, is64, max } = module.getMemoryInfo();
-		if (shared) problems.push("memory: shared");
-		if (is64) problems.push("memory: 64-bit addresses");
-		if (max !== undefined) problems.push(`memory: its maximum of ${max} pages limits the host that grows it`);
-	}
+	if (module.hasMemory()) problems.push(...memoryProblems(module, shared));
 
 	if (module.getStart() !== 0) problems.push("start: the module has a start function");
 
@@ -159,12 +201,15 @@ function problemsOf(module, expectedExports) {
 		if (count > 0) problems.push(`instruction: ${instruction}, ${count} time(s)`);
 	}
 
+	const atomics = text.match(/\((?:i32|i64|memory)\.atomic\.|\(atomic\.fence/g)?.length ?? 0;
+	if (atomics > 0) problems.push(`instruction: atomic, ${atomics} time(s)`);
+
 	for (const name of runtimeExports) {
 		if (name in exports) problems.push(`runtime: ${name} is exported`);
 	}
 	// Names survive in builds with debug information only; the release build is held by the globals and the data.
 	for (const [, name] of text.matchAll(/\(func \$(~lib\/rt\/[^\s)]+)/g)) problems.push(`runtime: ${name} is linked`);
-	problems.push(...staticObjects(module));
+	problems.push(...staticObjects(module), ...dataProblems(module));
 
 	if (expectedExports) problems.push(...differences(expectedExports, exports));
 	return problems;
@@ -173,7 +218,7 @@ function problemsOf(module, expectedExports) {
 function main(args) {
 	const update = args.includes("--update");
 	const named = args.filter((argument) => !argument.startsWith("--"));
-	const files = named.length > 0 ? named : builtModules;
+	const files = named.length > 0 ? named : [...builtModules, sharedModule];
 	if (update) {
 		const list = listExports(readFileSync(files[0]));
 		writeFileSync(exportsPath, `${JSON.stringify(list, null, 2)}\n`);
@@ -188,7 +233,7 @@ function main(args) {
 			continue;
 		}
 		const bytes = readFileSync(file);
-		const problems = checkModule(bytes, expected);
+		const problems = checkModule(bytes, expected, { shared: file.endsWith(".shared.wasm") });
 		for (const problem of problems) console.error(`${file}: ${problem}`);
 		if (problems.length > 0) failed = true;
 		else console.log(`${file}: ${bytes.length} octets, ${Object.keys(expected).length} exports, every promise holds`);

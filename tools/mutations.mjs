@@ -14,14 +14,16 @@ import { parseArgs } from "node:util";
 const root = join(dirname(fileURLToPath(import.meta.url)), "..");
 const references = "assembly/references.ts";
 const restore = "assembly/restore.ts";
+const sums = "assembly/sums.ts";
+const workers = "assembly/workers.ts";
 
 const mutations = [
 	{ what: "nothing: the core as it is", file: references, find: "", put: "" },
 	{
 		what: "pins: one host mapping too few is counted",
 		file: references,
-		find: "add(image, grant.mfn, <u32>grant.hostWrite + grant.hostRead, typed ? grant.hostWrite : 0);",
-		put: "add(image, grant.mfn, <u32>grant.hostWrite + grant.hostRead - 1, typed ? grant.hostWrite : 0);",
+		find: "add(ctx, grant.mfn, <u32>grant.hostWrite + grant.hostRead, typed ? grant.hostWrite : 0);",
+		put: "add(ctx, grant.mfn, <u32>grant.hostWrite + grant.hostRead - 1, typed ? grant.hostWrite : 0);",
 	},
 	{
 		what: "a mapping of a PV domain is counted at its L1 entry and at the pins",
@@ -44,7 +46,7 @@ const mutations = [
 	{
 		what: "pins of page tables are not counted",
 		file: references,
-		find: "if ((type & L.PAGE_TYPE_FLAG_PINNED) != 0) add(image, mfn, 1, 1);",
+		find: "if ((type & L.PAGE_TYPE_FLAG_PINNED) != 0) add(ctx, mfn, 1, 1);",
 		put: "",
 	},
 	{
@@ -99,7 +101,67 @@ const mutations = [
 	{
 		what: "an I/O server does not hold its emulator",
 		file: references,
-		find: "addDomainReference(image, changetype<L.IoreqServer>(serverTable + i * L.IOREQ_SERVER_BYTES).emulator);",
+		find: "addDomainReference(ctx, changetype<L.IoreqServer>(serverTable + i * L.IOREQ_SERVER_BYTES).emulator);",
+		put: "",
+	},
+	{
+		what: "workers: sums of a granule begin with what the window held",
+		file: sums,
+		find: "memory.fill(sums + granule * FRAMES_PER_GRANULE * L.FRAME_COUNT_BYTES, 0, granuleBytes(ctx, granule));",
+		put: "",
+	},
+	{
+		what: "workers: sums of untouched granules are added as well",
+		file: sums,
+		find: "if (load<u8>(granulesAt(worker) + granule) == 0) continue;",
+		put: "",
+	},
+	{
+		what: "workers: sums of domains are added twice",
+		file: sums,
+		find: "memory.fill(changetype<usize>(more), 0, L.DOMAIN_COUNTS_BYTES);",
+		put: "",
+	},
+	{
+		what: "workers: a domain's tables are not cleared",
+		file: restore,
+		find: "if (hasWorkers(ctx)) clearTables(image, directory, false);",
+		put: "",
+	},
+	{
+		what: "workers: a block's counts are not cleared",
+		file: workers,
+		find: "t <= L.HT_FRAME_COUNTS",
+		put: "t < L.HT_FRAME_COUNTS",
+	},
+	{
+		what: "workers: a chunk across two blocks is placed by both",
+		file: "assembly/extent/decode.ts",
+		find: "if (first >= from) {",
+		put: "if (first + entryCount > from) {",
+	},
+	{
+		what: "workers: a block is placed before all are cleared",
+		file: workers,
+		find: "domainsEnded(ctx, 0) && blocksEnded(ctx, 1)",
+		put: "domainsEnded(ctx, 0)",
+	},
+	{
+		what: "workers: finish does not ask for the blocks",
+		file: restore,
+		find: "if (!blocksEnded(ctx, BLOCK_MERGED)) return refuse(ctx, L.RULE_PASS_ORDER, BLOCK_MERGED, c.blocksDone);",
+		put: "",
+	},
+	{
+		what: "workers: steps of an earlier restore are taken for this one's",
+		file: workers,
+		find: "if (c.workerPtr == 0) memory.fill(blockStepsAt(ctx), 0, c.blockCount);",
+		put: "",
+	},
+	{
+		what: "workers: the host's steps run on any context",
+		file: restore,
+		find: "if (c.parentPtr != 0) return false;",
 		put: "",
 	},
 ];
@@ -110,6 +172,7 @@ const suites = [
 	"test/core/references.test.ts",
 	"test/hosts/counts.test.ts",
 	"test/passes/passes.test.ts",
+	"test/parallel/contexts.test.ts",
 ];
 /** Sequences of the transparency property: enough to notice, not more. */
 const SEQUENCES = "120";

@@ -4,7 +4,17 @@
  * The order is that of dependence: sections and records, the host, domains, frames and types, P2Ms, grants, events,
  * vCPUs, the rest, and last what needs the preserved memory. The first rule that is broken ends it.
  */
-import { begin, CONTEXT_BLOCK_BYTES, context, OK, PHASE_CHECKED, PHASE_PLANNED, REFUSED, refuse } from "../context";
+import {
+	begin,
+	CONTEXT_BLOCK_BYTES,
+	context,
+	hasWorkers,
+	OK,
+	PHASE_CHECKED,
+	PHASE_PLANNED,
+	REFUSED,
+	refuse,
+} from "../context";
 import * as L from "../layout.gen";
 import { planAt } from "../sections";
 import { checkCounts, checkDomainRest, checkDomains, checkHost, checkRegions, checkState } from "./domains";
@@ -62,7 +72,7 @@ export function check(ctx: usize, work: usize, workBytes: u32, memoryPtr: usize,
 	const c = context(ctx);
 	if (c.phase != PHASE_PLANNED && c.phase != PHASE_CHECKED)
 		return refuse(ctx, L.RULE_NOT_CHECKED, PHASE_PLANNED, c.phase);
-	if (c.hostDone != 0) return refuse(ctx, L.RULE_PASS_ORDER, 0, c.hostDone);
+	if (c.hostDone != 0 || hasWorkers(ctx)) return refuse(ctx, L.RULE_PASS_ORDER, 0, c.hostDone);
 	const end = (<u64>memory.size()) << 16;
 	const inside = <u64>work + workBytes <= end && <u64>memoryPtr + memoryBytes <= end;
 	const clear =

@@ -5,6 +5,7 @@ import { Command, CommanderError, InvalidArgumentError } from "commander";
 import { loadCore } from "../core/load.ts";
 import { EXIT, XluError } from "../errors.ts";
 import { FORMAT_VERSION } from "../format/schema.ts";
+import { MAX_WORKERS } from "../parallel/pool.ts";
 import { inspect } from "./inspect.ts";
 import { report, settings } from "./output.ts";
 import { restore } from "./restore.ts";
@@ -15,6 +16,12 @@ import { verify } from "./verify.ts";
 function whole(text: string): number {
 	const value = Number(text);
 	if (!/^\d+$/.test(text) || !Number.isSafeInteger(value)) throw new InvalidArgumentError("expected a whole number");
+	return value;
+}
+
+function workerCount(text: string): number {
+	const value = whole(text);
+	if (value < 1 || value > MAX_WORKERS) throw new InvalidArgumentError(`expected 1 to ${MAX_WORKERS}`);
 	return value;
 }
 
@@ -66,6 +73,7 @@ Exit status: 0 done; 1 a check or a version refuses, or a comparison differs; 2 
 		.option("--json", "one object a host or scenario", false)
 		.option("--xen2-size <MiB>", "size of xen#2 (default: as large as xen#1)", whole)
 		.option("--seed <n>", "seed of the stream frames' places; of a scenario instead of its own", whole)
+		.option("--workers <n>", "threads that run the passes, 1 to 64 (default: 1)", workerCount)
 		.addHelpText(
 			"after",
 			"\nExamples:\n  xlu run examples/pv --json | jq .blackoutMs\n  xlu run examples/scenarios/*.json",

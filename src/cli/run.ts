@@ -10,6 +10,8 @@ export interface RunOptions {
 	/** MiB of xen#2's image. */
 	xen2Size?: number;
 	seed?: number;
+	/** Threads that run the passes. */
+	workers?: number;
 }
 
 /** Each host or scenario in turn: one that fails is reported, the others still run. The worst status is the command's. */
@@ -33,6 +35,7 @@ async function runHost(path: string, options: RunOptions): Promise<boolean> {
 		onStage: (name) => progress(`${path}: ${name}`),
 		...(options.xen2Size === undefined ? {} : { xen2Bytes: options.xen2Size * 1024 * 1024 }),
 		...(options.seed === undefined ? {} : { seed: options.seed }),
+		...(options.workers === undefined ? {} : { workers: options.workers }),
 	});
 	progressDone();
 	if (options.json) printJson(report);
@@ -42,12 +45,12 @@ async function runHost(path: string, options: RunOptions): Promise<boolean> {
 
 const WIDTH = 40;
 
-/** A bar per stage, to scale, so that the eye finds the long one. */
+/** A bar per stage, to the scale of the pause, so that the eye finds what is long in it; the brown-out's may be cut. */
 function timeline(report: UpdateReport): string {
-	const longest = Math.max(...report.stages.map(({ ms }) => ms));
+	const longest = Math.max(...report.stages.filter(({ name }) => name !== "trigger").map(({ ms }) => ms));
 	return report.stages
 		.map(({ name, ms }) => {
-			const bar = "█".repeat(Math.max(1, Math.round((ms / longest) * WIDTH)));
+			const bar = "█".repeat(Math.min(WIDTH, Math.max(1, Math.round((ms / longest) * WIDTH))));
 			return `  ${name.padEnd(10)} ${ms.toFixed(3).padStart(10)} ms  ${name === "trigger" ? colors.dim(bar) : bar}`;
 		})
 		.join("\n");
@@ -76,6 +79,7 @@ export function describe(report: UpdateReport): string {
 		"",
 		`blackout     ${report.blackoutMs.toFixed(3)} ms (the serializer's share, measured in a process; no hardware was paused)`,
 		`stream size  ${report.streamBytes} octets`,
+		...(report.workers > 1 ? [`workers      ${report.workers}`] : []),
 		verdict,
 		"",
 	].join("\n");

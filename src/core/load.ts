@@ -6,7 +6,7 @@ import { readFile } from "node:fs/promises";
 import { XluError } from "../errors.ts";
 import { fieldAt } from "../format/decode.ts";
 import { DOMID, KIND, PASS } from "../format/enums.ts";
-import { readStruct } from "../format/layout.ts";
+import { readStruct, type Struct } from "../format/layout.ts";
 import { ruleByNumber, ruleId } from "../format/rules.ts";
 import { domainTables, hostTables, imageStructs, recordByType, structs } from "../format/schema.ts";
 
@@ -24,6 +24,8 @@ interface Exports {
 	check(ctx: number, work: number, workBytes: number, memory: number, memoryBytes: number): number;
 	target(ctx: number, image: number, bytes: number): number;
 	restore(ctx: number, pass: number, domid: number): number;
+	fork(ctx: number, worker: number, sums: number, bytes: number): number;
+	frames(ctx: number, pass: number, block: number): number;
 	finish(ctx: number): number;
 	digest(ctx: number, image: number, bytes: number, out: number): number;
 	compare(ctx: number, a: number, bytesA: number, b: number, bytesB: number): number;
@@ -50,8 +52,25 @@ export interface Window {
 }
 
 const PAGE = 65536;
+/** A page of the machine's. */
+const SMALL_PAGE = 4096;
+/** What 32-bit addresses reach: all windows together. */
+export const MOST_BYTES = 2 ** 32;
 const passNames = Object.fromEntries(Object.entries(PASS).map(([name, code]) => [code, name]));
 const NONE = 0xffff_ffff;
+/** Sections of what the passes do domain by domain. */
+const passSections: number[] = [PASS["0"], PASS["1d"], PASS["2"]];
+const offsetIn = (struct: Struct, field: string): number =>
+	struct.fields.find(({ name }) => name === field)?.offset as number;
+const indexEntry = {
+	pass: offsetIn(structs.IndexEntry, "pass"),
+	domid: offsetIn(structs.IndexEntry, "domid"),
+	length: offsetIn(structs.IndexEntry, "length"),
+};
+const domainEntryDomid = offsetIn(imageStructs.DomainEntry, "domid");
+const tableRefBytes = imageStructs.TableRef.size;
+const tableRefCount = offsetIn(imageStructs.TableRef, "count");
+const p2mTable = domainTables.findIndex(({ name }) => name === "P2m");
 
 export interface LoadOptions {
 	/** A compiled module, for bundlers and workers; by default the one that the package ships. */
@@ -112,6 +131,17 @@ export class Core {
 		return { pointer, length };
 	}
 
+	/**
+	 * Grows the memory for windows of `length` octets in all and writes to each of their pages, so that the first to use
+	 * them does not wait for the machine to find these. As far as 4 GiB allow; what does not fit is refused by `allocate`.
+	 */
+	touch(length: number): void {
+		const next = this.#next;
+		const octets = this.bytes(this.allocate(Math.min(length, MOST_BYTES - next - 16)));
+		for (let at = 0; at < octets.length; at += SMALL_PAGE) octets[at] = 0;
+		this.#next = next;
+	}
+
 	/** Copies octets into a window of their own. */
 	place(data: Uint8Array): Window {
 		const window = this.allocate(data.length);
@@ -119,7 +149,7 @@ export class Core {
 		return window;
 	}
 
-	/** A live view of a window, valid until the next allocation. */
+	/** A live view of a window, valid until the next allocation; of shared memory where the core's is. */
 	bytes(window: Window): Uint8Array<ArrayBuffer> {
 		return new Uint8Array(this.#exports.memory.buffer as ArrayBuffer, window.pointer, window.length);
 	}
@@ -146,6 +176,11 @@ export class Context {
 		this.#exports = exports;
 		this.#window = window;
 		core.bytes(window).fill(0);
+	}
+
+	/** Address of the context block, for threads that call the core on it. */
+	get pointer(): number {
+		return this.#window.pointer;
 	}
 
 	/** A field of the context block. */
@@ -245,6 +280,38 @@ export class Context {
 				got: `state ${fault.expected}`,
 			});
 		}
+	}
+
+	/** Makes a worker's context of this one, with a window for its sums, before the first pass. */
+	fork(worker: Context, sums: Window): void {
+		if (this.#exports.fork(this.#window.pointer, worker.pointer, sums.pointer, sums.length)) this.#throw("restore");
+	}
+
+	/**
+	 * Domids for each pass, those with the largest part of it first: its section, and in pass 0 the P2M that it fills, which
+	 * says more than the section that it comes from. After the host's step of pass 0, which has laid out the image.
+	 */
+	bySize(domids: readonly number[]): [number[], number[], number[]] {
+		// In the pause, and of many domains: no object is made for a row.
+		const view = new DataView(this.#core.bytes(this.#window).buffer);
+		const sizes = passSections.map(() => new Map<number, number>());
+		const entries = this.figure("indexPtr");
+		const entriesEnd = entries + this.figure("sectionCount") * structs.IndexEntry.size;
+		for (let at = entries; at < entriesEnd; at += structs.IndexEntry.size) {
+			const pass = passSections.indexOf(view.getUint32(at + indexEntry.pass, true));
+			sizes[pass]?.set(view.getUint16(at + indexEntry.domid, true), view.getUint32(at + indexEntry.length, true));
+		}
+		const entryBytes = imageStructs.DomainEntry.size + domainTables.length * tableRefBytes;
+		const first = this.figure("imagePtr") + imageStructs.ImageRoot.size + hostTables.length * tableRefBytes;
+		for (let i = 0; i < domids.length; i++) {
+			const at = first + i * entryBytes;
+			const domid = view.getUint32(at + domainEntryDomid, true);
+			const rows = view.getUint32(at + imageStructs.DomainEntry.size + p2mTable * tableRefBytes + tableRefCount, true);
+			sizes[0]?.set(domid, (sizes[0].get(domid) ?? 0) + 8 * rows);
+		}
+		const sorted = (of: ReadonlyMap<number, number> | undefined) =>
+			[...domids].sort((a, b) => (of?.get(b) ?? 0) - (of?.get(a) ?? 0) || a - b);
+		return [sorted(sizes[0]), sorted(sizes[1]), sorted(sizes[2])];
 	}
 
 	finish(): void {

@@ -951,6 +951,12 @@ export const imageStructs = {
 		u32("done1", "Domains that have ended pass 1."),
 		u32("done2", "Domains that have ended pass 2."),
 		u32("hostPtr", "LU_HOST's record."),
+		u32("blockCount", "Blocks of frames: what one call of `frames` works on."),
+		u32("planSumsBytes", "Size of a worker's window of sums."),
+		u32("parentPtr", "Of a worker: the context that it was made from."),
+		u32("workerPtr", "The worker that was made last; of a worker, the one made before it; 0 for none."),
+		u32("sumsPtr", "Of a worker: its window of sums."),
+		u32("blocksDone", "Steps that every block of frames is known to have ended."),
 		u64("frameCount", "Frames of the host."),
 	]),
 	/** One per domain, in the workspace: what plan found and how far the passes have come. */

@@ -41,7 +41,7 @@ function one(stdout: string): Record<string, unknown> {
 const keysOf = (value: unknown): string[] => Object.keys(value as object);
 
 const DOMAIN_KEYS = ["domid", "kind", "vcpus", "frames", "ports", "grantMappings"];
-const RUN_KEYS = ["host", "identical", "difference", "blackoutMs", "streamBytes", "stages", "domains"];
+const RUN_KEYS = ["host", "identical", "difference", "blackoutMs", "workers", "streamBytes", "stages", "domains"];
 const FINDING_KEYS = ["rule", "domid", "record", "offset", "field", "expected", "got", "message"];
 const STAGES = "trigger,quiesce,save,check,hand-over,open,pass 0,pass 1,pass 2,unpause".split(",");
 const PORT_KEYS = "domid,port,state,vcpu,remoteDomid,remotePort,virq,pirq,pending,masked".split(",");

@@ -1,7 +1,7 @@
 import { readFileSync } from "node:fs";
 import binaryen from "binaryen";
 import { describe, expect, it } from "vitest";
-import { builtModules, checkModule, listExports } from "../../tools/check-module.mjs";
+import { builtModules, checkModule, listExports, sharedModule } from "../../tools/check-module.mjs";
 
 const exportsList = JSON.parse(readFileSync(new URL("../../tools/exports.json", import.meta.url), "utf8"));
 
@@ -29,6 +29,32 @@ describe("the built core keeps its promises", () => {
 			expect(Object.keys(exportsList).length).toBeGreaterThan(1);
 		});
 	}
+
+	it("core.shared.wasm: imports a shared memory and nothing else, and keeps every other promise, atomics among them", () => {
+		const bytes = readFileSync(sharedModule);
+		expect(checkModule(bytes, exportsList, { shared: true })).toEqual([]);
+		expect(WebAssembly.Module.imports(new WebAssembly.Module(bytes))).toEqual([
+			{ module: "env", name: "memory", kind: "memory" },
+		]);
+		// Neither build passes for the other.
+		expect(checkModule(bytes, exportsList)).toEqual([
+			'import: memory "env"."memory"',
+			"memory: shared",
+			expect.any(String),
+		]);
+		expect(checkModule(readFileSync(builtModules[0] as string), exportsList, { shared: true })).toHaveLength(2);
+	});
+
+	it("core.shared.wasm: an instance more changes nothing in a memory that is in use", async () => {
+		const bytes = readFileSync(sharedModule);
+		const shared = new WebAssembly.Memory({ initial: 1, maximum: 65536, shared: true });
+		const { instance } = await WebAssembly.instantiate(bytes, { env: { memory: shared } });
+		const heapBase = (instance.exports.heapBase as () => number)();
+		new Uint8Array(shared.buffer).fill(0xa5, heapBase);
+		const before = new Uint8Array(shared.buffer).slice();
+		await WebAssembly.instantiate(bytes, { env: { memory: shared } });
+		expect(Buffer.compare(new Uint8Array(shared.buffer).slice(), before)).toBe(0);
+	});
 
 	it("needs nothing to be instantiated, and its memory can be grown by the host", async () => {
 		for (const path of builtModules) {
@@ -59,6 +85,17 @@ describe("checkModule", () => {
 			"table.grow",
 			"(table $t 1 funcref) (func (drop (table.grow $t (ref.null func) (i32.const 1))))",
 			"instruction: table.grow, 1 time(s)",
+		],
+		[
+			"an atomic operation",
+			"(func (drop (i32.atomic.rmw.add (i32.const 0) (i32.const 1))))",
+			"instruction: atomic, 1 time(s)",
+		],
+		["a fence", "(func (atomic.fence))", "instruction: atomic, 1 time(s)"],
+		[
+			"data in the caller's windows",
+			'(data (i32.const 1020) "in the way") (func (export "heapBase") (result i32) (i32.const 1024))',
+			"data: up to 1030, beyond heapBase() 1024",
 		],
 		["an exported allocator", '(func (export "__new"))', "runtime: __new is exported"],
 		[
@@ -95,6 +132,18 @@ describe("checkModule", () => {
 		expect(checkModule(assemble('(memory (export "ram") 1)'))).toEqual([missing]);
 		expect(checkModule(assemble('(memory (export "memory") 1 2)'))[0]).toContain("its maximum of 2 pages");
 		expect(checkModule(assemble('(memory (export "memory") 1 2 shared)'))).toContain("memory: shared");
+	});
+
+	it("finds a memory over which threads could not share, or that more than the memory is imported", () => {
+		const check = (...fields: string[]) => checkModule(assemble(...fields), undefined, { shared: true });
+		const imported = (limits: string) => `(import "env" "memory" (memory $m ${limits})) (export "memory" (memory $m))`;
+		expect(check(imported("1 65536 shared"))).toEqual([]);
+		expect(check(imported("1 65536"))).toEqual(["memory: not shared"]);
+		expect(check(imported("1 100 shared"))[0]).toContain("its maximum of 100 pages");
+		expect(check('(import "env" "wait" (func))', imported("1 65536 shared"))).toEqual([
+			'import: function "env"."wait"',
+		]);
+		expect(check('(memory (export "memory") 1 65536 shared)')).toEqual(['import: memory "env"."memory" is not there']);
 	});
 
 	it("does not take a name or a string for an instruction", () => {
