@@ -173,8 +173,8 @@
 	X(GRANT_TABLE, 70, REFUSED, "Version 1 or 2, frames within the limits, status frames only in version 2.") \
 	X(GRANT_ACTIVE, 71, REFUSED, "An active grant lies in the table, is pinned, no counter above 128, its frame the domain's unless a PV grantee's L1 entries alone hold it.") \
 	X(MAPTRACK, 72, REFUSED, "A handle lies within the limit, its vCPU exists, its flags are known.") \
-	X(MAPTRACK_UNMATCHED, 73, REFUSED, "A handle finds an active grant of that domain, with that grantee.") \
-	X(PIN_SUM, 74, REFUSED, "Pins equal the sum of the mappings.") \
+	X(MAPTRACK_UNMATCHED, 73, REFUSED, "A handle finds an active grant of that domain, with that grantee, unless a PV domain's L1 entry alone held it.") \
+	X(PIN_SUM, 74, REFUSED, "Pins equal the sum of the mappings; the host's of a PV grantee with page tables are at most that.") \
 	X(PORT_FIELD, 80, REFUSED, "A port's state, consumer, vCPU and priority are known; port 0 is not used.") \
 	X(PORT_LIMIT, 81, REFUSED, "Ports lie within the limits of the ABI and of the domain.") \
 	X(INTERDOMAIN, 82, REFUSED, "Interdomain ends name each other.") \

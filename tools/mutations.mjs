@@ -1,9 +1,10 @@
 // Breaks the rebuild of the core, one small patch at a time, and shows which tests notice: tests of the tests.
 //
-//   node tools/mutations.mjs [--only N[,N...]] [--json FILE]
+//   node tools/mutations.mjs [--quick] [--only N[,N...]] [--json FILE]
 //
 // Each mutant is compiled into a folder of its own and given to the tests by XLU_CORE. A mutant that no test notices
-// makes the command fail. With unmutated sources as mutant 0, which every test must pass.
+// makes the command fail. With unmutated sources as mutant 0, which every test must pass. --quick, after `npm test`: mutant 0
+// is left out, and of each other one the first test that fails is enough.
 import { spawnSync } from "node:child_process";
 import { cpSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
@@ -177,7 +178,9 @@ const suites = [
 /** Sequences of the transparency property: enough to notice, not more. */
 const SEQUENCES = "120";
 
-const { values } = parseArgs({ options: { only: { type: "string" }, json: { type: "string" } } });
+const { values } = parseArgs({
+	options: { quick: { type: "boolean", default: false }, only: { type: "string" }, json: { type: "string" } },
+});
 const only = values.only?.split(",").map(Number);
 
 function compile(directory, { file, find, put, what }) {
@@ -208,7 +211,7 @@ function failing(core, directory) {
 	const vitest = join(root, "node_modules/vitest/vitest.mjs");
 	const done = spawnSync(
 		process.execPath,
-		[vitest, "run", ...suites, "--reporter=json", `--outputFile.json=${report}`],
+		[vitest, "run", ...suites, ...(values.quick ? ["--bail=1"] : []), "--reporter=json", `--outputFile.json=${report}`],
 		{ cwd: root, encoding: "utf8", env: { ...process.env, XLU_CORE: core, XLU_SEQUENCES: SEQUENCES } },
 	);
 	let results;
@@ -226,7 +229,7 @@ function failing(core, directory) {
 
 const results = [];
 for (const [number, mutation] of mutations.entries()) {
-	if (only && !only.includes(number)) continue;
+	if ((only && !only.includes(number)) || (values.quick && number === 0)) continue;
 	const directory = mkdtempSync(join(tmpdir(), "xlu-mutant-"));
 	try {
 		const tests = failing(compile(directory, mutation), directory);

@@ -429,7 +429,9 @@ excepted), and the entries of HVM_CONTEXT to the framing given below.
 - **Maptrack.** \`slotCount\` is at most 256 for each of \`maxMaptrackFrames\`. An entry has the flag \`host\` or \`device\` or
   both; it names an active grant of \`domid\` whose grantee is this domain. Each entry counts once in that grant's host
   counter and once in its device counter, as its flags say, among the read-only ones if it is \`readonly\`. The counters
-  are exactly these sums.
+  are exactly these sums. But a PV domain may have written over the L1 entry of a mapping without unmapping, and the granting
+  domain may be gone by now, or another one: a handle of a walked domain that maps for the host alone may find no such grant,
+  and the host's counters of a grant to a walked domain may be less than their sums.
 - **Event channels.** LU_EVTCHN_PORTS comes with LU_EVTCHN. Ports: at most 1024 with \`guestWidth\` 4 or 4096 with 8 in
   the 2-level ABI, 131,072 in the FIFO ABI, and none above \`maxEvtchnPort\`. Port 0 is never used. \`priority\` and
   \`lastPriority\` are below 16, \`notifyVcpu\` and \`lastVcpu\` are at most the highest vCPU. An interdomain port's other end

@@ -235,9 +235,15 @@ export const rules: readonly Rule[] = [
 		"MAPTRACK_UNMATCHED",
 		"refused",
 		"grants",
-		"A handle finds an active grant of that domain, with that grantee.",
+		"A handle finds an active grant of that domain, with that grantee, unless a PV domain's L1 entry alone held it.",
 	),
-	rule(74, "PIN_SUM", "refused", "grants", "Pins equal the sum of the mappings."),
+	rule(
+		74,
+		"PIN_SUM",
+		"refused",
+		"grants",
+		"Pins equal the sum of the mappings; the host's of a PV grantee with page tables are at most that.",
+	),
 	// Events
 	rule(
 		80,

@@ -202,7 +202,7 @@ describe("peers", () => {
 			const table = memory.place(makeTable("superpages", count));
 			const [core, trusting] = [codingRoom(count), codingRoom(count)].map((room) => memory.allocate(room));
 			const bytes = memory.encode(table, count, core);
-			expect((memory.exports.encodeTrusted as CallableFunction)(table, count, trusting) >>> 0).toBe(bytes);
+			expect((memory.exports.encodeP2m as CallableFunction)(table, count, trusting) >>> 0).toBe(bytes);
 			expect(memory.isSame(core, trusting, bytes)).toBe(true);
 		}
 	});

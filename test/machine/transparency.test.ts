@@ -217,6 +217,28 @@ describe("found by it", () => {
 		expect(difference(before, [unmap, { op: "domain_destroy", domid: 0 }])).toBeUndefined();
 	});
 
+	test("a handle outlives the granting domain, if its guest wrote over the mapping, and its successor", () => {
+		const before: Operation[] = [
+			{ op: "grant_access", domid: 3, ref: 8, grantee: 0, gfn: 0 },
+			{ op: "gnttab_map_grant_ref", domid: 0, granter: 3, ref: 8, kind: "host", table: lowest, slot: 502 },
+			clear(0, lowest, 502),
+			{ op: "domain_destroy", domid: 3 },
+		];
+		const unmap: Operation = { op: "gnttab_unmap_grant_ref", domid: 0, handle: 0, table: lowest, slot: 502 };
+		const machine = fresh();
+		expect([...before, unmap].map((operation) => runOperation(machine, operation))).toEqual([0, 0, 0, 0, -2]);
+		expect([machine.domains.has(3), machine.domains.get(0)?.tables.maptrack[0]?.domid]).toEqual([false, 3]);
+		expect(difference(before, [unmap, { op: "domain_destroy", domid: 0 }])).toBeUndefined();
+		// Another domain of that number grants the same reference anew: two handles for one pin.
+		const again: Operation[] = [
+			{ op: "domain_create", domid: 3, kind: "pvh", frames: 40 },
+			{ op: "grant_access", domid: 3, ref: 8, grantee: 0, gfn: 1 },
+			{ op: "gnttab_map_grant_ref", domid: 0, granter: 3, ref: 8, kind: "host", table: lowest, slot: 503 },
+		];
+		expect(difference([...before, ...again], [{ op: "domain_destroy", domid: 0 }])).toBeUndefined();
+		expect(difference([...before, ...again.slice(0, 1)], [unmap, ...again.slice(1)])).toBeUndefined();
+	});
+
 	test("a free port remembers the queue that it was last linked on", () => {
 		const [block, words] = [ordinary(1), ordinary(1) - 1];
 		const before: Operation[] = [

@@ -308,8 +308,12 @@ function dropReferences(machine: Machine, mapper: number, mfn: number, flags: nu
 
 function changePins(active: ActiveRow, flags: number, step: 1 | -1): void {
 	const isReadonly = (flags & GRANT_MAP.readonly) !== 0;
-	if (flags & GRANT_MAP.host) active[isReadonly ? "hostRead" : "hostWrite"] += step;
-	if (flags & GRANT_MAP.device) active[isReadonly ? "deviceRead" : "deviceWrite"] += step;
+	// Never below none: a handle that outlived its grant may find a later one of the same number.
+	const change = (counter: Pins): void => {
+		active[counter] = Math.max(0, active[counter] + step);
+	};
+	if (flags & GRANT_MAP.host) change(isReadonly ? "hostRead" : "hostWrite");
+	if (flags & GRANT_MAP.device) change(isReadonly ? "deviceRead" : "deviceWrite");
 }
 
 /** A host mapping: an L1 entry of a PV domain, a P2M entry of a PVH one. */
@@ -367,7 +371,9 @@ export function unmap(machine: Machine, request: UnmapRequest): number {
 	needGrant(row !== undefined, "bad_handle");
 	const granter = machine.domains.get(row.domid);
 	const active = granter?.tables.grantActive[row.reference];
-	if (granter === undefined || active === undefined) throw new Error(`handle ${request.handle} maps nothing`);
+	// A mapping that the guest wrote over held nothing: the granting domain may be gone, or another one by now.
+	needGrant(granter !== undefined, "bad_domain");
+	needGrant(active !== undefined && active.grantee === request.domid, "general_error");
 	const mfn = Number(active.mfn);
 	const isReadonly = (row.flags & GRANT_MAP.readonly) !== 0;
 	if (row.flags & GRANT_MAP.host) {
@@ -406,7 +412,8 @@ export function releaseMappings(machine: Machine, domain: Domain): void {
 		if (row === undefined) return;
 		const granter = machine.domains.get(row.domid);
 		const active = granter?.tables.grantActive[row.reference];
-		if (granter === undefined || active === undefined) throw new Error("a handle that maps nothing");
+		// A mapping that was written over may have outlived its grant.
+		if (granter === undefined || active?.grantee !== domain.domid) return;
 		release(machine, granter, row, active);
 		const held = domain.kind === KIND.pv ? row.flags & ~GRANT_MAP.host : row.flags;
 		dropReferences(machine, domain.domid, Number(active.mfn), held);
