@@ -5,11 +5,16 @@ import { createInterface } from "node:readline";
 
 export class PeerProcess {
 	#child;
+	#closed;
 	#lines;
 	#errors = "";
 
 	constructor(child) {
 		this.#child = child;
+		// Its output may end before its last words have come: only then is all of it there.
+		this.#closed = once(child, "close");
+		// A program that cannot be started is start's to report.
+		this.#closed.catch(() => {});
 		this.#lines = createInterface({ input: child.stdout })[Symbol.asyncIterator]();
 		child.stderr.on("data", (part) => {
 			this.#errors += part;
@@ -29,6 +34,7 @@ export class PeerProcess {
 	async #line() {
 		const { value, done } = await this.#lines.next();
 		if (!done) return value;
+		await this.#closed;
 		throw new Error(this.#errors.trim() || "the peer ended without a word");
 	}
 
@@ -39,8 +45,7 @@ export class PeerProcess {
 	}
 
 	async stop() {
-		const ended = this.#child.exitCode === null ? once(this.#child, "close") : undefined;
 		this.#child.stdin.end("quit\n");
-		await ended;
+		await this.#closed;
 	}
 }
