@@ -20,7 +20,7 @@ import {
 import * as L from "./layout.gen";
 import { guestEntry, pteFrame, pteWritable, TABLE_ENTRIES, takesType } from "./pageTable";
 import { preserved } from "./preserved";
-import { nextTable, planOf, planSlot } from "./sections";
+import { isWalked, nextTable, planOf, planSlot } from "./sections";
 import { domainSums, frameSums } from "./sums";
 
 function frameCount(image: usize): u32 {
@@ -51,11 +51,6 @@ function domainOf(image: usize, entry: usize): L.Domain {
 /** An external guest's frames take no writable-type reference from others' host mappings: its kind is not PV. */
 function isExternal(image: usize, entry: usize): bool {
 	return domainOf(image, entry).kind != <u8>L.KIND_PV;
-}
-
-function isWalked(ctx: usize, domid: u32): bool {
-	const plan = planOf(ctx, domid);
-	return plan != null && plan.tableCount != 0;
 }
 
 /**

@@ -83,6 +83,12 @@ export function planOf(ctx: usize, domid: u32): L.DomainPlan | null {
 	return slot == L.NONE32 ? null : planAt(ctx, slot);
 }
 
+/** A domain that owns page tables, where its mappings are counted (references.ts). Known from check's page types on. */
+export function isWalked(ctx: usize, domid: u32): bool {
+	const plan = planOf(ctx, domid);
+	return plan != null && plan.tableCount != 0;
+}
+
 /**
  * What check knows of each frame, 64 bits:
  *

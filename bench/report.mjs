@@ -155,7 +155,7 @@ const sections = {
 		);
 		const trusted = rows.filter((row) => row.copyToTrusted);
 		const reader = table(
-			["a reader that trusts the order field", "copy / it"],
+			["superpage-aware encode of a P2M", "copy / it"],
 			trusted.map((row) => [`${row.layout}, ${row.place}`, comparison(row.copyToTrusted)]),
 		);
 		return `${main}\n\n${worst}\n\n${reader}`;

@@ -6,7 +6,7 @@ import { at, context, fail } from "../context";
 import * as L from "../layout.gen";
 import { TABLE_ENTRIES } from "../pageTable";
 import { bodyOf, partFrom, sparseFind, sparseRows, sparseRowsAt, sparseSlots } from "../record";
-import { ownerEntry, pinsAt, planAt, planOf } from "../sections";
+import { isWalked, ownerEntry, pinsAt, planAt, planOf } from "../sections";
 import { checkOwned, takeXenheap } from "./frames";
 import { exists } from "./sections";
 
@@ -86,12 +86,6 @@ function capacity(plan: L.DomainPlan): u64 {
 function holdsFrame(ctx: usize, grant: L.GrantActive): bool {
 	if (grant.deviceWrite != 0 || grant.deviceRead != 0) return true;
 	return !isWalked(ctx, grant.grantee);
-}
-
-/** A PV domain whose page tables are known, where its mappings are counted (references.ts). */
-function isWalked(ctx: usize, domid: u32): bool {
-	const plan = planOf(ctx, domid);
-	return plan != null && plan.tableCount != 0;
 }
 
 /** LU_GRANT_ACTIVE: in the table, pinned, its frame the domain's, its grantee known. Gives each row its counters. */

@@ -1,6 +1,6 @@
 /**
  * The bulk codecs of the core, layout by layout, against memory.copy of the table; the adversarial layouts against random
- * frames; what integrity adds; what a reader that trusts the order field of superpages would gain. One process, one memory.
+ * frames; what integrity adds; what reading one entry of a superpage gains. One process, one memory.
  */
 import { CodecMemory, codingRoom } from "../codecMemory.mjs";
 import { alternate, ratio, ratios, repeat, scaled, summaries } from "../harness.mjs";
@@ -58,7 +58,7 @@ async function measure({ place, entries, layout }, clock) {
 	};
 	if (layout === "superpages") {
 		if (encodeP2m(table, entries, out) >>> 0 !== coded || !memory.isSame(out, coding, coded)) {
-			throw new Error("the reader that trusts superpages wrote another stream");
+			throw new Error("superpage-aware reading wrote another stream");
 		}
 		candidates.encodeP2m = repeat(times, () => encodeP2m(table, entries, out));
 	}
