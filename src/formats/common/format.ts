@@ -1,0 +1,37 @@
+/** What a format offers to the commands: recognise, read with checks, write from fields. */
+import type { Findings, FormatRule } from "./findings.ts";
+import type { StreamReader } from "./reader.ts";
+import type { EncodableItem, Layer, PageContents, StreamItem } from "./record.ts";
+
+export interface ReadOptions {
+	/** Where findings go. What ends the reading is thrown as well. */
+	readonly findings: Findings;
+	readonly pages: PageContents;
+	/** xenstore: read a draft by explicit choice, since no field tells the drafts apart. */
+	readonly dialect?: "draft-2020-04";
+	/** xenstore: judge as this daemon would. */
+	readonly daemon?: "xenstored-4.17" | "xenstored-2026";
+	/** Called now and then with the octets read so far. */
+	readonly onProgress?: (offset: number) => void;
+}
+
+export interface Format {
+	readonly name: Layer;
+	/** All rules that `read` can report, in the order of their codes. */
+	readonly rules: readonly FormatRule[];
+	/** Octets that `detect` wants to see. */
+	readonly headBytes: number;
+	/** Whether a stream that begins like this is one of these. */
+	detect(head: Uint8Array): boolean;
+	/**
+	 * Reads a stream to its end, checks it on the way. Bounded memory: a record at a time.
+	 * @throws XLU_E_IMAGE, XLU_E_VERSION where the framing ends; every other fault is a finding
+	 */
+	read(reader: StreamReader, options: ReadOptions): AsyncGenerator<StreamItem>;
+	/**
+	 * The octets of an item, headers and padding included.
+	 * @param isLittle byte order, as the image's header has said
+	 * @throws XLU_E_USAGE with `field` where the fields do not make an item
+	 */
+	encode(item: EncodableItem, isLittle: boolean): Uint8Array;
+}

@@ -1,0 +1,42 @@
+/**
+ * What every reader of Xen's formats yields: a row of items that, put end to end, are the stream. A header, a record, what
+ * follows the end. Layers that lie within each other are flattened: `layer` says whose item it is.
+ */
+
+/** Formats, from the outside in. A file of `xl save` holds the first three. */
+export type Layer = "xl" | "libxl" | "libxc" | "legacy" | "xenstore";
+
+/** What JSON can hold; 64-bit numbers are numbers up to 2^53 and strings of digits above. Octets are hexadecimal strings. */
+export type Json = null | boolean | number | string | readonly Json[] | { readonly [key: string]: Json | undefined };
+export type Fields = { readonly [key: string]: Json | undefined };
+
+export interface StreamItem {
+	/** 0, 1, ... in the order of the stream, through all layers. */
+	readonly index: number;
+	readonly layer: Layer;
+	readonly kind: "header" | "record" | "tail";
+	/** Record type; null for headers and tails. */
+	readonly type: number | null;
+	/** The specification's name, `header`, `tail`, or `optional 0x...` for an optional record that is not known. */
+	readonly name: string;
+	/** Octets from the start of the stream to the item. */
+	readonly offset: number;
+	/** Octets of the body, without the record's header and padding; of a header or tail all of it. */
+	readonly length: number;
+	/** The item as it stands: header, body, padding. Undefined where the contents of pages were not to be kept. */
+	readonly octets: Uint8Array | undefined;
+	/** The body decoded. Made when it is asked for. */
+	readonly fields: Fields;
+}
+
+/** What to do with the contents of pages, nearly all of an image: count and drop them, hash each, or hand them out. */
+export type PageContents = "summary" | "hash" | "keep";
+
+/** An item as JSON has it, from which `encode` makes its octets again. */
+export interface EncodableItem {
+	readonly layer: Layer;
+	readonly kind: StreamItem["kind"];
+	readonly type: number | null;
+	readonly name: string;
+	readonly fields: Fields;
+}
