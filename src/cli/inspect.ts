@@ -2,6 +2,7 @@
 import { loadCore } from "../core/load.ts";
 import { EXIT, XluError } from "../errors.ts";
 import { isHost, loadHost } from "../host.ts";
+import { openStream } from "../inspect/open.ts";
 import {
 	type InspectedPort,
 	type InspectedRecord,
@@ -12,13 +13,12 @@ import {
 	walkRecords,
 } from "../inspect/stream.ts";
 import { describeDomains, saveHost } from "../update.ts";
+import { type InspectStreamOptions, inspectStreamFile } from "./formats.ts";
 import { colors, print, printJson, progress, progressDone, report, table } from "./output.ts";
-import { pagesOf, readStreamFile } from "./stream.ts";
+import { pagesOf, readMemory, readStream } from "./stream.ts";
 
-export interface InspectOptions {
+export interface InspectOptions extends InspectStreamOptions {
 	memory?: string;
-	record?: number;
-	json: boolean;
 }
 
 export async function inspect(path: string, options: InspectOptions): Promise<number> {
@@ -55,9 +55,20 @@ async function inspectHost(path: string, options: InspectOptions): Promise<numbe
 	return status;
 }
 
-/** A stream: shown as far as it goes; then what the core says of its framing. */
+/** A stream: shown as far as it goes; a live-update stream's framing is then judged by the core. */
 async function inspectFile(path: string, options: InspectOptions): Promise<number> {
-	const { stream, memory } = readStreamFile(path, options.memory);
+	const opened = await openStream(path);
+	const { reader, format } = opened;
+	try {
+		if (format) return await inspectStreamFile(path, { ...opened, format }, options);
+		return await inspectLiveUpdate(path, await readStream(reader), options);
+	} finally {
+		await reader.close();
+	}
+}
+
+async function inspectLiveUpdate(path: string, stream: Uint8Array, options: InspectOptions): Promise<number> {
+	const { memory } = readMemory(path, options.memory);
 	const status = show(path, stream, pagesOf(memory), options, {});
 	if (status !== EXIT.done) return status;
 	const core = await loadCore();

@@ -1,11 +1,16 @@
 #!/usr/bin/env node
 /** xlu: the commands, their options, and the exit status that each ends in. */
 import { readFileSync } from "node:fs";
-import { Command, CommanderError, InvalidArgumentError } from "commander";
+import { Command, CommanderError, InvalidArgumentError, Option } from "commander";
 import { loadCore } from "../core/load.ts";
 import { EXIT, XluError } from "../errors.ts";
 import { FORMAT_VERSION } from "../format/schema.ts";
+import { daemons, dialects } from "../formats/common/format.ts";
+import { forms } from "../inspect/convert.ts";
 import { MAX_WORKERS } from "../parallel/pool.ts";
+import { convert } from "./convert.ts";
+import { diff } from "./diff.ts";
+import { explain } from "./explain.ts";
 import { inspect } from "./inspect.ts";
 import { report, settings } from "./output.ts";
 import { restore } from "./restore.ts";
@@ -24,6 +29,11 @@ function workerCount(text: string): number {
 	if (value < 1 || value > MAX_WORKERS) throw new InvalidArgumentError(`expected 1 to ${MAX_WORKERS}`);
 	return value;
 }
+
+const daemonOption = () =>
+	new Option("--for <daemon>", "judge a xenstore stream as this daemon would").choices(daemons);
+const dialectOption = () =>
+	new Option("--dialect <draft>", "read a xenstore stream as this draft, which nothing in it tells").choices(dialects);
 
 async function versionText(): Promise<string> {
 	const { version } = JSON.parse(readFileSync(new URL("../../package.json", import.meta.url), "utf8")) as {
@@ -89,9 +99,12 @@ Exit status: 0 done; 1 a check or a version refuses, or a comparison differs; 2 
 		.action(action((host: string, options) => save(host, options)));
 	xlu
 		.command("verify")
-		.description("open and check a stream; nothing is restored")
-		.argument("<file>", "stream, - for standard input")
-		.option("--memory <file>", "the preserved memory (default: FILE.mem if it is there)")
+		.description("would its reader take this stream? Nothing is restored")
+		.argument("<file>", "stream of any format, - for standard input")
+		.option("--memory <file>", "of a live-update stream: the preserved memory (default: FILE.mem if it is there)")
+		.option("--strict", "hold one of Xen's own streams to the document's letter (default: what real programs accept)")
+		.addOption(daemonOption())
+		.addOption(dialectOption())
 		.option("--json", "verdict and findings as one object", false)
 		.action(action((file: string, options) => verify(file, options)));
 	xlu
@@ -105,12 +118,45 @@ Exit status: 0 done; 1 a check or a version refuses, or a comparison differs; 2 
 	xlu
 		.command("inspect")
 		.description("show sections, records and event channels of a host or a stream")
-		.argument("<host|file>", "captured directory, synthetic:..., or stream (- for standard input)")
+		.argument("<host|file>", "captured directory, synthetic:..., or stream of any format (- for standard input)")
 		.option("--record <n>", "one record, field by field", whole)
-		.option("--memory <file>", "the preserved memory (default: FILE.mem if it is there)")
+		.option("--hex", "octets: of each record, or of the one that --record names")
+		.option("--tree", "layers and records as a tree; of a xenstore stream, its nodes")
+		.option("--memory <file>", "of a live-update stream: the preserved memory (default: FILE.mem if it is there)")
+		.addOption(dialectOption())
 		.option("--json", "everything as one object", false)
 		.action(action((what: string, options) => inspect(what, options)));
+	xlu
+		.command("diff")
+		.description("what two streams of a format say differently: fields, registers, nodes; not octets")
+		.argument("<a>", "stream, - for standard input")
+		.argument("<b>", "stream")
+		.addOption(dialectOption())
+		.option("--json", "all differences as one object", false)
+		.action(action((a: string, b: string, options) => diff(a, b, options)));
+	xlu
+		.command("convert")
+		.description("one of Xen's own streams in another version, byte order, or as JSON, and back from JSON")
+		.argument("<in>", "stream, - for standard input")
+		.requiredOption("-o, --output <file>", "the result; - for standard output")
+		.addOption(
+			new Option("--to <form>", "what to make of it (default: a stream as JSON becomes the stream)").choices(forms),
+		)
+		.addOption(dialectOption())
+		.option("--json", "what was written as one object", false)
+		.action(action((file: string, options) => convert(file, options)));
+	xlu
+		.command("explain")
+		.description("what a rule or an error code means, and what can be done")
+		.argument("[code]", "XLU-R031, XLU_E_IMAGE, ... (default: list them)")
+		.option("--json", "as one object", false)
+		.action(action((code: string | undefined, options) => explain(code, options)));
 	return xlu;
+}
+
+function isPipeClosed(error: unknown): boolean {
+	if (!(error instanceof XluError) || error.record !== "standard output") return false;
+	return (error.cause as NodeJS.ErrnoException | undefined)?.code === "EPIPE";
 }
 
 async function main(): Promise<number> {
@@ -125,13 +171,14 @@ async function main(): Promise<number> {
 		).parseAsync();
 		return status;
 	} catch (error) {
+		// A reader that closes the pipe early (head, less) is no error.
+		if (isPipeClosed(error)) return EXIT.done;
 		// commander has printed its own message; help and version end in 0.
 		if (error instanceof CommanderError) return error.exitCode === 0 ? EXIT.done : EXIT.usage;
 		return report(error, json && !(error instanceof XluError && error.code === "XLU_E_USAGE"));
 	}
 }
 
-// A reader that closes the pipe early (head, less) is no error.
 process.stdout.on("error", (error: NodeJS.ErrnoException) => {
 	if (error.code === "EPIPE") process.exit(EXIT.done);
 	const failure = new XluError("XLU_E_IO", `Standard output cannot be written: ${error.message}.`, {

@@ -1,8 +1,9 @@
-/** A stream FILE and the preserved memory beside it, as verify, restore and inspect take them. */
+/** A live-update stream FILE and the preserved memory beside it, as verify, restore and inspect take them. */
 import { existsSync } from "node:fs";
 import { XluError } from "../errors.ts";
 import { readStruct } from "../format/layout.ts";
 import { imageStructs } from "../format/schema.ts";
+import type { StreamReader } from "../formats/common/reader.ts";
 import { checkPreservedFrame, PAGE_BYTES } from "../machine/preserved.ts";
 import { readInput } from "./output.ts";
 
@@ -15,15 +16,33 @@ export interface StreamFile {
 
 /** Reads FILE (`-`: standard input) and FILE.mem, or the memory file that is named. */
 export function readStreamFile(path: string, memoryPath?: string): StreamFile {
-	const stream = readInput(path);
-	const beside = memoryPath ?? (path === "-" ? undefined : `${path}.mem`);
-	if (!beside || (memoryPath === undefined && !existsSync(beside)))
-		return { stream, memory: undefined, memoryPath: undefined };
-	const memory = readInput(beside);
-	checkPreservedFrame(memory, beside);
-	return { stream, memory, memoryPath: beside };
+	return { stream: readInput(path), ...readMemory(path, memoryPath) };
 }
 
+/** The preserved memory beside FILE, or the file that is named. */
+export function readMemory(path: string, memoryPath?: string): Omit<StreamFile, "stream"> {
+	const beside = memoryPath ?? (path === "-" ? undefined : `${path}.mem`);
+	if (!beside || (memoryPath === undefined && !existsSync(beside))) return { memory: undefined, memoryPath: undefined };
+	const memory = readInput(beside);
+	checkPreservedFrame(memory, beside);
+	return { memory, memoryPath: beside };
+}
+
+/** A live-update stream is looked at as a whole: all that is left of what `reader` reads. */
+export async function readStream(reader: StreamReader): Promise<Uint8Array> {
+	let whole = new Uint8Array(Math.max(reader.source.size ?? 0, 1 << 16));
+	let length = 0;
+	for (let part = await reader.some(1 << 24); part; part = await reader.some(1 << 24)) {
+		if (length + part.length > whole.length) {
+			const larger = new Uint8Array(Math.max(2 * whole.length, length + part.length));
+			larger.set(whole.subarray(0, length));
+			whole = larger;
+		}
+		whole.set(part, length);
+		length += part.length;
+	}
+	return whole.subarray(0, length);
+}
 /** Content of preserved frames by MFN. */
 export function pagesOf(memory: Uint8Array | undefined): (mfn: number) => Uint8Array | undefined {
 	if (!memory) return () => undefined;

@@ -1,11 +1,30 @@
-/** xlu verify FILE: would xen#2 restore this stream? Open and check, nothing is restored. */
+/** xlu verify FILE: would its reader take this stream? A live-update stream is opened and checked as xen#2 would. */
 import { XluError } from "../errors.ts";
+import { openStream } from "../inspect/open.ts";
 import { type CheckResult, findingOf, load } from "../library.ts";
+import { type FormatOptions, verifyStreamFile } from "./formats.ts";
 import { colors, print, printJson } from "./output.ts";
-import { readStreamFile } from "./stream.ts";
+import { readMemory, readStream } from "./stream.ts";
 
-export async function verify(path: string, options: { memory?: string; json: boolean }): Promise<number> {
-	const { exitStatus, ...result } = await check(path, options.memory);
+export interface VerifyOptions extends FormatOptions {
+	memory?: string;
+	json: boolean;
+}
+
+export async function verify(path: string, options: VerifyOptions): Promise<number> {
+	// What is not recognised gets the core's verdict: its rules on the marker and the length.
+	const opened = await openStream(path, { orElse: "xlu" });
+	const { reader, format } = opened;
+	try {
+		if (format) return await verifyStreamFile(path, { ...opened, format }, options);
+		return await verifyLiveUpdate(path, await readStream(reader), options);
+	} finally {
+		await reader.close();
+	}
+}
+
+async function verifyLiveUpdate(path: string, stream: Uint8Array, options: VerifyOptions): Promise<number> {
+	const { exitStatus, ...result } = await check(path, stream, options.memory);
 	if (options.json) {
 		printJson(result);
 		return exitStatus;
@@ -18,9 +37,9 @@ export async function verify(path: string, options: { memory?: string; json: boo
 	return exitStatus;
 }
 
-async function check(path: string, memoryPath: string | undefined): Promise<CheckResult> {
+async function check(path: string, stream: Uint8Array, memoryPath: string | undefined): Promise<CheckResult> {
 	try {
-		const { stream, memory } = readStreamFile(path, memoryPath);
+		const { memory } = readMemory(path, memoryPath);
 		return (await load()).check(stream, memory);
 	} catch (error) {
 		// A damaged FILE.mem is a finding like any other.

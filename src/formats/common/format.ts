@@ -3,20 +3,27 @@ import type { Findings, FormatRule } from "./findings.ts";
 import type { StreamReader } from "./reader.ts";
 import type { EncodableItem, Layer, PageContents, StreamItem } from "./record.ts";
 
+/** Drafts of the xenstore stream that no field tells from the final form. */
+export const dialects = ["draft-2020-04"] as const;
+/** xenstored as Debian's Xen 4.17 has it, and as of August 2026. */
+export const daemons = ["xenstored-4.17", "xenstored-2026"] as const;
+
 export interface ReadOptions {
 	/** Where findings go. What ends the reading is thrown as well. */
 	readonly findings: Findings;
 	readonly pages: PageContents;
 	/** xenstore: read a draft by explicit choice, since no field tells the drafts apart. */
-	readonly dialect?: "draft-2020-04";
+	readonly dialect?: (typeof dialects)[number];
 	/** xenstore: judge as this daemon would. */
-	readonly daemon?: "xenstored-4.17" | "xenstored-2026";
+	readonly daemon?: (typeof daemons)[number];
 	/** Called now and then with the octets read so far. */
 	readonly onProgress?: (offset: number) => void;
 }
 
 export interface Format {
 	readonly name: Layer;
+	/** Layers whose items it reads and encodes. */
+	readonly layers: readonly Layer[];
 	/** All rules that `read` can report, in the order of their codes. */
 	readonly rules: readonly FormatRule[];
 	/** Octets that `detect` wants to see. */
@@ -30,8 +37,7 @@ export interface Format {
 	read(reader: StreamReader, options: ReadOptions): AsyncGenerator<StreamItem>;
 	/**
 	 * The octets of an item, headers and padding included.
-	 * @param isLittle byte order, as the image's header has said
 	 * @throws XLU_E_USAGE with `field` where the fields do not make an item
 	 */
-	encode(item: EncodableItem, isLittle: boolean): Uint8Array;
+	encode(item: EncodableItem): Uint8Array;
 }

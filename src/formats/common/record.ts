@@ -23,6 +23,8 @@ export interface StreamItem {
 	readonly offset: number;
 	/** Octets of the body, without the record's header and padding; of a header or tail all of it. */
 	readonly length: number;
+	/** Byte order of the item's fields. */
+	readonly isLittle: boolean;
 	/** The item as it stands: header, body, padding. Undefined where the contents of pages were not to be kept. */
 	readonly octets: Uint8Array | undefined;
 	/** The body decoded. Made when it is asked for. */
@@ -38,5 +40,6 @@ export interface EncodableItem {
 	readonly kind: StreamItem["kind"];
 	readonly type: number | null;
 	readonly name: string;
+	readonly isLittle: boolean;
 	readonly fields: Fields;
 }

@@ -1,0 +1,241 @@
+/** Xen's own streams in the commands inspect and verify: an item at a time, whatever a stream's size. */
+import { EXIT, XluError } from "../errors.ts";
+import { Findings, type FormatFinding, findingText } from "../formats/common/findings.ts";
+import type { Format, ReadOptions } from "../formats/common/format.ts";
+import type { StreamReader } from "../formats/common/reader.ts";
+import type { Layer, PageContents, StreamItem } from "../formats/common/record.ts";
+import type { OpenStream } from "../inspect/open.ts";
+import { brief, fieldLines, hexLines } from "../inspect/text.ts";
+import { lineOutput } from "./lines.ts";
+import { colors, print, printJson, progress, progressDone, report, table } from "./output.ts";
+
+/** What tells one way of reading a format from another. */
+export interface FormatOptions {
+	strict?: boolean;
+	dialect?: NonNullable<ReadOptions["dialect"]>;
+	for?: NonNullable<ReadOptions["daemon"]>;
+}
+
+/** Reads with a line of progress; long inputs only show it. */
+export function readItems(
+	format: Format,
+	reader: StreamReader,
+	findings: Findings,
+	pages: PageContents,
+	{ dialect, for: daemon }: FormatOptions,
+): AsyncGenerator<StreamItem> {
+	const { name, size } = reader.source;
+	return format.read(reader, {
+		findings,
+		pages,
+		...(dialect ? { dialect } : {}),
+		...(daemon ? { daemon } : {}),
+		onProgress: (offset) => {
+			const share = size ? `, ${Math.floor((100 * offset) / size)} %` : "";
+			progress(`${name}: ${Math.floor(offset / 1048576)} MiB${share}`);
+		},
+	});
+}
+
+export interface InspectStreamOptions extends FormatOptions {
+	json: boolean;
+	record?: number;
+	hex?: boolean;
+	tree?: boolean;
+}
+
+/** A finding as JSON has it. */
+export function findingJson(finding: FormatFinding): Record<string, unknown> {
+	const { rule, isError, layer, record, offset, field, domid, expected, got } = finding;
+	return {
+		rule: rule.code,
+		severity: isError ? (rule.severity === "damaged" ? "damaged" : "refused") : "warning",
+		layer,
+		domid: domid ?? null,
+		record,
+		offset,
+		field: field ?? null,
+		expected,
+		got,
+		message: findingText(finding),
+	};
+}
+
+const recordJson = ({ index, layer, type, name, offset, length, fields }: StreamItem) =>
+	JSON.stringify({ index, layer, type, name, offset, length, fields });
+
+export async function inspectStreamFile(
+	path: string,
+	{ reader, format }: OpenStream & { format: Format },
+	options: InspectStreamOptions,
+): Promise<number> {
+	const findings = new Findings({ strict: options.strict === true });
+	const pages = options.hex || options.record !== undefined ? "keep" : "summary";
+	const items = readItems(format, reader, findings, pages, options);
+	if (options.record !== undefined) return inspectOne(items, options.record, options);
+	return options.json ? inspectJson(items, findings) : inspectText(path, items, findings, options);
+}
+
+async function inspectOne(
+	items: AsyncGenerator<StreamItem>,
+	wanted: number,
+	options: InspectStreamOptions,
+): Promise<number> {
+	let last = -1;
+	for await (const item of items) {
+		last = item.index;
+		if (item.index !== wanted) continue;
+		progressDone();
+		if (options.json) {
+			print(recordJson(item));
+			return EXIT.done;
+		}
+		const output = lineOutput();
+		const { layer, name, offset, length } = item;
+		await output.line(colors.bold(`record ${wanted}: ${layer} ${name}, offset ${offset}, ${length} octets`));
+		if (options.hex) for (const line of hexLines(item.octets ?? new Uint8Array(), offset)) await output.line(line);
+		else for (const line of fieldLines(item.fields)) await output.line(line);
+		await output.end();
+		return EXIT.done;
+	}
+	progressDone();
+	throw new XluError("XLU_E_USAGE", `There is no record ${wanted}.`, { expected: `0 to ${last}`, got: `${wanted}` });
+}
+
+/** One object on one line, written as the stream is read. */
+async function inspectJson(items: AsyncGenerator<StreamItem>, findings: Findings): Promise<number> {
+	const output = lineOutput();
+	let failure: unknown;
+	let layer: Layer | undefined;
+	try {
+		for await (const item of items) {
+			await output.text(layer === undefined ? `{"format":${JSON.stringify(item.layer)},"records":[` : ",");
+			layer ??= item.layer;
+			await output.text(recordJson(item));
+		}
+	} catch (error) {
+		if (!(error instanceof XluError)) throw error;
+		failure = error;
+	}
+	progressDone();
+	if (layer !== undefined) {
+		await output.line(`],"findings":${JSON.stringify(findings.list.map(findingJson))}}`);
+		await output.end();
+	}
+	return failure === undefined ? EXIT.done : report(failure, layer === undefined);
+}
+
+/** Deeper layers stand further to the right. */
+const depths: Readonly<Record<Layer, number>> = { xl: 0, libxl: 1, libxc: 2, legacy: 2, xenstore: 0 };
+
+async function inspectText(
+	path: string,
+	items: AsyncGenerator<StreamItem>,
+	findings: Findings,
+	options: InspectStreamOptions,
+): Promise<number> {
+	const output = lineOutput();
+	let failure: unknown;
+	let outermost = 0;
+	try {
+		for await (const item of items) {
+			const { index, layer, name, offset, length, fields } = item;
+			if (index === 0) {
+				progressDone();
+				outermost = depths[layer];
+				await output.line(colors.bold(`${path}: ${layer} stream`));
+				if (!options.tree)
+					await output.line("record  layer     name                        offset       length  fields");
+			}
+			if (options.tree) {
+				const indent = "  ".repeat(depths[layer] - outermost + (item.kind === "record" ? 1 : 0));
+				await output.line(`${indent}${item.kind === "header" ? `${layer} ` : ""}${name}  ${brief(fields)}`.trimEnd());
+				continue;
+			}
+			const row = [
+				`${index}`.padStart(6),
+				layer.padEnd(8),
+				name.padEnd(26),
+				`0x${offset.toString(16)}`.padStart(12),
+				`${length}`.padStart(9),
+				brief(fields),
+			];
+			await output.line(row.join("  ").trimEnd());
+			if (options.hex) {
+				for (const line of hexLines(item.octets ?? new Uint8Array(), offset)) await output.line(`        ${line}`);
+			}
+		}
+	} catch (error) {
+		if (!(error instanceof XluError)) throw error;
+		failure = error;
+	}
+	progressDone();
+	const shown = findings.list.filter(({ isError }) => failure === undefined || !isError);
+	if (shown.length > 0) {
+		await output.line(`\n${colors.bold("what xlu verify says")}`);
+		for (const finding of shown) await output.line(findingLine(finding));
+	}
+	await output.end();
+	return failure === undefined ? EXIT.done : report(failure, false);
+}
+
+export function findingLine(finding: FormatFinding): string {
+	return `${finding.isError ? "" : "warning: "}${findingText(finding)}`;
+}
+
+/** The verdict: every rule that the stream breaks, and what it ends in. */
+export async function verifyStreamFile(
+	path: string,
+	{ reader, format }: OpenStream & { format: Format },
+	options: FormatOptions & { json: boolean },
+): Promise<number> {
+	const findings = new Findings({ strict: options.strict === true });
+	let layer: Layer | undefined;
+	let records = 0;
+	try {
+		for await (const item of readItems(format, reader, findings, "summary", options)) {
+			layer ??= item.layer;
+			records++;
+		}
+	} catch (error) {
+		// What ends the reading is a finding as well; a file that cannot be read is none.
+		if (!(error instanceof XluError) || findings.errors.length === 0) throw error;
+	}
+	progressDone();
+	const errors = findings.errors;
+	const status = errors.some(({ rule }) => rule.severity === "damaged")
+		? EXIT.damaged
+		: errors.length > 0
+			? EXIT.refused
+			: EXIT.done;
+	const warnings = findings.list.filter(({ isError }) => !isError);
+	if (options.json) {
+		printJson({
+			ok: errors.length === 0,
+			format: layer ?? format.name,
+			records,
+			findings: errors.map(findingJson),
+			warnings: warnings.map(findingJson),
+			notShown: findings.dropped,
+			notCheckable: [],
+		});
+		return status;
+	}
+	for (const finding of findings.list) print(findingLine(finding));
+	if (findings.dropped > 0) print(`and ${findings.dropped} more`);
+	if (errors.length === 0) {
+		const warned = warnings.length > 0 ? `, ${warnings.length} warnings` : "";
+		print(colors.green(`${path}: ${layer ?? format.name} stream, ${records} records, every rule holds${warned}`));
+	} else {
+		print(`${path}: refused; xlu explain ${errors[0]?.rule.code} says why`);
+	}
+	return status;
+}
+
+/** For help texts and docs: every rule of a format. */
+export function ruleTable(format: Format): string {
+	return table(
+		["rule", "severity", "what must hold"],
+		format.rules.map(({ code, severity, doc }) => [code, severity, doc]),
+	);
+}

@@ -1,0 +1,85 @@
+/**
+ * Conversions of Xen's own streams, each in one pass and bounded memory:
+ *
+ *     json             every field by name, and back without loss (from JSON: leave the form out)
+ *     little, big      the same stream in the other byte order
+ *     libxc-v2, -v3    a libxc image, or a libxl or xl one with one inside, in that version; a legacy image as well
+ *     xenstore-v1, -v2 a xenstore stream in that version, for whoever is to read it
+ */
+import { XluError } from "../errors.ts";
+import { Findings } from "../formats/common/findings.ts";
+import type { ReadOptions } from "../formats/common/format.ts";
+import { writeJson } from "../formats/common/json.ts";
+import type { StreamItem } from "../formats/common/record.ts";
+import type { ByteSink } from "../formats/common/sink.ts";
+import type { OpenStream } from "./open.ts";
+
+export const forms = ["json", "little", "big", "libxc-v2", "libxc-v3", "xenstore-v1", "xenstore-v2"] as const;
+export type Form = (typeof forms)[number];
+
+export interface ConvertOptions {
+	dialect?: NonNullable<ReadOptions["dialect"]>;
+	/** Called now and then with the octets read so far. */
+	onProgress?: (offset: number) => void;
+}
+
+export interface Dropped {
+	readonly what: string;
+	readonly why: string;
+}
+
+export interface Converted {
+	/** What was written. */
+	readonly form: string;
+	/** What the form cannot hold. */
+	readonly dropped: readonly Dropped[];
+}
+
+export function cannot(stream: string, form: string, expected: string): XluError {
+	return new XluError("XLU_E_USAGE", `A ${stream} stream cannot be converted to ${form}.`, {
+		field: "--to",
+		expected,
+		got: form,
+	});
+}
+
+/**
+ * Converts an open stream.
+ * @param form undefined: a stream as JSON becomes the stream again
+ * @throws XLU_E_USAGE where the form does not suit the stream; what reading and writing throw
+ */
+export async function convertStream(
+	{ reader, format, isJson }: OpenStream,
+	sink: ByteSink,
+	form: Form | undefined,
+	options: ConvertOptions,
+): Promise<Converted> {
+	if (form === undefined && isJson) {
+		for (let part = await reader.some(1 << 20); part; part = await reader.some(1 << 20)) await sink.write(part);
+		return { form: format?.name ?? "xlu", dropped: [] };
+	}
+	if (form === undefined) throw cannot(format?.name ?? "xlu", "itself", forms.join(", "));
+	if (!format) throw cannot("live-update", form, "one of Xen's own streams");
+	const items = format.read(reader, {
+		findings: new Findings(),
+		pages: "keep",
+		...(options.dialect ? { dialect: options.dialect } : {}),
+		...(options.onProgress ? { onProgress: options.onProgress } : {}),
+	});
+	switch (form) {
+		case "json":
+			await writeJson(format, items, sink);
+			return { form, dropped: [] };
+		case "little":
+		case "big":
+			for await (const item of items) await sink.write(format.encode(inOrder(item, form === "little")));
+			return { form: `${format.name}, ${form}-endian`, dropped: [] };
+		default:
+			throw cannot(format.name, form, "json, little, big");
+	}
+}
+
+function inOrder(item: StreamItem, isLittle: boolean) {
+	const { layer, kind, type, name, fields } = item;
+	return { layer, kind, type, name, fields, isLittle };
+}

@@ -1,0 +1,126 @@
+/**
+ * Two streams of a format, compared by what they say: records are matched by what they are about, fields by their names,
+ * page contents by PFN. Where records stand, how they are padded, and in how many pieces pages came, is no difference.
+ */
+import type { Fields, Json, StreamItem } from "../formats/common/record.ts";
+
+export interface StreamDifference {
+	/** What it is about: layer, record, and which one of them (`libxc X86_PV_VCPU_BASIC vcpu 1`). */
+	readonly where: string;
+	/** Field, such as `registers.rip`; null if the whole is on one side only. */
+	readonly field: string | null;
+	/** Value in the first and in the second stream; null where there is none. */
+	readonly a: Json;
+	readonly b: Json;
+}
+
+/** A stream as things with names; each has fields. */
+export type Facts = ReadonlyMap<string, Fields>;
+
+/** Fields that say which one of several records of a kind it is. */
+const IDENTITIES = ["vcpu", "vcpuId", "emulatorId", "emulator", "domid", "connId", "index"] as const;
+
+/** And which one of an array's objects; all that are there count. */
+const ELEMENT_KEYS = [
+	"typeName",
+	"name",
+	"type",
+	"instance",
+	"leaf",
+	"subleaf",
+	"msr",
+	"param",
+	"path",
+	"token",
+	"connId",
+	"port",
+	"pfn",
+	"gfn",
+	"key",
+	"slot",
+] as const;
+
+type Object_ = { readonly [key: string]: Json | undefined };
+
+function isObject(value: Json | undefined): value is Object_ {
+	return typeof value === "object" && value !== null && !Array.isArray(value);
+}
+
+/** Gathers what a stream says. `ignore` names items that are compared otherwise, such as pages. */
+export class FactCollector {
+	readonly #facts = new Map<string, Fields>();
+	readonly #counts = new Map<string, number>();
+
+	add(item: StreamItem): void {
+		const { layer, name, fields } = item;
+		const identity = IDENTITIES.filter((key) => fields[key] !== undefined && typeof fields[key] !== "object")
+			.map((key) => ` ${key} ${fields[key]}`)
+			.join("");
+		this.addNamed(`${layer} ${name}${identity}`, fields);
+	}
+
+	/** Of several things with one name each counts: the second one is `name (2)`. */
+	addNamed(base: string, fields: Fields): void {
+		const count = this.#counts.get(base) ?? 0;
+		this.#counts.set(base, count + 1);
+		this.#facts.set(count === 0 ? base : `${base} (${count + 1})`, fields);
+	}
+
+	/** A thing that is no record: a node, a page. */
+	set(name: string, fields: Fields): void {
+		this.#facts.set(name, fields);
+	}
+
+	get facts(): Facts {
+		return this.#facts;
+	}
+}
+
+/** Objects of an array by what they are about; undefined if they do not say it, or two say the same. */
+function byKey(values: readonly Json[]): Map<string, Json> | undefined {
+	const result = new Map<string, Json>();
+	for (const value of values) {
+		if (!isObject(value)) return undefined;
+		const key = ELEMENT_KEYS.filter((name) => typeof value[name] === "string" || typeof value[name] === "number")
+			.map((name) => `${value[name]}`)
+			.join(" ");
+		if (key === "" || result.has(key)) return undefined;
+		result.set(key, value);
+	}
+	return result;
+}
+
+function* differ(path: string, a: Json | undefined, b: Json | undefined): Generator<[string, Json, Json]> {
+	if (isObject(a) && isObject(b)) {
+		for (const key of new Set([...Object.keys(a), ...Object.keys(b)])) {
+			yield* differ(path === "" ? key : `${path}.${key}`, a[key], b[key]);
+		}
+		return;
+	}
+	if (Array.isArray(a) && Array.isArray(b)) {
+		const left = byKey(a);
+		const right = byKey(b);
+		if (left && right) {
+			for (const key of new Set([...left.keys(), ...right.keys()])) {
+				yield* differ(`${path}[${key}]`, left.get(key), right.get(key));
+			}
+			return;
+		}
+		for (let i = 0; i < Math.max(a.length, b.length); i++) yield* differ(`${path}[${i}]`, a[i], b[i]);
+		return;
+	}
+	if (a !== b) yield [path, a ?? null, b ?? null];
+}
+
+/** What differs, in the order of the first stream, then what the second one has besides. */
+export function* differences(a: Facts, b: Facts): Generator<StreamDifference> {
+	for (const [where, fields] of a) {
+		const other = b.get(where);
+		if (!other) {
+			yield { where, field: null, a: "present", b: null };
+			continue;
+		}
+		for (const [field, left, right] of differ("", fields, other)) yield { where, field, a: left, b: right };
+	}
+	for (const where of b.keys()) if (!a.has(where)) yield { where, field: null, a: null, b: "present" };
+}
