@@ -12,7 +12,10 @@ export const errorCodes = {
 	XLU_E_IO: { exit: EXIT.usage, doc: "A file cannot be read or written." },
 	XLU_E_SCENARIO: { exit: EXIT.usage, doc: "A scenario is not valid: `problems` says what is wrong and where." },
 	XLU_E_CAPTURE: { exit: EXIT.damaged, doc: "A captured host's file is missing, damaged or contradicts another one." },
-	XLU_E_IMAGE: { exit: EXIT.damaged, doc: "A libxc, libxl or xl image breaks its framing." },
+	XLU_E_IMAGE: {
+		exit: EXIT.damaged,
+		doc: "One of Xen's own streams (libxc, libxl, xl, legacy, xenstore), or a stream as JSON, breaks its framing, or a file is no stream that is known.",
+	},
 	XLU_E_DAMAGED: { exit: EXIT.damaged, doc: "A live-update stream breaks its framing or a checksum." },
 	XLU_E_VERSION: { exit: EXIT.refused, doc: "A stream's version or a feature in it is not supported." },
 	XLU_E_REFUSED: { exit: EXIT.refused, doc: "A rule of the check refuses the stream." },

@@ -1,6 +1,6 @@
 #!/usr/bin/env node
-// Writes all that follows from the schema: the core's views and tables, the C header, docs/FORMAT.md, docs/RULES.md,
-// docs/ERRORS.md; from the tests' own table docs/PASSES.md; from the tables of scenarios docs/SCENARIOS.md and its JSON
+// Writes all that follows from the schema: the core's views and tables, the C header, docs/FORMAT.md, docs/RULES.md (with
+// the rules of Xen's own formats), docs/ERRORS.md; from the tests' own table docs/PASSES.md; from the tables of scenarios docs/SCENARIOS.md and its JSON
 // Schema. With --check it writes nothing and fails where a file differs, or where the layout of a released format version
 // changed (src/format/schema.lock.json).
 import { existsSync, readFileSync, writeFileSync } from "node:fs";
@@ -23,6 +23,7 @@ const scenarios = {
 	errno: await load("src/machine/live/errno.ts"),
 	errors,
 };
+const { formatRules } = await load("src/formats/index.ts");
 const { scalarBytes } = await load("src/format/layout.ts");
 const docs = await load("src/format/prose.ts");
 const passes = await load("test/passes/arrangements.ts");
@@ -432,6 +433,12 @@ function rulesDocument() {
 	const ends = { damaged: "damaged (exit 3)", version: "not supported (exit 1)", refused: "refused (exit 1)" };
 	for (const rule of rules)
 		out.push(`| ${ruleId(rule.id)} | ${rule.name} | ${rule.doc} | ${rule.from} | ${ends[rule.severity]} |`);
+	out.push("", docs.formatRulesIntroduction.trim(), "");
+	out.push("| rule | what must hold | from | if broken | what can be done |", "|---|---|---|---|---|");
+	ends.strict = "refused with --strict, else a warning";
+	ends.warning = "a warning";
+	for (const { code, doc, from, severity, advice } of formatRules())
+		out.push(`| ${code} | ${doc} | ${from} | ${ends[severity]} | ${advice} |`);
 	out.push("");
 	return out.join("\n");
 }

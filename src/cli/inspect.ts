@@ -1,6 +1,8 @@
 /** xlu inspect HOST|FILE: sections and records, one record field by field, event channels, what a capture assumed. */
 import { loadCore } from "../core/load.ts";
 import { EXIT, XluError } from "../errors.ts";
+import { alignUp } from "../format/layout.ts";
+import { RECORD_HEADER_BYTES } from "../format/schema.ts";
 import { isHost, loadHost } from "../host.ts";
 import { openStream } from "../inspect/open.ts";
 import {
@@ -9,9 +11,11 @@ import {
 	inspectRecord,
 	portsOf,
 	readHeader,
+	recordName,
 	type WalkedRecord,
 	walkRecords,
 } from "../inspect/stream.ts";
+import { hexLines } from "../inspect/text.ts";
 import { describeDomains, saveHost } from "../update.ts";
 import { type InspectStreamOptions, inspectStreamFile } from "./formats.ts";
 import { colors, print, printJson, progress, progressDone, report, table } from "./output.ts";
@@ -106,6 +110,7 @@ function show(
 		}
 		const one = inspectRecord(record, Number.POSITIVE_INFINITY);
 		if (options.json) printJson(one);
+		else if (options.hex) print([...hexLines(octetsOf(stream, record), record.offset)].join("\n"));
 		else showRecord(one);
 		return EXIT.done;
 	}
@@ -113,8 +118,33 @@ function show(
 	const records = walked.map((record) => inspectRecord(record, options.json ? Number.POSITIVE_INFINITY : 0));
 	const ports = portsOf(walked, pageOf);
 	if (options.json) printJson({ format: "xlu", ...header, records, ports, ...extra });
+	else if (options.tree) showTree(path, records);
+	else if (options.hex) showOctets(path, stream, walked);
 	else showStream(path, header, records, ports);
 	return failure ? report(failure, false) : EXIT.done;
+}
+
+/** A record with its header and padding. */
+function octetsOf(stream: Uint8Array, { offset, body }: WalkedRecord): Uint8Array {
+	return stream.subarray(offset, offset + RECORD_HEADER_BYTES + alignUp(body.length, RECORD_HEADER_BYTES));
+}
+
+/** Sections, and below each its records. */
+function showTree(path: string, records: readonly InspectedRecord[]): void {
+	print(colors.bold(path));
+	for (const { name, pass, domid, index, length } of records) {
+		const whose = domid === null ? "the host" : `domain ${domid}`;
+		if (name === "LU_SECTION") print(`  section ${pass}, ${whose}`);
+		else print(`${pass === null ? "  " : "    "}${index}  ${name}, ${length} octets`);
+	}
+}
+
+function showOctets(path: string, stream: Uint8Array, walked: readonly WalkedRecord[]): void {
+	print(colors.bold(path));
+	for (const record of walked) {
+		print(`${record.index}  ${recordName(record.type)}`);
+		for (const line of hexLines(octetsOf(stream, record), record.offset)) print(`        ${line}`);
+	}
 }
 
 function showStream(

@@ -653,6 +653,16 @@ XLU-R057 where it is about entries of page tables: \`xlu verify\` lists both as 
 ## The rules
 `;
 
+export const formatRulesIntroduction = `
+## Rules of Xen's own streams
+
+What \`xlu verify\` holds libxc, libxl, xl, legacy and xenstore streams against, and bundles. Reading goes on behind a
+finding wherever the framing allows it, so that one run names all of them. The letter says whose rule it is: F the framing
+that libxl and libxc share, H xl's header, L libxl, C libxc, O legacy images, S xenstore, B bundles. By default a stream is
+held to what real programs take; \`--strict\` holds it to the document's letter; \`--for DAEMON\` to what that xenstored
+was seen to do. \`xlu explain CODE\` prints a row of this table.
+`;
+
 export const errorsIntroduction = `
 # Errors
 

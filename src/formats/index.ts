@@ -1,4 +1,5 @@
 /** Every format that is recognised by its content, Xen's own and this project's. */
+import type { FormatRule } from "./common/findings.ts";
 import type { Format } from "./common/format.ts";
 import type { StreamReader } from "./common/reader.ts";
 
@@ -20,4 +21,10 @@ export async function recognise(reader: StreamReader): Promise<Format | "xlu" | 
 	if (Buffer.compare(head.subarray(0, LIVE_UPDATE.length), LIVE_UPDATE) === 0) return "xlu";
 	if (/^\s*\{/.test(Buffer.from(head).toString("latin1"))) return "json";
 	return formats.find((format) => format.detect(head));
+}
+
+/** Every rule of every format once, in the order of the codes. */
+export function formatRules(): FormatRule[] {
+	const byCode = new Map(formats.flatMap(({ rules }) => rules.map((rule) => [rule.code, rule] as const)));
+	return [...byCode.values()].sort((a, b) => a.code.localeCompare(b.code));
 }

@@ -2,7 +2,7 @@
 import { errorCodes, XluError } from "../errors.ts";
 import { ruleId, rules } from "../format/rules.ts";
 import type { Severity } from "../formats/common/findings.ts";
-import { formats } from "../formats/index.ts";
+import { formatRules } from "../formats/index.ts";
 
 export interface Explanation {
 	readonly code: string;
@@ -37,23 +37,13 @@ export function explanations(): Explanation[] {
 			outcome: outcomes[severity],
 		}),
 	);
-	const seen = new Set<string>();
-	const xen = formats
-		.flatMap((format) => format.rules)
-		.filter(({ code }) => !seen.has(code) && seen.add(code))
-		.map(
-			({ code, doc, from, severity, advice }): Explanation => ({
-				code,
-				doc,
-				from,
-				outcome: outcomes[severity],
-				advice,
-			}),
-		);
+	const xen = formatRules().map(
+		({ code, doc, from, severity, advice }): Explanation => ({ code, doc, from, outcome: outcomes[severity], advice }),
+	);
 	const errors = Object.entries(errorCodes).map(
 		([code, { doc, exit }]): Explanation => ({ code, doc, outcome: `exit status ${exit}` }),
 	);
-	return [...live, ...xen.sort((a, b) => a.code.localeCompare(b.code)), ...errors];
+	return [...live, ...xen, ...errors];
 }
 
 /**
