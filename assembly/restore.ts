@@ -22,7 +22,8 @@ import {
 	refuse,
 	rootContext,
 } from "./context";
-import { decodeChunks, decodeSpan } from "./extent/decode";
+import { chunkBytes, chunkEntries, frameFault } from "./extent/chunk";
+import { decodeChunk, decodeChunks } from "./extent/decode";
 import {
 	DOMAIN_DIRECTORY_BYTES,
 	DOMAINS_OFFSET,
@@ -201,18 +202,24 @@ export function placeFrames(ctx: usize, from: u32, to: u32): void {
 		const entries = load<u32>(body + chunkEntriesField(defHeadBytes(def)));
 		const slice = load<u64>(body);
 		if (slice >= to || slice + entries <= from || slice + entries > context(ctx).frameCount) continue;
-		const first = <u32>slice;
+		const rowBytes = partRowBytes(part);
 		const coded = partFrom(def, record, 0);
-		const written = decodeSpan(
-			partRowBytes(part),
-			coded,
-			<u32>(body + bodyBytes(record) - coded),
-			entries,
-			tableAt(image, directory, partTable(part)) + first * partRowBytes(part),
-			from > first ? from - first : 0,
-			to - first,
-		);
-		if (def == L.RECORD_LU_FRAMES) startFrames(ctx, first + <u32>(written >>> 32), first + <u32>written);
+		const length = <u32>(body + bodyBytes(record) - coded);
+		const table = tableAt(image, directory, partTable(part));
+		const last = <u32>slice + entries;
+		let offset: u32 = 0;
+		for (let first = <u32>slice; first < min<u32>(last, to); ) {
+			if (frameFault(rowBytes, coded, length, offset, last - first) != 0) break;
+			const header = coded + offset;
+			const next = first + chunkEntries(header);
+			if (first >= from) {
+				decodeChunk(rowBytes, header, table + <usize>first * rowBytes);
+				// At once, while the chunk's owners are in the first cache.
+				if (def == L.RECORD_LU_FRAMES) startFrames(ctx, first, next);
+			}
+			first = next;
+			offset += chunkBytes(header);
+		}
 	}
 }
 
