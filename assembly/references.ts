@@ -20,7 +20,7 @@ import {
 import * as L from "./layout.gen";
 import { guestEntry, pteFrame, pteWritable, TABLE_ENTRIES, takesType } from "./pageTable";
 import { preserved } from "./preserved";
-import { isWalked, nextTable, planOf, planSlot } from "./sections";
+import { isWalked, nextTable, planAt, planOf, planSlot } from "./sections";
 import { domainSums, frameSums } from "./sums";
 
 function frameCount(image: usize): u32 {
@@ -53,48 +53,61 @@ function isExternal(image: usize, entry: usize): bool {
 	return domainOf(image, entry).kind != <u8>L.KIND_PV;
 }
 
+/** Where the bits of an owner's entry go that become a frame's first references. */
+const ALLOCATED_SHIFT: u64 = ctz<u32>(L.FRAME_ALLOCATED);
+const XENHEAP_SHIFT: u64 = 32 - <u64>ctz<u32>(L.FRAME_XENHEAP);
+
+/** Counts that a frame of this owner starts with, as FrameCount has them: references, then type references. */
+function firstCounts(owner: u64): u64 {
+	const isGuest = (owner & L.FRAME_OWNER_MASK) < L.DOMID_FIRST_RESERVED;
+	const references = (owner >>> ALLOCATED_SHIFT) & 1;
+	return references | (isGuest ? (owner & L.FRAME_XENHEAP) << XENHEAP_SHIFT : 0);
+}
+
+/** The same for two frames. */
+function firstCountsPair(owners: v128): v128 {
+	const isGuest = i64x2.lt_s(v128.and(owners, i64x2.splat(L.FRAME_OWNER_MASK)), i64x2.splat(L.DOMID_FIRST_RESERVED));
+	const references = v128.and(i64x2.shr_u(owners, <i32>ALLOCATED_SHIFT), i64x2.splat(1));
+	const xenheap = v128.and(owners, i64x2.splat(L.FRAME_XENHEAP));
+	return v128.or(references, v128.and(i64x2.shl(xenheap, <i32>XENHEAP_SHIFT), isGuest));
+}
+
 /**
  * Pass 1h, after the owners of frames [first, end): a frame starts with one reference if allocated, none if not (a dead
- * domain's); a xenheap frame shared with a guest starts at one of each.
+ * domain's); a xenheap frame shared with a guest starts at one of each. Frames of nobody are neither, check has seen to it.
  */
 export function startFrames(ctx: usize, first: u32, end: u32): void {
 	const image = <usize>context(ctx).imagePtr;
 	const host = hostDirectory(image);
-	const owners = tableAt(image, host, L.HT_FRAME_OWNERS);
-	// Not the worker's own: nobody else has these frames now, and pass 2 has not begun.
-	const counts = tableAt(image, host, L.HT_FRAME_COUNTS);
-	let domid: u32 = L.NONE32;
-	let sums: L.DomainCounts | null = null;
-	for (let mfn = first; mfn < end; mfn++) {
-		const owner = load<u64>(owners + (mfn << 3));
-		if ((owner & L.FRAME_OWNED) == 0) continue;
-		const isXenheap = (owner & L.FRAME_XENHEAP) != 0;
-		const isGuest = <u32>(owner & L.FRAME_OWNER_MASK) < L.DOMID_FIRST_RESERVED;
-		const frame = changetype<L.FrameCount>(counts + (mfn << 3));
-		frame.references = (owner & L.FRAME_ALLOCATED) != 0 ? 1 : 0;
-		frame.typeReferences = isXenheap && isGuest ? 1 : 0;
-		if (!isGuest) continue;
-		if (<u32>(owner & L.FRAME_OWNER_MASK) != domid) {
-			domid = <u32>(owner & L.FRAME_OWNER_MASK);
-			const slot = planSlot(ctx, domid);
-			sums = slot == L.NONE32 ? null : domainSums(ctx, slot);
+	// Not the worker's own counts: nobody else has these frames now, and pass 2 has not begun.
+	const counts = tableAt(image, host, L.HT_FRAME_COUNTS) + ((<usize>first) << 3);
+	let from = tableAt(image, host, L.HT_FRAME_OWNERS) + ((<usize>first) << 3);
+	const distance = counts - from;
+	const last = from + ((<usize>(end - first)) << 3);
+	if (ASC_FEATURE_SIMD) {
+		for (; from + 32 <= last; from += 32) {
+			const pair = firstCountsPair(v128.load(from));
+			const next = firstCountsPair(v128.load(from, 16));
+			v128.store(from + distance, pair);
+			v128.store(from + distance, next, 16);
 		}
-		if (!sums) continue;
-		if (isXenheap) sums.xenheapFrames++;
-		else if ((owner & L.FRAME_EXTRA) != 0) sums.extraFrames++;
-		else sums.frames++;
 	}
+	for (; from < last; from += 8) store<u64>(from + distance, firstCounts(load<u64>(from)));
 }
 
 /**
- * Pass 1h: a domain starts with one reference while it lives, one if it has frames, extra ones among them, one if it has
- * xenheap frames; each domain that handles a global VIRQ has one more.
+ * Pass 1h: how many frames a domain has, check has counted. It starts with one reference while it lives, one if it has
+ * frames, extra ones among them, one if it has xenheap frames; each domain that handles a global VIRQ has one more.
  */
 export function startDomains(ctx: usize): void {
 	const image = <usize>context(ctx).imagePtr;
 	const root = rootOf(image);
 	for (let i: u32 = 0; i < root.domainCount; i++) {
 		const sums = domainSums(ctx, i);
+		const plan = planAt(ctx, i);
+		sums.frames += plan.frames;
+		sums.xenheapFrames += plan.xenheapFrames;
+		sums.extraFrames += plan.extraFrames;
 		sums.references += domainOf(image, domainEntry(image, i)).life == <u8>L.LIFE_ALIVE ? 1 : 0;
 		sums.references += (sums.frames | sums.extraFrames) != 0 ? 1 : 0;
 		sums.references += sums.xenheapFrames != 0 ? 1 : 0;

@@ -22,7 +22,8 @@ import {
 	refuse,
 	rootContext,
 } from "./context";
-import { decodeChunks, decodeSpan } from "./extent/decode";
+import { chunkBytes, chunkEntries, frameFault } from "./extent/chunk";
+import { decodeChunk, decodeChunks } from "./extent/decode";
 import {
 	DOMAIN_DIRECTORY_BYTES,
 	DOMAINS_OFFSET,
@@ -140,24 +141,73 @@ function placeSection(ctx: usize, image: usize, directory: usize, section: u32):
 	}
 }
 
-/** Clears a domain's tables, with what pads them; or the host's, but for those of frames, which the blocks clear. */
+/** Octets of a table's rows [first, end) are cleared; with the last row what pads the table. */
+function clearRows(table: usize, rowBytes: u32, rows: u32, first: u32, end: u32): void {
+	if (first >= end) return;
+	const to = end == rows ? (<usize>rows * rowBytes + 7) & ~7 : <usize>end * rowBytes;
+	memory.fill(table + <usize>first * rowBytes, 0, to - <usize>first * rowBytes);
+}
+
+/**
+ * Clears a domain's tables, with what pads them; or the host's. But for those that come in slices: of them clearUncovered
+ * clears what no slice writes, since writing them is most of a restore.
+ */
 function clearTables(image: usize, directory: usize, isHost: bool): void {
 	const tables = isHost ? L.HT_FRAME_OWNERS : L.DOMAIN_TABLES;
 	for (let t: u32 = 0; t < tables; t++) {
-		const bytes = tableRows(directory, t) * (isHost ? hostRowBytes(t) : domainRowBytes(t));
-		if (bytes != 0) memory.fill(tableAt(image, directory, t), 0, (bytes + 7) & ~7);
+		if (!isHost && t == L.DT_P2M) continue;
+		const rows = tableRows(directory, t);
+		clearRows(tableAt(image, directory, t), isHost ? hostRowBytes(t) : domainRowBytes(t), rows, 0, rows);
 	}
 }
 
 /**
- * Pass 0, host: clears the target, lays out every directory, creates the host's tables. Where there are workers, whoever
- * places a table clears it: clearing is a good part of a restore.
+ * Clears the rows from `from` to `to` of a table that no slice of its record `def` covers. Slices ascend, check has seen to
+ * it; each of them writes all of its rows.
+ */
+function clearUncovered(
+	ctx: usize,
+	section: u32,
+	def: u32,
+	table: usize,
+	rowBytes: u32,
+	rows: u32,
+	from: u32,
+	to: u32,
+): void {
+	const end = sectionEnd(ctx, section);
+	let next = from;
+	for (let record = sectionFirst(ctx, section); record < end && next < to; record += recordBytes(record)) {
+		if (defOf(record) != def) continue;
+		const body = bodyOf(record);
+		const first = load<u64>(body);
+		const last = first + load<u32>(body + chunkEntriesField(defHeadBytes(def)));
+		clearRows(table, rowBytes, rows, next, <u32>min<u64>(first, to));
+		next = max<u32>(next, <u32>min<u64>(last, to));
+	}
+	clearRows(table, rowBytes, rows, next, to);
+}
+
+/** Pass 0: the frame tables are empty where pass 1 will write nothing, of frames [first, end). */
+export function clearFrames(ctx: usize, first: u32, end: u32): void {
+	const image = <usize>context(ctx).imagePtr;
+	const host = hostDirectory(image);
+	const section = context(ctx).framesSection;
+	for (let t: u32 = L.HT_FRAME_OWNERS; t <= L.HT_FRAME_COUNTS; t++) {
+		const def: u32 = t == L.HT_FRAME_TYPES ? L.RECORD_LU_PAGE_TYPES : L.RECORD_LU_FRAMES;
+		const table = tableAt(image, host, t);
+		clearUncovered(ctx, section, def, table, hostRowBytes(t), tableRows(host, t), first, end);
+	}
+}
+
+/**
+ * Pass 0, host: lays out every directory, creates the host's tables. Whoever places a table clears what is left of it, so
+ * that no octet is written twice.
  */
 function createHost(ctx: usize): void {
 	const c = context(ctx);
 	const image = <usize>c.imagePtr;
-	const isAlone = !hasWorkers(ctx);
-	memory.fill(image, 0, isAlone ? c.planImageBytes : DOMAINS_OFFSET + c.domainCount * DOMAIN_DIRECTORY_BYTES);
+	memory.fill(image, 0, DOMAINS_OFFSET + c.domainCount * DOMAIN_DIRECTORY_BYTES);
 	const root = rootOf(image);
 	root.magic = L.IMAGE_MAGIC;
 	root.abi = L.ABI_VERSION;
@@ -181,7 +231,9 @@ function createHost(ctx: usize): void {
 		);
 		end = layOutTables(domainDirectory(entry), counts, L.DOMAIN_TABLEDEFS, L.DOMAIN_TABLES, end);
 	}
-	if (!isAlone) clearTables(image, hostDirectory(image), true);
+	clearTables(image, hostDirectory(image), true);
+	// Where there are workers, the blocks do it.
+	if (!hasWorkers(ctx)) clearFrames(ctx, 0, <u32>c.frameCount);
 	placeSection(ctx, image, hostDirectory(image), 0);
 }
 
@@ -201,25 +253,30 @@ export function placeFrames(ctx: usize, from: u32, to: u32): void {
 		const entries = load<u32>(body + chunkEntriesField(defHeadBytes(def)));
 		const slice = load<u64>(body);
 		if (slice >= to || slice + entries <= from || slice + entries > context(ctx).frameCount) continue;
-		const first = <u32>slice;
+		const rowBytes = partRowBytes(part);
 		const coded = partFrom(def, record, 0);
-		const written = decodeSpan(
-			partRowBytes(part),
-			coded,
-			<u32>(body + bodyBytes(record) - coded),
-			entries,
-			tableAt(image, directory, partTable(part)) + first * partRowBytes(part),
-			from > first ? from - first : 0,
-			to - first,
-		);
-		if (def == L.RECORD_LU_FRAMES) startFrames(ctx, first + <u32>(written >>> 32), first + <u32>written);
+		const length = <u32>(body + bodyBytes(record) - coded);
+		const table = tableAt(image, directory, partTable(part));
+		const last = <u32>slice + entries;
+		let offset: u32 = 0;
+		for (let first = <u32>slice; first < min<u32>(last, to); ) {
+			if (frameFault(rowBytes, coded, length, offset, last - first) != 0) break;
+			const header = coded + offset;
+			const next = first + chunkEntries(header);
+			if (first >= from) {
+				decodeChunk(rowBytes, header, table + <usize>first * rowBytes);
+				// At once, while the chunk's owners are in the first cache.
+				if (def == L.RECORD_LU_FRAMES) startFrames(ctx, first, next);
+			}
+			first = next;
+			offset += chunkBytes(header);
+		}
 	}
 }
 
 /** Pass 1, host: ownership, types, where the counts start. Where there are workers, the blocks have placed the frames. */
 function restoreFrames(ctx: usize): void {
 	if (!hasWorkers(ctx)) placeFrames(ctx, 0, <u32>context(ctx).frameCount);
-	mergeWorkers(ctx);
 	startDomains(ctx);
 }
 
@@ -352,7 +409,10 @@ export function restore(ctx: usize, pass: u32, domid: u32): u32 {
 	const entry = image + plan.directory;
 	const directory = domainDirectory(entry);
 	if (pass == 0) {
-		if (hasWorkers(ctx)) clearTables(image, directory, false);
+		clearTables(image, directory, false);
+		const gfns = tableRows(directory, L.DT_P2M);
+		const p2m = tableAt(image, directory, L.DT_P2M);
+		clearUncovered(ctx, plan.section0, L.RECORD_LU_P2M, p2m, domainRowBytes(L.DT_P2M), gfns, 0, gfns);
 		placeSection(ctx, image, directory, plan.section0);
 	} else if (pass == 1) {
 		placeSection(ctx, image, directory, plan.section1);

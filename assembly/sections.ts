@@ -1,5 +1,6 @@
 /** Walking an opened stream: sections by the index, records within a section, a domain's place in the workspace. */
 import { context } from "./context";
+import { CHUNK_ENTRIES } from "./extent/chunk";
 import * as L from "./layout.gen";
 import { defCardinality, findDef, recordBytes, recordType } from "./record";
 
@@ -54,26 +55,36 @@ export function vcpuField(def: u32, record: usize): usize {
 }
 
 // --- the workspace ---
-// | slot of each domid (u32 x 0x8000) | DomainPlan x domains | owner of each frame | vCPU marks | steps of each block | pins |
+// | slot of each domid (u32 x 0x8000) | frames of each domid (u32 x 0x8000) | DomainPlan x domains | word of each frame |
+// | table links (u32 x frames) | vCPU marks | steps of each block | scratch for a chunk | pins |
 
 export const DOMID_SLOTS: u32 = 0x8000;
 /** vCPU numbers are below this in every Xen. */
 export const VCPU_LIMIT: u32 = 8192;
 
-const TYPE_SHIFT: u64 = 22;
-/** Frames are at most 2^28, so that a link takes 29 bits. */
-const NEXT_SHIFT: u64 = 34;
+const TYPE_SHIFT: u32 = 22;
 /** Marks of check's own: a frame of bootmem or kept tables; a xenheap frame in use. */
 export const MARK_RESERVED: u64 = 1 << 32;
 export const MARK_USED: u64 = 1 << 33;
-const OWNER_AND_MARKS: u64 = <u64>L.FRAME_ENTRY_MASK | MARK_RESERVED | MARK_USED;
+/** They stand so many bits lower in a frame's word. */
+const MARK_SHIFT: u64 = 2;
+const MARKS_IN_WORD: u32 = 3 << 30;
 
 export function planSlot(ctx: usize, domid: u32): u32 {
 	return load<u32>(<usize>context(ctx).workPtr + domid * 4);
 }
 
+/** Room for a number for each domid, for those who count by it. Nobody else's, and not cleared. */
+export function domidCountsAt(ctx: usize): usize {
+	return <usize>context(ctx).workPtr + DOMID_SLOTS * 4;
+}
+
 export function planAt(ctx: usize, slot: u32): L.DomainPlan {
-	return changetype<L.DomainPlan>(<usize>context(ctx).workPtr + DOMID_SLOTS * 4 + slot * L.DOMAIN_PLAN_BYTES);
+	return changetype<L.DomainPlan>(plansAt(ctx) + slot * L.DOMAIN_PLAN_BYTES);
+}
+
+function plansAt(ctx: usize): usize {
+	return <usize>context(ctx).workPtr + 2 * DOMID_SLOTS * 4;
 }
 
 /** A domain's plan by domid, null for a domid that no domain has. */
@@ -90,48 +101,62 @@ export function isWalked(ctx: usize, domid: u32): bool {
 }
 
 /**
- * What check knows of each frame, 64 bits:
+ * What check knows of each frame, 32 bits, so that of a host with scattered frames as much as possible is in the caches:
  *
- *      63 62                     34    33       32    31    25 24     22 21            0
- *     ┌──┬─────────────────────────┬──────┬──────────┬────────┬─────────┬───────────────┐
- *     │ 0│ next table: its MFN + 1 │ used │ reserved │   0    │  type   │ LU_FRAMES     │
- *     └──┴─────────────────────────┴──────┴──────────┴────────┴─────────┴───────────────┘
+ *      31     30         29     25 24     22 21            0
+ *     ┌──────┬──────────┬─────────┬─────────┬───────────────┐
+ *     │ used │ reserved │    0    │  type   │ LU_FRAMES     │
+ *     └──────┴──────────┴─────────┴─────────┴───────────────┘
  *
- * The owner's entry as LU_FRAMES has it; the type in use; check's own marks; and, for a page table, the next one of its
- * domain. So a domain's tables are found without looking at the frames of others, and the lists take no memory of their
- * own. check writes all of it; of restore's passes the last one reads the links.
+ * The owner's entry as LU_FRAMES has it; the type in use; check's own marks. And, apart from it, for a page table the next
+ * one of its domain: its MFN + 1, 0 after the last. So a domain's tables are found without looking at the frames of others.
+ * Links of frames that are no tables are never written or read. check writes all of it; of restore's passes the last one
+ * reads the links.
  */
 export function ownersAt(ctx: usize): usize {
-	return <usize>context(ctx).workPtr + DOMID_SLOTS * 4 + alignedPlans(ctx);
+	return plansAt(ctx) + alignedPlans(ctx);
+}
+
+/** Address of a frame's word. */
+export function wordAt(ctx: usize, mfn: u64): usize {
+	return ownersAt(ctx) + ((<usize>mfn) << 2);
+}
+
+function linkAt(ctx: usize, mfn: u64): usize {
+	return ownersAt(ctx) + ((<usize>context(ctx).frameCount + <usize>mfn) << 2);
 }
 
 /** The owner's entry as in LU_FRAMES, and the marks. */
 export function ownerEntry(ctx: usize, mfn: u64): u64 {
-	return load<u64>(ownersAt(ctx) + ((<usize>mfn) << 3)) & OWNER_AND_MARKS;
+	const word = load<u32>(wordAt(ctx, mfn));
+	return <u64>(word & L.FRAME_ENTRY_MASK) | ((<u64>(word & MARKS_IN_WORD)) << MARK_SHIFT);
+}
+
+export function mark(ctx: usize, mfn: u64, bit: u64): void {
+	const word = wordAt(ctx, mfn);
+	store<u32>(word, load<u32>(word) | <u32>(bit >> MARK_SHIFT));
 }
 
 /** Type in use, PAGE_TYPE_NONE for none. */
 export function typeInUse(ctx: usize, mfn: u64): u32 {
-	return <u32>(load<u64>(ownersAt(ctx) + ((<usize>mfn) << 3)) >> TYPE_SHIFT) & 7;
+	return (load<u32>(wordAt(ctx, mfn)) >> TYPE_SHIFT) & 7;
 }
 
-/** Notes a frame's type in use, without its flags. check has seen to it that no frame gets two. */
-export function noteType(ctx: usize, mfn: u64, type: u32): void {
-	const entry = ownersAt(ctx) + ((<usize>mfn) << 3);
-	store<u64>(entry, load<u64>(entry) | ((<u64>type) << TYPE_SHIFT));
+/** A type in use as a frame's word has it, without its flags. check has seen to it that no frame gets two. */
+export function typeBits(type: u32): u32 {
+	return type << TYPE_SHIFT;
 }
 
 /** Puts a page table at the head of its domain's list. */
 export function linkTable(ctx: usize, plan: L.DomainPlan, mfn: u64): void {
-	const entry = ownersAt(ctx) + ((<usize>mfn) << 3);
-	store<u64>(entry, load<u64>(entry) | ((<u64>plan.firstTable) << NEXT_SHIFT));
+	store<u32>(linkAt(ctx, mfn), plan.firstTable);
 	plan.firstTable = <u32>mfn + 1;
 	plan.tableCount++;
 }
 
 /** MFN + 1 of the table behind this one, 0 after the last. */
 export function nextTable(ctx: usize, mfn: u64): u32 {
-	return <u32>(load<u64>(ownersAt(ctx) + ((<usize>mfn) << 3)) >> NEXT_SHIFT);
+	return load<u32>(linkAt(ctx, mfn));
 }
 
 function alignedPlans(ctx: usize): u32 {
@@ -155,12 +180,19 @@ export function blockStepsAt(ctx: usize): usize {
 	return marksAt(ctx) + VCPU_LIMIT * 4;
 }
 
-export function pinsAt(ctx: usize): usize {
+/** Room for the entries of one chunk of a table, while check looks at them. */
+export function scratchAt(ctx: usize): usize {
 	return blockStepsAt(ctx) + ((context(ctx).blockCount + 7) & ~7);
+}
+const SCRATCH_BYTES: u32 = CHUNK_ENTRIES * 8;
+
+export function pinsAt(ctx: usize): usize {
+	return scratchAt(ctx) + SCRATCH_BYTES;
 }
 
 /** Octets of workspace before the pins, for `domains` domains and `frames` frames. */
 export function workBytes(domains: u32, frames: u64): u64 {
 	const plans = (<u64>domains * L.DOMAIN_PLAN_BYTES + 7) & ~7;
-	return <u64>DOMID_SLOTS * 4 + plans + frames * 8 + VCPU_LIMIT * 4 + ((<u64>blocksOf(frames) + 7) & ~7);
+	const steps = (<u64>blocksOf(frames) + 7) & ~7;
+	return 2 * <u64>DOMID_SLOTS * 4 + plans + frames * 8 + VCPU_LIMIT * 4 + steps + SCRATCH_BYTES;
 }

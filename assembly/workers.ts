@@ -3,7 +3,7 @@
  *
  *     fork          makes a worker's context of a checked one that has its target; that one itself serves one CPU more
  *     restore(0, DOMID_XEN), on the first context
- *     ── barrier    any context: restore(0, domid) of every domain; frames(0, block) clears every block
+ *     ── barrier    any context: restore(0, domid) of every domain; frames(0, block) of every block clears what no slice covers
  *     ── barrier    any context: frames(1, block) of every block: ownership, types, where the counts start
  *     ── barrier    restore(1, DOMID_XEN), on the first context: what is left of that step, the sums of the domains
  *     ── barrier    any context: restore(1, domid) of every domain
@@ -30,9 +30,8 @@ import {
 	refuse,
 	rootContext,
 } from "./context";
-import { hostDirectory, hostRowBytes, tableAt } from "./image";
 import * as L from "./layout.gen";
-import { blocksEnded, domainsEnded, HOST_CREATED, HOST_FRAMES, placeFrames } from "./restore";
+import { blocksEnded, clearFrames, domainsEnded, HOST_CREATED, HOST_FRAMES, placeFrames } from "./restore";
 import { blockStepsAt, FRAMES_PER_BLOCK } from "./sections";
 import { clearSums, mergeFrames } from "./sums";
 
@@ -82,16 +81,6 @@ export function fork(ctx: usize, worker: usize, sums: usize, bytes: u32): u32 {
 	return OK;
 }
 
-/** Pass 0: the frame tables begin empty. */
-function clearFrames(image: usize, first: u32, end: u32): void {
-	const host = hostDirectory(image);
-	for (let t: u32 = L.HT_FRAME_OWNERS; t <= L.HT_FRAME_COUNTS; t++) {
-		const bytes = hostRowBytes(t);
-		// Up to 8 octets: what pads a table of octets belongs to its last block.
-		memory.fill(tableAt(image, host, t) + first * bytes, 0, ((end - first) * bytes + 7) & ~7);
-	}
-}
-
 /** Whether a block's step may run: the steps before it have ended for every block and domain, and it has not run yet. */
 function mayRunBlock(ctx: usize, pass: u32, step: u32): bool {
 	const hostDone = context(rootContext(ctx)).hostDone;
@@ -102,7 +91,7 @@ function mayRunBlock(ctx: usize, pass: u32, step: u32): bool {
 }
 
 /**
- * A block's part of the host-wide steps: 0 clears its tables, 1 places ownership and types and starts the counts, 2 adds
+ * A block's part of the host-wide steps: 0 clears what no slice covers, 1 places ownership and types and starts the counts, 2 adds
  * the workers' sums. REFUSED with PASS_ORDER and nothing changed if it is not its turn, or if there are no workers.
  */
 export function frames(ctx: usize, pass: u32, block: u32): u32 {
@@ -116,7 +105,7 @@ export function frames(ctx: usize, pass: u32, block: u32): u32 {
 	if (!mayRunBlock(ctx, pass, load<u8>(steps))) return refuse(ctx, L.RULE_PASS_ORDER, load<u8>(steps), pass);
 	const first = block * FRAMES_PER_BLOCK;
 	const end = min<u32>(first + FRAMES_PER_BLOCK, <u32>c.frameCount);
-	if (pass == 0) clearFrames(c.imagePtr, first, end);
+	if (pass == 0) clearFrames(ctx, first, end);
 	else if (pass == 1) placeFrames(ctx, first, end);
 	else for (let w = context(root).workerPtr; w != 0; w = context(w).workerPtr) mergeFrames(w, first, end);
 	store<u8>(steps, pass + 1);

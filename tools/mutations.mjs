@@ -90,8 +90,8 @@ const mutations = [
 	{
 		what: "frames that are not allocated start with a reference all the same",
 		file: references,
-		find: "frame.references = (owner & L.FRAME_ALLOCATED) != 0 ? 1 : 0;",
-		put: "frame.references = 1;",
+		find: "const references = v128.and(i64x2.shr_u(owners, <i32>ALLOCATED_SHIFT), i64x2.splat(1));",
+		put: "const references = i64x2.splat(1);",
 	},
 	{
 		what: "extra frames alone do not hold a domain",
@@ -124,22 +124,22 @@ const mutations = [
 		put: "",
 	},
 	{
-		what: "workers: a domain's tables are not cleared",
+		what: "a domain's tables are not cleared",
 		file: restore,
-		find: "if (hasWorkers(ctx)) clearTables(image, directory, false);",
+		find: "clearTables(image, directory, false);",
 		put: "",
 	},
 	{
-		what: "workers: a block's counts are not cleared",
-		file: workers,
+		what: "counts that no slice covers are not cleared",
+		file: restore,
 		find: "t <= L.HT_FRAME_COUNTS",
 		put: "t < L.HT_FRAME_COUNTS",
 	},
 	{
 		what: "workers: a chunk across two blocks is placed by both",
-		file: "assembly/extent/decode.ts",
+		file: restore,
 		find: "if (first >= from) {",
-		put: "if (first + entryCount > from) {",
+		put: "if (next > from) {",
 	},
 	{
 		what: "workers: a block is placed before all are cleared",

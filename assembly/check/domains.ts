@@ -2,9 +2,9 @@
 import { at, context, fail } from "../context";
 import * as L from "../layout.gen";
 import { bodyOf, partFrom } from "../record";
-import { findRecord, MARK_USED, ownerEntry, planAt, VCPU_LIMIT } from "../sections";
+import { findRecord, MARK_USED, mark, ownerEntry, planAt, VCPU_LIMIT } from "../sections";
 import { isChannel } from "./events";
-import { checkInHost, checkOwned, mark, reserveRange, reserveRanges, takeXenheap } from "./frames";
+import { checkInHost, checkOwned, reserveRange, reserveRanges, takeXenheap } from "./frames";
 import { exists } from "./sections";
 
 const KNOWN_CREATE: u32 = 127;

@@ -1,25 +1,34 @@
 /** Page ownership and types, and the frames that nobody may own. */
 import { at, context, cursorOf, fail } from "../context";
-import { decodeChunks, RunCursor, runsNext, runsOpen } from "../extent/decode";
+import {
+	chunkBytes,
+	chunkEntries,
+	codedRunCount,
+	codedRunLength,
+	codedRunValue,
+	FORM_RUNS,
+	frameFault,
+} from "../extent/chunk";
+import { decodeChunk, RunCursor, runsNext, runsOpen } from "../extent/decode";
 import * as L from "../layout.gen";
 import { bodyBytes, bodyOf, partFrom, recordBytes } from "../record";
 import {
 	defOf,
+	domidCountsAt,
 	linkTable,
 	MARK_RESERVED,
 	MARK_USED,
-	noteType,
+	mark,
 	ownerEntry,
-	ownersAt,
+	planAt,
 	planOf,
+	scratchAt,
 	sectionEnd,
 	sectionFirst,
+	typeBits,
+	wordAt,
 } from "../sections";
-
-export function mark(ctx: usize, mfn: u64, bit: u64): void {
-	const entry = ownersAt(ctx) + ((<usize>mfn) << 3);
-	store<u64>(entry, load<u64>(entry) | bit);
-}
+import { addBits, areUsual, fillWords } from "./words";
 
 /** A frame in the host that belongs to `domid`. `field` is where the record names it. */
 export function checkOwned(ctx: usize, field: usize, mfn: u64, domid: u32): bool {
@@ -41,7 +50,8 @@ export function takeXenheap(ctx: usize, field: usize, mfn: u64, domid: u32): boo
 	return true;
 }
 
-function checkEntry(ctx: usize, field: usize, entry: u64): bool {
+/** `length` frames that have this entry. */
+function checkEntry(ctx: usize, field: usize, entry: u64, length: u32): bool {
 	if (entry == 0) return true;
 	if ((entry & ~(<u64>L.FRAME_ENTRY_MASK)) != 0) return fail(ctx, L.RULE_FRAME_ENTRY, field, L.FRAME_ENTRY_MASK, entry);
 	if ((entry & L.FRAME_OWNED) == 0) {
@@ -55,18 +65,122 @@ function checkEntry(ctx: usize, field: usize, entry: u64): bool {
 	if (!plan) return fail(ctx, L.RULE_FRAME_OWNER, field, L.DOMID_XEN, owner);
 	if ((entry & L.FRAME_XENHEAP) != 0) {
 		if ((entry & L.FRAME_ALLOCATED) == 0) return fail(ctx, L.RULE_FRAME_ENTRY, field, L.FRAME_ALLOCATED, entry);
-		plan.xenheapFrames++;
-	} else if ((entry & L.FRAME_EXTRA) != 0) plan.extraFrames++;
-	else plan.frames++;
+		plan.xenheapFrames += length;
+	} else if ((entry & L.FRAME_EXTRA) != 0) plan.extraFrames += length;
+	else plan.frames += length;
 	return true;
 }
 
-/** Decodes ownership into the workspace, slice by slice, and looks at every entry. */
+/** What nearly every frame is where owners are scattered: free, or owned by a domain and allocated, and nothing else. */
+const USUAL: u64 = L.FRAME_OWNED | L.FRAME_ALLOCATED;
+const USUAL_FREE: u64 = 0x7fff;
+/** So many entries at once: if one of them is unusual, each is looked at. */
+const BLOCK_ENTRIES: u32 = 512;
+
+/**
+ * Counts the owners of entries that are zero or usual, `zeros` of them zero, and writes the frames' words. An owner that does
+ * not exist is counted as well: whoever adds up sees that some are missing.
+ */
+function countOwners(ctx: usize, from: usize, entries: u32, zeros: u32, word: usize): void {
+	const counts = domidCountsAt(ctx);
+	for (const end = from + ((<usize>entries) << 3); from < end; from += 8) {
+		const entry = load<u32>(from);
+		const count = counts + ((<usize>entry & <usize>USUAL_FREE) << 2);
+		store<u32>(word, entry);
+		store<u32>(count, load<u32>(count) + 1);
+		word += 4;
+	}
+	store<u32>(counts, load<u32>(counts) - zeros);
+}
+
+/** Counts of owners whose frames are usual begin anew. */
+function clearCounts(ctx: usize): void {
+	const counts = domidCountsAt(ctx);
+	store<u32>(counts, 0);
+	store<u32>(counts + L.DOMID_XEN * 4, 0);
+	store<u32>(counts + L.DOMID_IO * 4, 0);
+	for (let i: u32 = 0; i < context(ctx).domainCount; i++) store<u32>(counts + planAt(ctx, i).domid * 4, 0);
+}
+
+/** Adds them to the domains' figures. Returns how many of the frames have an owner that exists. */
+function addCounts(ctx: usize): u32 {
+	const counts = domidCountsAt(ctx);
+	let sum = load<u32>(counts + L.DOMID_XEN * 4) + load<u32>(counts + L.DOMID_IO * 4);
+	for (let i: u32 = 0; i < context(ctx).domainCount; i++) {
+		const plan = planAt(ctx, i);
+		const count = load<u32>(counts + plan.domid * 4);
+		plan.frames += count;
+		sum += count;
+	}
+	return sum;
+}
+
+/** A chunk's entries in the scratch, from frame `mfn` on. Returns how many were only counted; NONE32 after a refusal. */
+function checkEntries(ctx: usize, field: usize, mfn: u64, entries: u32, isExact: bool): u32 {
+	const scratch = scratchAt(ctx);
+	let counted: u32 = 0;
+	for (let first: u32 = 0; first < entries; first += BLOCK_ENTRIES) {
+		const block = min<u32>(BLOCK_ENTRIES, entries - first);
+		const from = scratch + ((<usize>first) << 3);
+		const word = wordAt(ctx, mfn + first);
+		const zeros = isExact ? u64.MAX_VALUE : areUsual(from, block, USUAL, USUAL_FREE);
+		if (zeros != u64.MAX_VALUE) {
+			countOwners(ctx, from, block, <u32>zeros, word);
+			counted += block - <u32>zeros;
+			continue;
+		}
+		for (let i: u32 = 0; i < block; i++) {
+			const entry = load<u64>(from + (i << 3));
+			if (!checkEntry(ctx, field, entry, 1)) return L.NONE32;
+			store<u32>(word + (i << 2), <u32>entry);
+		}
+	}
+	return counted;
+}
+
+/**
+ * The owners of one slice, chunk by chunk, into the workspace: a run once and all of its frames at once. `isExact`: every
+ * entry of the other chunks is looked at, so that the first that is wrong is found.
+ */
+function checkSlice(ctx: usize, record: usize, first: u64, count: u32, isExact: bool): bool {
+	const field = bodyOf(record) + L.FRAME_SLICE__FIRST_MFN;
+	const chunks = partFrom(L.RECORD_LU_FRAMES, record, 0);
+	const length = <u32>(bodyOf(record) + bodyBytes(record) - chunks);
+	let offset: u32 = 0;
+	let counted: u32 = 0;
+	clearCounts(ctx);
+	for (let done: u32 = 0; done < count; ) {
+		if (frameFault(8, chunks, length, offset, count - done) != 0) break;
+		const header = chunks + offset;
+		const entries = chunkEntries(header);
+		if (<u32>load<u8>(header) == FORM_RUNS) {
+			const runCount = codedRunCount(header);
+			let word = wordAt(ctx, first + done);
+			const end = word + ((<usize>entries) << 2);
+			for (let run: u32 = 0; run < runCount; run++) {
+				const value = codedRunValue(header, run);
+				const frames = min<u32>(codedRunLength(header, runCount, run), <u32>(end - word) >>> 2);
+				if (!checkEntry(ctx, field, value, frames)) return false;
+				const runEnd = word + ((<usize>frames) << 2);
+				fillWords(word, runEnd, <u32>value);
+				word = runEnd;
+			}
+		} else {
+			decodeChunk(8, header, scratchAt(ctx));
+			const more = checkEntries(ctx, field, first + done, entries, isExact);
+			if (more == L.NONE32) return false;
+			counted += more;
+		}
+		done += entries;
+		offset += chunkBytes(header);
+	}
+	return addCounts(ctx) == counted;
+}
+
+/** Page ownership: writes every frame's word, and counts each domain's frames. */
 export function checkOwners(ctx: usize): bool {
 	const section = context(ctx).framesSection;
 	const frames = context(ctx).frameCount;
-	const owners = ownersAt(ctx);
-	memory.fill(owners, 0, (<usize>frames) << 3);
 	const end = sectionEnd(ctx, section);
 	let next: u64 = 0;
 	for (let record = sectionFirst(ctx, section); record < end; record += recordBytes(record)) {
@@ -76,14 +190,12 @@ export function checkOwners(ctx: usize): bool {
 		const first = load<u64>(body, L.FRAME_SLICE__FIRST_MFN);
 		const count = load<u32>(body, L.FRAME_SLICE__ENTRY_COUNT);
 		if (first < next || first >= frames || first + count > frames) return fail(ctx, L.RULE_SLICE, body, next, first);
-		const chunks = partFrom(L.RECORD_LU_FRAMES, record, 0);
-		decodeChunks(8, chunks, <u32>(body + bodyBytes(record) - chunks), count, owners + ((<usize>first) << 3));
-		for (let i: u32 = 0; i < count; i++) {
-			if (!checkEntry(ctx, body + L.FRAME_SLICE__FIRST_MFN, load<u64>(owners + ((<usize>(first + i)) << 3))))
-				return false;
-		}
+		fillWords(wordAt(ctx, next), wordAt(ctx, first), 0);
+		// What was counted of a slice that is refused is of no interest any more: its first fault is.
+		if (!checkSlice(ctx, record, first, count, false)) return checkSlice(ctx, record, first, count, true);
 		next = first + count;
 	}
+	fillWords(wordAt(ctx, next), wordAt(ctx, frames), 0);
 	return true;
 }
 
@@ -127,10 +239,11 @@ function checkTypeRun(ctx: usize, field: usize, first: u64, length: u32, value: 
 	if ((value & L.PAGE_TYPE_FLAG_PINNED) != 0 && !isTable)
 		return fail(ctx, L.RULE_PAGE_TYPE, field, L.PAGE_TYPE_L4, value);
 	if ((value & L.PAGE_TYPE_FLAG_PAE_XEN_L2) != 0) return fail(ctx, L.RULE_VERSION1_REFUSES, field, 0, value);
+	const areAllOwned = addBits(wordAt(ctx, first), wordAt(ctx, first + length), L.FRAME_OWNED, typeBits(type));
+	if (areAllOwned && type == L.PAGE_TYPE_WRITABLE) return true;
 	for (let mfn = first; mfn < first + length; mfn++) {
 		const entry = ownerEntry(ctx, mfn);
 		if ((entry & L.FRAME_OWNED) == 0) return fail(ctx, L.RULE_PAGE_TYPE, field, L.FRAME_OWNED, mfn);
-		noteType(ctx, mfn, type);
 		if (type == L.PAGE_TYPE_WRITABLE) continue;
 		const plan = planOf(ctx, <u32>entry & L.FRAME_OWNER_MASK);
 		if (!plan || plan.kind != L.KIND_PV) return fail(ctx, L.RULE_PAGE_TYPE, field, L.KIND_PV, mfn);

@@ -1,18 +1,41 @@
 /** The P2M of HVM and PVH domains, walked by runs; foreign entries against LU_FOREIGN_MAPS; kept page tables. */
 import { at, context, cursorOf, fail } from "../context";
-import { continuesRun } from "../extent/chunk";
-import { RunCursor, runsNext, runsOpen } from "../extent/decode";
+import {
+	chunkBytes,
+	chunkEntries,
+	codedRunCount,
+	codedRunLength,
+	codedRunValue,
+	continuesRun,
+	FORM_RUNS,
+	frameFault,
+} from "../extent/chunk";
+import { decodeChunk } from "../extent/decode";
 import * as L from "../layout.gen";
 import { bodyBytes, bodyOf, partFrom, recordBytes } from "../record";
-import { defOf, findRecord, indexEntry, MARK_RESERVED, ownerEntry, sectionEnd, sectionFirst } from "../sections";
+import {
+	defOf,
+	findRecord,
+	indexEntry,
+	MARK_RESERVED,
+	ownerEntry,
+	ownersAt,
+	scratchAt,
+	sectionEnd,
+	sectionFirst,
+	wordAt,
+} from "../sections";
 import { checkOwned, reserveRanges } from "./frames";
 import { exists } from "./sections";
+import { areAlike, areAll, areOwned, areOwnedOrZero } from "./words";
 
 const MFN_MASK: u64 = 0xff_ffff_ffff;
 const TYPE_SHIFT: u64 = L.P2M_BITS_TYPE;
 const ACCESS_SHIFT: u64 = L.P2M_BITS_ACCESS;
 const ORDER_SHIFT: u64 = L.P2M_BITS_ORDER;
 const HIGHEST_ACCESS: u32 = L.P2M_ACCESS_R_PW;
+/** What of a frame's word says whose it is. */
+const OWNERSHIP: u32 = L.FRAME_OWNED | L.FRAME_OWNER_MASK;
 
 /** Types whose frame is the domain's own RAM. */
 function isRam(type: u32): bool {
@@ -76,6 +99,9 @@ function checkRun(ctx: usize, field: usize, plan: L.DomainPlan, gfn: u64, length
 	if ((type == L.P2M_TYPE_FOREIGN || type == L.P2M_TYPE_IOREQ_SERVER) && order != 0)
 		return fail(ctx, L.RULE_P2M_FOREIGN, field, 0, value);
 	if (isRam(type)) {
+		if (mfn + length <= context(ctx).frameCount) {
+			if (areAll(wordAt(ctx, mfn), wordAt(ctx, mfn + length), OWNERSHIP, L.FRAME_OWNED | plan.domid)) return true;
+		}
 		for (let i: u64 = 0; i < length; i++) {
 			const frame = mfn + i;
 			if (frame >= context(ctx).frameCount) return fail(ctx, L.RULE_P2M_FRAME, field, context(ctx).frameCount, frame);
@@ -114,33 +140,145 @@ function mayReach(type: u32, entry: u64, domid: u32): bool {
 	return true;
 }
 
-/** The runs of one slice. A superpage may span chunks, so runs that go on are joined before they are looked at. */
-function checkSlice(ctx: usize, record: usize, plan: L.DomainPlan): u64 {
-	const body = bodyOf(record);
-	const first = load<u64>(body, L.P2M_SLICE__FIRST_GFN);
-	const chunks = partFrom(L.RECORD_LU_P2M, record, 0);
-	const cursor = changetype<RunCursor>(cursorOf(ctx));
-	runsOpen(cursor, 8, chunks, <u32>(body + bodyBytes(record) - chunks), load<u32>(body, L.P2M_SLICE__ENTRY_COUNT));
-	let from: u64 = 0;
-	let length: u64 = 0;
-	let value: u64 = 0;
-	let last: u64 = L.NONE64;
-	while (true) {
-		const more = runsNext(cursor);
-		// As within a chunk: what carries out of the MFN's bits is another type, and no continuation.
-		if (more && length != 0 && cursor.value != 0 && continuesRun(value + (value >> 63) * (length - 1), cursor.value)) {
-			length += cursor.length;
+/**
+ * The run that a walk over a slice has come to. A superpage may span chunks, so that runs which go on are joined before they
+ * are looked at. In the context's scratch.
+ */
+@unmanaged
+class JoinedRun {
+	value: u64;
+	/** GFN of its first entry, and its entries: 0 for no run. */
+	gfn: u64;
+	length: u64;
+	/** Last GFN of the slice so far whose entry is not zero, NONE64 for none. */
+	last: u64;
+}
+
+/** Looks at the run as it has become, and begins without one. */
+function endRun(ctx: usize, field: usize, plan: L.DomainPlan, run: JoinedRun): bool {
+	const length = run.length;
+	run.length = 0;
+	if (length == 0 || run.value == 0) return true;
+	run.last = run.gfn + length - 1;
+	return checkRun(ctx, field, plan, run.gfn, length, run.value);
+}
+
+function addRun(ctx: usize, field: usize, plan: L.DomainPlan, run: JoinedRun, gfn: u64, length: u32, value: u64): bool {
+	// As within a chunk: what carries out of the MFN's bits is another type, and no continuation.
+	if (run.length != 0 && value != 0 && continuesRun(run.value + (run.value >> 63) * (run.length - 1), value)) {
+		run.length += length;
+		return true;
+	}
+	if (!endRun(ctx, field, plan, run)) return false;
+	run.gfn = gfn;
+	run.length = length;
+	run.value = value;
+	return true;
+}
+
+/** Whether a frame of its own would be right at this entry: present, 4 KiB, RAM, and else as it must be. */
+function isSmallRam(value: u64): bool {
+	const above = value >> ORDER_SHIFT;
+	return (
+		above == (<u64>1) << (63 - ORDER_SHIFT) &&
+		isRam(<u32>(value >> TYPE_SHIFT) & 15) &&
+		(<u32>(value >> ACCESS_SHIFT) & 15) <= HIGHEST_ACCESS
+	);
+}
+
+/** Whether all of these entries are 4 KiB of RAM, alike but for their frames, which the domain owns; or holes among such. */
+function areOwnFrames(ctx: usize, plan: L.DomainPlan, from: usize, entries: u32): bool {
+	let first = load<u64>(from);
+	if (first == 0 && entries > 1) first = load<u64>(from, 8);
+	if (!isSmallRam(first)) return false;
+	const frames = context(ctx).frameCount;
+	const owner = L.FRAME_OWNED | plan.domid;
+	const words = ownersAt(ctx);
+	if (areAlike(from, entries, first, MFN_MASK, frames)) return areOwned(words, from, entries, OWNERSHIP, owner);
+	// The first one's frame stands in for those that holes do not have.
+	return (first & MFN_MASK) < frames && areOwnedOrZero(words, from, entries, first, MFN_MASK, frames, OWNERSHIP, owner);
+}
+
+/** Entries looked at together. Where they are not all the domain's own frames, by runs. */
+const BLOCK_ENTRIES: u32 = 512;
+
+/** A chunk's entries in the scratch, of which few continue the one before. */
+function checkEntries(
+	ctx: usize,
+	field: usize,
+	plan: L.DomainPlan,
+	run: JoinedRun,
+	gfn: u64,
+	from: usize,
+	entries: u32,
+): bool {
+	const end = from + ((<usize>entries) << 3);
+	while (from < end) {
+		const block = min<u32>(BLOCK_ENTRIES, <u32>(end - from) >>> 3);
+		const blockEnd = from + ((<usize>block) << 3);
+		if (areOwnFrames(ctx, plan, from, block)) {
+			// A run that goes on into these entries is one of single frames as well: it may end here as anywhere.
+			if (!endRun(ctx, field, plan, run)) return false;
+			let last = block - 1;
+			while (load<u64>(from + (last << 3)) == 0) last--;
+			run.last = gfn + last;
+			from = blockEnd;
+			gfn += block;
 			continue;
 		}
-		if (length != 0 && value != 0) {
-			if (!checkRun(ctx, body + L.P2M_SLICE__FIRST_GFN, plan, first + from, length, value)) return FAILED;
-			last = first + from + length - 1;
+		while (from < blockEnd) {
+			const value = load<u64>(from);
+			let length: u32 = 1;
+			let previous = value;
+			for (from += 8; from < blockEnd; from += 8) {
+				const next = load<u64>(from);
+				if (!continuesRun(previous, next)) break;
+				previous = next;
+				length++;
+			}
+			if (!addRun(ctx, field, plan, run, gfn, length, value)) return false;
+			gfn += length;
 		}
-		if (!more) return last;
-		from = cursor.first;
-		length = cursor.length;
-		value = cursor.value;
 	}
+	return true;
+}
+
+/** Runs of fewer entries, in the mean of a chunk, are looked at as entries. */
+const SHORT_RUN: u32 = 8;
+
+/** One slice. Returns its last GFN whose entry is not zero, NONE64 if it has none; FAILED after a refusal. */
+function checkSlice(ctx: usize, record: usize, plan: L.DomainPlan): u64 {
+	const body = bodyOf(record);
+	const field = body + L.P2M_SLICE__FIRST_GFN;
+	const chunks = partFrom(L.RECORD_LU_P2M, record, 0);
+	const length = <u32>(body + bodyBytes(record) - chunks);
+	const count = load<u32>(body, L.P2M_SLICE__ENTRY_COUNT);
+	const run = changetype<JoinedRun>(cursorOf(ctx));
+	run.length = 0;
+	run.last = L.NONE64;
+	let gfn = load<u64>(body, L.P2M_SLICE__FIRST_GFN);
+	let offset: u32 = 0;
+	for (let done: u32 = 0; done < count; ) {
+		if (frameFault(8, chunks, length, offset, count - done) != 0) break;
+		const header = chunks + offset;
+		const entries = chunkEntries(header);
+		const runCount = <u32>load<u8>(header) == FORM_RUNS ? codedRunCount(header) : entries;
+		if (runCount * SHORT_RUN > entries) {
+			decodeChunk(8, header, scratchAt(ctx));
+			if (!checkEntries(ctx, field, plan, run, gfn, scratchAt(ctx), entries)) return FAILED;
+		} else {
+			let at = gfn;
+			for (let i: u32 = 0; i < runCount; i++) {
+				const frames = codedRunLength(header, runCount, i);
+				if (!addRun(ctx, field, plan, run, at, frames, codedRunValue(header, i))) return FAILED;
+				at += frames;
+			}
+		}
+		gfn += entries;
+		done += entries;
+		offset += chunkBytes(header);
+	}
+	return endRun(ctx, field, plan, run) ? run.last : FAILED;
 }
 const FAILED: u64 = u64.MAX_VALUE - 1;
 

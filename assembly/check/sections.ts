@@ -24,7 +24,7 @@ import {
 export function makePlans(ctx: usize): bool {
 	const c = context(ctx);
 	const slots = <usize>c.workPtr;
-	for (let i: u32 = 0; i < DOMID_SLOTS; i++) store<u32>(slots + i * 4, L.NONE32);
+	memory.fill(slots, 0xff, DOMID_SLOTS * 4);
 	for (let i: u32 = 0; i < c.sectionCount; i++) {
 		const entry = indexEntry(ctx, i);
 		if (entry.pass != L.PASS_0) continue;

@@ -123,6 +123,27 @@ export function loadPacked(ptr: usize, width: u32): u64 {
 	return load<u64>(ptr + width - 8) >>> (64 - (width << 3));
 }
 
+/** Entries of a chunk, from its header. */
+export function chunkEntries(header: usize): u32 {
+	return <u32>load<u16>(header, CHUNK_ENTRY_COUNT_OFFSET);
+}
+
+/** Octets from a chunk's header to the next one's. */
+export function chunkBytes(header: usize): u32 {
+	return CHUNK_HEADER_BYTES + load<u32>(header, CHUNK_PAYLOAD_BYTES_OFFSET);
+}
+
+/** Runs of a RUNS chunk of 8-octet entries; the value and the entries of one. */
+export function codedRunCount(header: usize): u32 {
+	return load<u32>(header, CHUNK_HEADER_BYTES);
+}
+export function codedRunValue(header: usize, run: u32): u64 {
+	return load<u64>(header + (run << 3), CHUNK_HEADER_BYTES + RUNS_PREFIX_BYTES);
+}
+export function codedRunLength(header: usize, runCount: u32, run: u32): u32 {
+	return <u32>load<u16>(header + (runCount << 3) + (run << 1), CHUNK_HEADER_BYTES + RUNS_PREFIX_BYTES);
+}
+
 /**
  * Checks one chunk's header, and that the payload has the length that header and run count call for: all that must hold
  * for the payload's arrays to lie in the window.

@@ -21,6 +21,8 @@ import {
 	CHUNK_TRAILING,
 	CHUNK_WIDTH_NOT_MINIMAL,
 	CHUNK_WIDTH_OFFSET,
+	chunkBytes,
+	chunkEntries,
 	chunkFault,
 	continuesRun,
 	FORM_PACKED,
@@ -196,6 +198,26 @@ function decodePacked(payload: usize, entryCount: u32, width: u32, dst: usize): 
 }
 
 /**
+ * Writes one chunk's entries, for whoever goes over a coding chunk by chunk and has more to do with each.
+ *
+ * @param header address of a chunk that `frameFault` has just passed
+ * @param dst room for its entries, apart from the coding
+ */
+export function decodeChunk(elementBytes: u32, header: usize, dst: usize): void {
+	const form = <u32>load<u8>(header);
+	const entryCount = chunkEntries(header);
+	const payload = header + CHUNK_HEADER_BYTES;
+	if (form == FORM_RUNS) {
+		if (elementBytes == 8) decodeWideRuns(payload, entryCount, dst);
+		else decodeOctetRuns(payload, entryCount, dst);
+	} else if (form == FORM_PACKED) {
+		decodePacked(payload, entryCount, <u32>load<u8>(header, CHUNK_WIDTH_OFFSET), dst);
+	} else {
+		memory.copy(dst, payload, entryCount * elementBytes);
+	}
+}
+
+/**
  * Writes the table of a coding that `checkChunks` passed. With one that it did not pass, stops at the first chunk whose
  * frame is unsound; never reads beyond the coding nor writes beyond the table.
  *
@@ -203,52 +225,19 @@ function decodePacked(payload: usize, entryCount: u32, width: u32, dst: usize): 
  * @param dst room for `count` entries, apart from the coding
  */
 export function decodeChunks(elementBytes: u32, ptr: usize, len: u32, count: u32, dst: usize): void {
-	decodeSpan(elementBytes, ptr, len, count, dst, 0, count);
-}
-
-/**
- * `decodeChunks` of the chunks whose first entry is in [from, to) alone, so that several threads can share a table: a chunk
- * belongs to one of them, whole.
- *
- * @returns the entries that were written, which are one stretch: its start in the high half, its end in the low half
- */
-export function decodeSpan(elementBytes: u32, ptr: usize, len: u32, count: u32, dst: usize, from: u32, to: u32): u64 {
 	if (elementBytes != 1 && elementBytes != 8) {
-		return 0;
+		return;
 	}
 	let offset: u32 = 0;
 	let remaining = count;
-	let start: u32 = 0;
-	let end: u32 = 0;
-	while (remaining > 0 && count - remaining < to) {
-		if (frameFault(elementBytes, ptr, len, offset, remaining) != 0) {
-			break;
-		}
+	while (remaining > 0 && frameFault(elementBytes, ptr, len, offset, remaining) == 0) {
 		const header = ptr + offset;
-		const form = <u32>load<u8>(header);
-		const entryCount = <u32>load<u16>(header, CHUNK_ENTRY_COUNT_OFFSET);
-		const payload = header + CHUNK_HEADER_BYTES;
-		const first = count - remaining;
-		if (first >= from) {
-			if (form == FORM_RUNS) {
-				if (elementBytes == 8) {
-					decodeWideRuns(payload, entryCount, dst);
-				} else {
-					decodeOctetRuns(payload, entryCount, dst);
-				}
-			} else if (form == FORM_PACKED) {
-				decodePacked(payload, entryCount, <u32>load<u8>(header, CHUNK_WIDTH_OFFSET), dst);
-			} else {
-				memory.copy(dst, payload, entryCount * elementBytes);
-			}
-			if (end == 0) start = first;
-			end = first + entryCount;
-		}
+		const entryCount = chunkEntries(header);
+		decodeChunk(elementBytes, header, dst);
 		dst += entryCount * elementBytes;
-		offset += CHUNK_HEADER_BYTES + load<u32>(header, CHUNK_PAYLOAD_BYTES_OFFSET);
+		offset += chunkBytes(header);
 		remaining -= entryCount;
 	}
-	return ((<u64>start) << 32) | <u64>end;
 }
 
 /**
