@@ -7,13 +7,19 @@ function isScalar(value: Json | undefined): value is string | number | boolean |
 	return value !== undefined && (typeof value !== "object" || value === null);
 }
 
+/** A string on one line, and not much of it. */
+function short(value: string): string {
+	const line = value.replace(/\s+/g, " ");
+	return line.length > 24 ? `${line.slice(0, 21)}...` : line;
+}
+
 /** The first scalar fields of a record, and how many rows its arrays have, on one short line. */
 export function brief(fields: Fields): string {
 	const words: string[] = [];
 	let length = 0;
 	for (const [name, value] of Object.entries(fields)) {
 		const word = isScalar(value)
-			? `${name} ${typeof value === "string" && value.length > 24 ? `${value.slice(0, 21)}...` : value}`
+			? `${name} ${typeof value === "string" ? short(value) : value}`
 			: Array.isArray(value)
 				? `${name} (${value.length})`
 				: "";

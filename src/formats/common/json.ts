@@ -15,6 +15,7 @@ import type { Format } from "./format.ts";
 import type { StreamReader } from "./reader.ts";
 import type { EncodableItem, Fields, Layer, StreamItem } from "./record.ts";
 import type { ByteSink } from "./sink.ts";
+import { octetsOfHex } from "./values.ts";
 
 /** Longest line: libxc's longest record (128 MiB) in hexadecimal, and some. */
 const LINE_LIMIT = 300 << 20;
@@ -117,10 +118,11 @@ function itemOf(value: unknown, line: number): JsonItem {
 		fields: fields as Fields,
 	};
 	if (octets === undefined) return item;
-	if (typeof octets !== "string" || !/^([0-9a-f]{2})*$/i.test(octets)) {
+	const decoded = octetsOfHex(octets);
+	if (!decoded) {
 		throw notADocument(line, "octets as hexadecimal digits", JSON.stringify(octets)?.slice(0, 60) ?? "nothing");
 	}
-	return { ...item, octets: new Uint8Array(Buffer.from(octets, "hex")) };
+	return { ...item, octets: decoded };
 }
 
 /**

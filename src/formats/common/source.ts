@@ -24,6 +24,11 @@ const BUFFER_BYTES = 1 << 20;
 
 const GZIP = [0x1f, 0x8b] as const;
 
+/** Never a Buffer, whose slice() is no copy. */
+function plain(octets: Uint8Array): Uint8Array {
+	return new Uint8Array(octets.buffer, octets.byteOffset, octets.byteLength);
+}
+
 function cannotRead(name: string, cause: NodeJS.ErrnoException): XluError {
 	return new XluError("XLU_E_IO", `${name} cannot be read: ${cause.message}.`, {
 		record: name,
@@ -72,7 +77,7 @@ class DescriptorSource implements ByteSource {
 		return new Promise((resolve, reject) => {
 			read(this.#descriptor, buffer, 0, buffer.length, null, (error, length) => {
 				if (error) reject(cannotRead(this.name, error));
-				else resolve(length > 0 ? buffer.subarray(0, length) : undefined);
+				else resolve(length > 0 ? plain(buffer.subarray(0, length)) : undefined);
 			});
 		});
 	}
@@ -132,7 +137,7 @@ class GunzipSource implements ByteSource {
 	async read(): Promise<Uint8Array | undefined> {
 		try {
 			const { value, done } = await this.#chunks.next();
-			return done ? undefined : (value as Uint8Array);
+			return done ? undefined : plain(value as Uint8Array);
 		} catch (cause) {
 			if (cause instanceof XluError) throw cause;
 			const { message, code } = cause as NodeJS.ErrnoException;
@@ -180,12 +185,13 @@ export async function openSource(path: string): Promise<ByteSource> {
 /** Octets in memory as a source, in chunks of at most `chunkBytes`. They are not copied. */
 export function sourceOf(octets: Uint8Array, name = "stream", chunkBytes = BUFFER_BYTES): ByteSource {
 	let at = 0;
+	const whole = plain(octets);
 	return {
 		name,
 		size: octets.length,
 		async read() {
 			if (at >= octets.length) return undefined;
-			const chunk = octets.subarray(at, at + chunkBytes);
+			const chunk = whole.subarray(at, at + chunkBytes);
 			at += chunk.length;
 			return chunk;
 		},

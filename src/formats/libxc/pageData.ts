@@ -1,0 +1,220 @@
+/**
+ * PAGE_DATA as it streams by (libxc-migration-stream section 4.2): count u32, reserved u32, PFNs with their types, then the
+ * contents. Contents are looked at where they lie, several pages at once; only `pages: "keep"` holds a record whole.
+ */
+import { createHash } from "node:crypto";
+import { type Findings, hex } from "../common/findings.ts";
+import {
+	checkPadding,
+	framingRules,
+	placeOf,
+	RECORD_HEADER_BYTES,
+	type RecordHeader,
+	recordHeaderOctets,
+} from "../common/framing.ts";
+import type { StreamReader } from "../common/reader.ts";
+import type { Fields, PageContents } from "../common/record.ts";
+import { type FieldReader, hexOf, OctetWriter, viewOf } from "../common/values.ts";
+import { libxcRules as C } from "./check.ts";
+import { FIRST_TYPE_WITHOUT_DATA, PAGE_BYTES, PAGE_TYPE, pageTypeNames } from "./layout.ts";
+
+const ZERO_PAGE = Buffer.alloc(PAGE_BYTES);
+const TWO_POW_32 = 0x100000000;
+const PFN_HIGH_MASK = 0xfffff;
+/** Bits 52 to 59 of an entry. */
+const RESERVED_MASK = 0x0ff00000;
+const BITMAP_PFNS = 1 << 18;
+
+/** What all PAGE_DATA of an image together say. */
+export class PageTotals {
+	records = 0;
+	/** PFNs named, each time counted. */
+	frames = 0;
+	distinct = 0;
+	withData = 0;
+	zero = 0;
+	readonly byType = new Array<number>(16).fill(0);
+	readonly #seen = new Map<number, Uint8Array>();
+
+	see(pfn: number): void {
+		this.frames++;
+		const key = Math.floor(pfn / BITMAP_PFNS);
+		let bits = this.#seen.get(key);
+		if (!bits) {
+			// 2^16 of these cover 2^34 PFNs, 64 TiB; a hostile list of PFNs far apart is not followed further.
+			if (this.#seen.size >= 1 << 12) return;
+			bits = new Uint8Array(BITMAP_PFNS / 8);
+			this.#seen.set(key, bits);
+		}
+		const at = pfn % BITMAP_PFNS;
+		const octet = bits[at >>> 3] as number;
+		const bit = 1 << (at & 7);
+		if ((octet & bit) === 0) this.distinct++;
+		bits[at >>> 3] = octet | bit;
+	}
+
+	fields(): Fields {
+		return {
+			records: this.records,
+			frames: this.frames,
+			distinct: this.distinct,
+			sentAgain: this.frames - this.distinct,
+			withData: this.withData,
+			zero: this.zero,
+			byType: countsByName(this.byType),
+		};
+	}
+}
+
+function countsByName(counts: readonly number[]): Record<string, number> {
+	const named: Record<string, number> = {};
+	for (const [type, count] of counts.entries()) if (count > 0) named[pageTypeNames[type] ?? `type ${type}`] = count;
+	return named;
+}
+
+interface PageList {
+	pfns: Float64Array;
+	types: Uint8Array;
+	withData: number;
+	fields: Fields;
+}
+
+function readList(
+	entries: Uint8Array,
+	count: number,
+	record: RecordHeader,
+	isLittle: boolean,
+	endPfn: number | undefined,
+	isPv: boolean,
+	totals: PageTotals,
+	findings: Findings,
+): PageList {
+	const view = viewOf(entries);
+	const pfns = new Float64Array(count);
+	const types = new Uint8Array(count);
+	const byType = new Array<number>(16).fill(0);
+	let withData = 0;
+	let first = Number.POSITIVE_INFINITY;
+	let last = 0;
+	let isTold = false;
+	let tables = 0;
+	for (let i = 0; i < count; i++) {
+		const high = view.getUint32(8 * i + (isLittle ? 4 : 0), isLittle);
+		const low = view.getUint32(8 * i + (isLittle ? 0 : 4), isLittle);
+		const type = high >>> 28;
+		const pfn = (high & PFN_HIGH_MASK) * TWO_POW_32 + low;
+		const isWrong =
+			pageTypeNames[type] === undefined || (high & RESERVED_MASK) !== 0 || (endPfn !== undefined && pfn > endPfn);
+		if (isWrong && !isTold) {
+			isTold = true;
+			const expected = `a known type, bits 52-59 zero${endPfn === undefined ? "" : `, at most ${hex(endPfn)}`}`;
+			findings.report(
+				C.pageType,
+				placeOf(record, `pfn[${i}]`),
+				expected,
+				`0x${high.toString(16)}${low.toString(16).padStart(8, "0")}`,
+			);
+		}
+		if (type !== PAGE_TYPE.NOTAB && type < FIRST_TYPE_WITHOUT_DATA) tables++;
+		pfns[i] = pfn;
+		types[i] = type;
+		byType[type] = (byType[type] as number) + 1;
+		totals.byType[type] = (totals.byType[type] as number) + 1;
+		totals.see(pfn);
+		if (type < FIRST_TYPE_WITHOUT_DATA) withData++;
+		if (pfn < first) first = pfn;
+		if (pfn > last) last = pfn;
+	}
+	if (tables > 0 && !isPv) {
+		findings.report(C.tables, placeOf(record), "no page-table types in an HVM guest", `${tables} of them`);
+	}
+	totals.records++;
+	totals.withData += withData;
+	const fields = { count, firstPfn: first, lastPfn: last, types: countsByName(byType), withData };
+	return { pfns, types, withData, fields };
+}
+
+export interface PageRecord {
+	octets: Uint8Array | undefined;
+	fields: Fields;
+}
+
+/** Reads the body of a PAGE_DATA whose header has been read, and its padding. */
+export async function readPageData(
+	reader: StreamReader,
+	record: RecordHeader,
+	options: { isLittle: boolean; endPfn: number | undefined; isPv: boolean; pages: PageContents },
+	totals: PageTotals,
+	findings: Findings,
+): Promise<PageRecord> {
+	const { isLittle, endPfn, isPv, pages } = options;
+	const { length } = record;
+	const cut = (expected: string, got: number) =>
+		findings.fatal(framingRules.truncated, placeOf(record), expected, `${got} before the end`);
+	if (length < 8) throw findings.fatal(C.pageLength, placeOf(record, "body_length"), "at least 8", `${length}`);
+	const head = (await reader.take(8)).slice();
+	if (head.length < 8) throw cut("8 octets of the body", head.length);
+	const count = viewOf(head).getUint32(0, isLittle);
+	const reserved = viewOf(head).getUint32(4, isLittle);
+	if (reserved !== 0) findings.report(C.reserved, placeOf(record, "reserved"), "0", hex(reserved));
+	const held = Math.floor((length - 8) / 8);
+	if (count === 0 || count > held) {
+		throw findings.fatal(C.pageLength, placeOf(record, "count"), `1 to ${held}`, `${count}`);
+	}
+	const entries = (await reader.take(8 * count)).slice();
+	if (entries.length < 8 * count) throw cut(`${8 * count} octets of PFNs`, entries.length);
+	const list = readList(entries, count, record, isLittle, endPfn, isPv, totals, findings);
+	const expected = 8 + 8 * count + list.withData * PAGE_BYTES;
+	if (length !== expected) {
+		throw findings.fatal(C.pageLength, placeOf(record, "body_length"), `${expected}`, `${length}`);
+	}
+	const hashes: string[] = [];
+	const kept: Uint8Array[] = [];
+	let zero = 0;
+	for (let left = list.withData; left > 0; ) {
+		const several = Math.min(left, Math.max(1, Math.floor(reader.available / PAGE_BYTES)));
+		const octets = reader.takeNow(several * PAGE_BYTES) ?? (await reader.take(PAGE_BYTES));
+		if (octets.length < PAGE_BYTES) throw cut(`${left} pages more`, octets.length);
+		const chunk = Buffer.from(octets.buffer, octets.byteOffset, octets.length);
+		for (let at = 0; at < chunk.length; at += PAGE_BYTES) {
+			// Nearly every page that holds something says so in its first words.
+			if (chunk[at] === 0 && chunk[at + 1024] === 0 && ZERO_PAGE.compare(chunk, at, at + PAGE_BYTES) === 0) zero++;
+			if (pages === "hash")
+				hashes.push(
+					createHash("sha1")
+						.update(chunk.subarray(at, at + PAGE_BYTES))
+						.digest("hex"),
+				);
+		}
+		if (pages === "keep") kept.push(Uint8Array.from(chunk));
+		left -= chunk.length / PAGE_BYTES;
+	}
+	totals.zero += zero;
+	const padding = await reader.take(record.padding);
+	if (padding.length < record.padding) throw cut(`${record.padding} octets of padding`, padding.length);
+	checkPadding(padding, record, findings);
+	const summary = { ...list.fields, zero };
+	if (pages === "summary") return { octets: undefined, fields: summary };
+	const pfns = { pfns: Array.from(list.pfns), pageTypes: Array.from(list.types) };
+	if (pages === "hash") return { octets: undefined, fields: { ...summary, ...pfns, hashes } };
+	const header = recordHeaderOctets(record.type, length, isLittle);
+	const octets = new Uint8Array(Buffer.concat([header, head, entries, ...kept, padding]));
+	const contents = octets.subarray(RECORD_HEADER_BYTES + 8 + 8 * count, octets.length - padding.length);
+	return {
+		octets,
+		get fields() {
+			return { ...summary, ...(reserved === 0 ? {} : { reserved }), ...pfns, contents: hexOf(contents) };
+		},
+	};
+}
+
+/** The body that `pages: "keep"` made such fields of. */
+export function pageDataOctets(fields: FieldReader, isLittle: boolean): Uint8Array {
+	const pfns = fields.list("pfns");
+	const writer = new OctetWriter(isLittle).number(pfns.length, 4).number(fields.number("reserved", 32, 0), 4);
+	for (let i = 0; i < pfns.length; i++) {
+		const type = fields.element("pageTypes", i, 8);
+		writer.number((type << 60n) | (fields.element("pfns", i, 64) & ((1n << 52n) - 1n)), 8);
+	}
+	return writer.octets(fields.octets("contents")).done();
+}
