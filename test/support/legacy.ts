@@ -42,17 +42,22 @@ export interface LegacySpec {
 	seed?: number;
 }
 
-export const u32 = (...values: number[]): Buffer => {
+export const u32 = (...values: number[]): Buffer => words32(values);
+function words32(values: readonly number[]): Buffer {
 	const octets = Buffer.alloc(4 * values.length);
 	for (const [i, value] of values.entries()) octets.writeUInt32LE(value >>> 0, 4 * i);
 	return octets;
-};
-export const u64 = (...values: number[]): Buffer => {
+}
+export const u64 = (...values: number[]): Buffer => words64(values);
+function words64(values: readonly number[]): Buffer {
 	const octets = Buffer.alloc(8 * values.length);
 	for (const [i, value] of values.entries()) octets.writeBigUInt64LE(BigInt(value), 8 * i);
 	return octets;
-};
-export const ulongs = (width: 32 | 64, ...values: number[]): Buffer => (width === 64 ? u64(...values) : u32(...values));
+}
+export const ulongs = (width: 32 | 64, ...values: number[]): Buffer => list(width, values);
+const list = (width: 32 | 64, values: readonly number[]): Buffer => (width === 64 ? words64(values) : words32(values));
+
+const row = (count: number, from = 0) => Array.from({ length: count }, (_, i) => from + i);
 
 /** Octets that the seed alone decides. */
 export function noise(random: Random, length: number): Buffer {
@@ -112,7 +117,7 @@ function chunks(spec: LegacySpec, random: Random, isLast: boolean): Buffer[] {
 
 function pvTail(spec: LegacySpec, random: Random): Buffer[] {
 	const unmapped = spec.unmapped ?? 0;
-	const parts = [u32(unmapped), ulongs(spec.width, ...Array.from({ length: unmapped }, (_, i) => 7 + i))];
+	const parts = [u32(unmapped), list(spec.width, row(unmapped, 7))];
 	const contextBytes = spec.guestWidth === 32 ? 2800 : 5168;
 	for (const _ of ("online" in spec ? spec.online : [0, 1]) ?? []) {
 		parts.push(noise(random, contextBytes));
@@ -158,7 +163,7 @@ export function legacyImage(spec: LegacySpec): Buffer {
 		const info = Buffer.concat(blocks.map(([id, data]) => block(id, data)));
 		parts.push(Buffer.alloc(width / 8, 0xff), u32(info.length), info);
 		const frames = Math.ceil(p2mSize / (spec.guestWidth === 32 ? 1024 : 512));
-		parts.push(ulongs(width, ...Array.from({ length: frames }, (_, i) => 0x100 + i)));
+		parts.push(list(width, row(frames, 0x100)));
 	}
 	const states = spec.states ?? 1;
 	for (let state = 1; state <= states; state++) {
@@ -182,8 +187,6 @@ const REGIONS: [number, number, number, string][] = [
 	[0x10000000, 0xf0000000, 0x800000, "vga.vram"],
 	[0x10800000, 0xf1000000, 0x10000, "/rom@genroms/kvmvapic.bin"],
 ];
-
-const row = (count: number, from = 0) => Array.from({ length: count }, (_, i) => from + i);
 
 /** Specifications of whole images: all kinds and widths, each with and without every optional chunk. */
 export function legacyVariants(): LegacyVariant[] {
@@ -209,7 +212,7 @@ export function legacyVariants(): LegacyVariant[] {
 		hvm("a chunk of 1024", { p2mSize: 0x2000, batches: [row(1024, 1), [0xf0000bff]] });
 		hvm("no data", { batches: [[0xd0000001, 0xe0000002, 0xf0000003]] });
 		hvm("no pages", { batches: [], online: [0] });
-		hvm("no context, no state", { context: 0, qemu: { state: 0 } });
+		hvm("a small context, no state", { context: 1, qemu: { state: 0 } });
 		hvm("a large state", { context: 70_001, qemu: { state: 200_001 } });
 		hvm("everything", {
 			params: ALL_PARAMS,

@@ -117,7 +117,7 @@ function itemOf(value: unknown, line: number): JsonItem {
 		fields: fields as Fields,
 	};
 	if (octets === undefined) return item;
-	if (typeof octets !== "string" || !/^([0-9a-f]{2})*$/i.test(octets)) {
+	if (typeof octets !== "string" || octets.length % 2 !== 0 || /[^0-9a-f]/i.test(octets)) {
 		throw notADocument(line, "octets as hexadecimal digits", JSON.stringify(octets)?.slice(0, 60) ?? "nothing");
 	}
 	return { ...item, octets: new Uint8Array(Buffer.from(octets, "hex")) };

@@ -228,7 +228,7 @@ export const legacyRules = {
 		"warning",
 		HEADER,
 		"The image holds one state of its guest, no row of checkpoints.",
-		"The last checkpoint counts. Xen's converter takes the first one and drops the others.",
+		"The last one counts. Xen's converter takes the first one and drops the others; checkpoints: first does so too.",
 	),
 	unmapped: formatRule(
 		"XLU-O031",
@@ -250,6 +250,13 @@ export const legacyRules = {
 		HEADER,
 		"No pages are sent a second time for debugging (ENABLE_VERIFY_MODE).",
 		"The converted image has them twice, which is harmless.",
+	),
+	contextThere: formatRule(
+		"XLU-O034",
+		"refused",
+		"verify-stream-v2 of Xen 4.17, observed",
+		"The HVM context is not empty.",
+		"A guest without the state of its vCPUs cannot go on: look for another copy.",
 	),
 } as const satisfies Record<string, FormatRule>;
 
@@ -301,6 +308,9 @@ export class LegacyChecks {
 				if (problem) this.#report(R.toolstack, part, problem.expected, problem.got);
 				break;
 			}
+			case "hvmContext":
+				if (body.data.length === 0) this.#report(R.contextThere, part, "a context", "no octets", "length");
+				return;
 			case "marker":
 				if (part.name === "ENABLE_VERIFY_MODE")
 					this.#report(R.verifyMode, part, "no debugging pages", "a second row of pages");

@@ -11,7 +11,9 @@
  *     VCPU_INFO, unmapped PFNs  nothing: they say how much follows, or what a receiver finds out by itself
  *     TOOLSTACK                 libxl: EMULATOR_XENSTORE_DATA
  *     device model              libxl: EMULATOR_CONTEXT; libxc: the record as it stands, behind END
- *     next checkpoint           CHECKPOINT (libxl: CHECKPOINT_END as well) in the place of END
+ *
+ * Of a row of checkpoints, where Xen's converter stops after the first one, the last one's state is written behind the pages
+ * of all: a receiver that restores from a file takes no CHECKPOINT.
  */
 import { Findings, findingError } from "../common/findings.ts";
 import type { StreamReader } from "../common/reader.ts";
@@ -113,7 +115,9 @@ class Converter {
 	#p2mSize = 0;
 	#params: [number, bigint][] = [];
 	#regions: Buffer | undefined;
-	/** The device model's record, which waits for END; a later checkpoint's takes its place. */
+	/** What follows the chunks of pages. */
+	#state: { type: number; body: readonly Uint8Array[] }[] = [];
+	/** The device model's record, which comes behind END. */
 	#qemu: { part: LegacyPart; state: Uint8Array } | undefined;
 	#records = 0;
 	#checkpoints = 1;
@@ -132,6 +136,11 @@ class Converter {
 		for (const octets of body) await this.#sink.write(octets);
 		if (length % 8 !== 0) await this.#sink.write(new Uint8Array(8 - (length % 8)));
 		this.#records++;
+	}
+
+	/** A record that waits until it is known whether another checkpoint replaces it. */
+	#hold(type: number, ...body: readonly Uint8Array[]): void {
+		this.#state.push({ type, body });
 	}
 
 	async take(part: LegacyPart): Promise<void> {
@@ -164,28 +173,32 @@ class Converter {
 			case "toolstack":
 				return this.#toolstack(body);
 			case "end":
-				if (this.#params.length > 0) await this.#record(C.HVM_PARAMS, params(this.#params));
+				if (this.#params.length > 0) this.#hold(C.HVM_PARAMS, params(this.#params));
 				this.#params = [];
 				return;
 			case "magicPfns":
-				return this.#record(C.HVM_PARAMS, params(MAGIC_PFN_PARAMS.map((index, i) => [index, body.pfns[i] ?? 0n])));
+				return this.#hold(C.HVM_PARAMS, params(MAGIC_PFN_PARAMS.map((index, i) => [index, body.pfns[i] ?? 0n])));
 			case "hvmContext":
-				return this.#record(C.HVM_CONTEXT, body.data);
+				return this.#hold(C.HVM_CONTEXT, body.data);
 			case "vcpuBasic":
-				return this.#record(C.X86_PV_VCPU_BASIC, u32(body.id, 0), body.data);
+				return this.#hold(C.X86_PV_VCPU_BASIC, u32(body.id, 0), body.data);
 			case "vcpuExtended":
-				return this.#record(C.X86_PV_VCPU_EXTENDED, u32(body.id, 0), body.data);
+				return this.#hold(C.X86_PV_VCPU_EXTENDED, u32(body.id, 0), body.data);
 			case "vcpuXsave":
 				if (body.mask !== 0n) this.#drop("masks of the xsave areas", "X86_PV_VCPU_XSAVE has no place for them");
-				return this.#record(C.X86_PV_VCPU_XSAVE, u32(body.id, 0), body.data);
+				return this.#hold(C.X86_PV_VCPU_XSAVE, u32(body.id, 0), body.data);
 			case "sharedInfo":
-				return this.#record(C.SHARED_INFO, body.data);
+				return this.#hold(C.SHARED_INFO, body.data);
 			case "qemu":
 				this.#qemu = { part, state: body.data };
 				return;
 			case "checkpoint":
 				this.#checkpoints++;
-				return this.#checkpoint();
+				this.#drop("states of the checkpoints but the last one", "the last one counts");
+				this.#state = [];
+				this.#qemu = undefined;
+				this.#regions = undefined;
+				return;
 			case "unmapped":
 				if (body.frames.length > 0) this.#drop("the list of unmapped PFNs", "later formats have none");
 				return;
@@ -202,6 +215,7 @@ class Converter {
 	async end(): Promise<ConvertLegacyResult> {
 		if (!this.#isEnded) {
 			this.#isEnded = true;
+			for (const { type, body } of this.#state) await this.#record(type, ...body);
 			await this.#record(C.END);
 			if (this.#layers === "libxc") {
 				if (this.#qemu?.part.octets) await this.#sink.write(this.#qemu.part.octets);
@@ -235,8 +249,8 @@ class Converter {
 			optionalFlags: body.optional,
 			optionalData: Buffer.from(body.data).toString("hex"),
 		};
-		const { layer, kind, type, name } = part;
-		await this.#sink.write(encodeLegacy({ layer, kind, type, name, isLittle: true, fields }));
+		const { kind, type, name } = part;
+		await this.#sink.write(encodeLegacy({ layer: "legacy", kind, type, name, isLittle: true, fields }));
 	}
 
 	async #header(body: PartBody & { kind: "header" }): Promise<void> {
@@ -277,23 +291,12 @@ class Converter {
 		if (this.#regions) await this.#record(X.EMULATOR_XENSTORE_DATA, EMULATOR_HEADER, this.#regions);
 		if (this.#qemu) await this.#record(X.EMULATOR_CONTEXT, EMULATOR_HEADER, this.#qemu.state);
 	}
-
-	async #checkpoint(): Promise<void> {
-		await this.#record(C.CHECKPOINT);
-		if (this.#layers !== "libxc") {
-			await this.#emulator();
-			await this.#record(X.CHECKPOINT_END);
-		} else if (this.#qemu) {
-			this.#drop("device model's states of earlier checkpoints", "the last one counts");
-		}
-		this.#qemu = undefined;
-		this.#regions = undefined;
-	}
 }
 
 /**
  * Converts a legacy image. What `verify` refuses is refused at the first finding: give a sink that appears whole or not at
- * all. Memory: one chunk of at most 1024 pages, and the device model's state (at most 64 MiB).
+ * all. Memory: one chunk of at most 1024 pages, the vCPUs, and the HVM context, device
+ * model's state and toolstack data (at most 64 MiB each, as they are there).
  *
  * @throws XLU_E_IMAGE, XLU_E_VERSION, XLU_E_REFUSED with the rule (XLU-O0nn) that the image breaks
  */

@@ -122,7 +122,7 @@ export function fieldsOf({ octets, body }: LegacyPart): Fields {
 		case "sharedInfo":
 			return { sharedInfo: hexOf(body.data) };
 		case "tail":
-			return { octets: hexOf(octets ?? new Uint8Array(0)) };
+			return { data: hexOf(octets ?? new Uint8Array(0)) };
 		case "marker":
 		case "end":
 		case "checkpoint":

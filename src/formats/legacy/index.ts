@@ -9,7 +9,7 @@ export { type LegacyReadOptions, readLegacy } from "./read.ts";
 
 export const legacyFormat: Format = {
 	name: "legacy",
-	layers: ["xl", "legacy"],
+	layers: ["legacy"],
 	rules: Object.values(legacyRules),
 	headBytes: LEGACY_HEAD_BYTES,
 	detect: isLegacyImage,

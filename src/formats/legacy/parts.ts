@@ -73,6 +73,5 @@ export interface PagesBody {
 }
 
 export interface LegacyPart extends Pick<StreamItem, "kind" | "name" | "type" | "offset" | "length" | "octets"> {
-	readonly layer: "xl" | "legacy";
 	readonly body: PartBody;
 }

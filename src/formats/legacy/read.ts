@@ -212,15 +212,14 @@ class LegacyImageReader {
 	#part(type: number | null, headerBytes: number, body: PartBody): LegacyPart {
 		const octets = this.#held.length === 1 ? this.#held[0] : new Uint8Array(Buffer.concat(this.#held));
 		const length = this.#reader.offset - this.#start - headerBytes;
-		const layer = body.kind === "xlHeader" ? "xl" : "legacy";
 		const kind = body.kind === "header" || body.kind === "xlHeader" ? "header" : "record";
-		return { layer, kind, name: this.#name, type, offset: this.#start, length, octets, body };
+		return { kind, name: this.#name, type, offset: this.#start, length, octets, body };
 	}
 
 	// --- headers
 
 	async #xlHeader(): Promise<LegacyPart> {
-		this.#begin("header");
+		this.#begin("XL_HEADER");
 		const view = viewOf(await this.#take(XL_HEADER_BYTES, "header"));
 		const order = view.getUint32(32, true);
 		if (order !== XL_BYTE_ORDER) throw this.#fatal(R.xlHeader, hex(XL_BYTE_ORDER), hex(order), "byte order");
@@ -514,6 +513,7 @@ export async function* readLegacyParts(reader: StreamReader, options: LegacyRead
 
 class LegacyItem implements StreamItem {
 	readonly index: number;
+	readonly layer = "legacy";
 	readonly isLittle = true;
 	readonly #part: LegacyPart;
 	#fields: StreamItem["fields"] | undefined;
@@ -523,9 +523,6 @@ class LegacyItem implements StreamItem {
 		this.#part = part;
 	}
 
-	get layer() {
-		return this.#part.layer;
-	}
 	get kind() {
 		return this.#part.kind;
 	}

@@ -83,7 +83,10 @@ class FieldReader {
 
 	hex(field: string): Buffer {
 		const value = this.#fields[field];
-		if (typeof value !== "string" || !/^([0-9a-f]{2})*$/i.test(value)) throw this.fail(field, "hexadecimal octets");
+		// No pattern with a repeated group: it overflows the stack on a chunk of 1024 pages.
+		if (typeof value !== "string" || value.length % 2 !== 0 || /[^0-9a-f]/i.test(value)) {
+			throw this.fail(field, "hexadecimal octets");
+		}
 		return Buffer.from(value, "hex");
 	}
 
@@ -98,7 +101,7 @@ const u32 = (...values: number[]): Buffer => Buffer.from(Uint32Array.from(values
 const u64 = (...values: bigint[]): Buffer => Buffer.from(BigUint64Array.from(values).buffer);
 const i32 = (value: number): Buffer => Buffer.from(Int32Array.of(value).buffer);
 const ulongs = (width: LegacyWidth, values: readonly bigint[]): Buffer =>
-	width === 64 ? u64(...values) : u32(...values.map(Number));
+	Buffer.from((width === 64 ? BigUint64Array.from(values) : Uint32Array.from(values, Number)).buffer);
 const ulongLimit = (width: LegacyWidth): bigint => 1n << BigInt(width);
 const counted = (data: Buffer): Buffer[] => [u32(data.length), data];
 
@@ -213,6 +216,7 @@ const chunkWriters = Object.entries(LEGACY_CHUNK).flatMap(([name, type]): [strin
 });
 
 const writers: ReadonlyMap<string, Writer> = new Map<string, Writer>([
+	["XL_HEADER", xlHeader],
 	["header", header],
 	["EXTENDED_INFO", extendedInfo],
 	["P2M_FRAMES", (fields) => ulongs(fields.width(), fields.integers("frames", ulongLimit(fields.width())))],
@@ -228,7 +232,7 @@ const writers: ReadonlyMap<string, Writer> = new Map<string, Writer>([
 	["VCPU_EXTENDED", (fields) => fields.hex("context")],
 	["VCPU_XSAVE", xsave],
 	["SHARED_INFO", (fields) => fields.hex("sharedInfo")],
-	["tail", (fields) => fields.hex("octets")],
+	["tail", (fields) => fields.hex("data")],
 ]);
 
 /**
@@ -237,7 +241,7 @@ const writers: ReadonlyMap<string, Writer> = new Map<string, Writer>([
  */
 export function encodeLegacy(item: EncodableItem): Uint8Array {
 	const fields = new FieldReader(item.name, item.fields);
-	const write = item.layer === "xl" ? xlHeader : writers.get(item.name);
+	const write = writers.get(item.name);
 	if (!write) {
 		throw new XluError("XLU_E_USAGE", `A legacy image has no item ${JSON.stringify(item.name)}.`, {
 			field: "name",
