@@ -3,9 +3,10 @@ import type { FormatRule } from "./common/findings.ts";
 import type { Format } from "./common/format.ts";
 import type { StreamReader } from "./common/reader.ts";
 import { imageFormat } from "./image.ts";
+import { legacyFormat } from "./legacy/index.ts";
 
 /** In the order in which a stream is held against them: legacy images have no magic, so theirs comes last. */
-export const formats: readonly Format[] = [imageFormat];
+export const formats: readonly Format[] = [imageFormat, legacyFormat];
 
 /** Octets of a stream that recognise any of the formats. */
 const HEAD_BYTES = Math.max(64, ...formats.map(({ headBytes }) => headBytes));

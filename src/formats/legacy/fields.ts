@@ -1,0 +1,131 @@
+/** A part of a legacy image as fields, from which write.ts makes its octets again. */
+import type { Fields, Json } from "../common/record.ts";
+import { readHvmContext } from "../hvm/context.ts";
+import { readGuestContext } from "../libxc/guestContext.ts";
+import { pageTypeNames, VCPU_CONTEXT_BYTES } from "../libxc/layout.ts";
+import { MAGIC_PFN_NAMES, PFN_MASK, TYPE_SHIFT } from "./layout.ts";
+import type { ExtendedBlock, LegacyPart, PagesBody } from "./parts.ts";
+import { readToolstack } from "./toolstack.ts";
+
+const hexOf = (octets: Uint8Array): string =>
+	Buffer.from(octets.buffer, octets.byteOffset, octets.length).toString("hex");
+const number = (value: bigint): number | string =>
+	value <= BigInt(Number.MAX_SAFE_INTEGER) ? Number(value) : value.toString();
+const numbers = (values: Iterable<bigint>): (number | string)[] => Array.from(values, number);
+
+const typeName = (type: number): string => pageTypeNames[type] ?? `type ${type}`;
+
+/** A decoded structure: bigints as JSON has them, octets in hexadecimal. */
+function json(value: unknown): Json {
+	if (typeof value === "bigint") return number(value);
+	if (value instanceof Uint8Array) return hexOf(value);
+	if (Array.isArray(value)) return value.map(json);
+	if (typeof value === "object" && value !== null) {
+		return Object.fromEntries(Object.entries(value).map(([key, inner]) => [key, json(inner)]));
+	}
+	return value as Json;
+}
+
+function blockFields({ id, data }: ExtendedBlock): Fields {
+	if (id === "xcnt" && data.length === 4) return { id, size: Buffer.from(data).readUInt32LE(0) };
+	return { id, data: hexOf(data) };
+}
+
+function pagesFields({ width, low, high, dataCount, zeroCount, contents, hashes }: PagesBody): Fields {
+	const types: Record<string, number> = {};
+	let first = Number.POSITIVE_INFINITY;
+	let last = 0;
+	for (const entry of low) {
+		const name = typeName(entry >>> TYPE_SHIFT);
+		types[name] = (types[name] ?? 0) + 1;
+		first = Math.min(first, entry & PFN_MASK);
+		last = Math.max(last, entry & PFN_MASK);
+	}
+	const summary = {
+		width,
+		count: low.length,
+		types,
+		firstPfn: first,
+		lastPfn: last,
+		withData: dataCount,
+		zero: zeroCount,
+	};
+	if (!contents && !hashes) return summary;
+	const pages = Array.from(low, (entry, i) => {
+		const bits = high?.[i] ?? 0;
+		return { pfn: entry & PFN_MASK, type: entry >>> TYPE_SHIFT, ...(bits === 0 ? {} : { high: bits }) };
+	});
+	return {
+		...summary,
+		pages,
+		...(hashes ? { sha256: hashes } : {}),
+		...(contents ? { contents: hexOf(contents) } : {}),
+	};
+}
+
+/** The fields of a part. */
+export function fieldsOf({ octets, body }: LegacyPart): Fields {
+	switch (body.kind) {
+		case "xlHeader": {
+			const { mandatory, optional, data } = body;
+			return { mandatoryFlags: mandatory, optionalFlags: optional, optionalData: hexOf(data) };
+		}
+		case "header":
+			return { width: body.width, guestType: body.guestType, p2mSize: number(body.p2mSize) };
+		case "extendedInfo": {
+			const guestWidth =
+				body.blocks.findLast(({ id }) => id === "vcpu")?.data.length === VCPU_CONTEXT_BYTES[8] ? 64 : 32;
+			return { width: body.width, guestWidth, blocks: body.blocks.map(blockFields) };
+		}
+		case "frames":
+			return { width: body.width, frames: numbers(body.frames) };
+		case "unmapped":
+			return { width: body.width, count: body.count, pfns: numbers(body.frames) };
+		case "pages":
+			return pagesFields(body);
+		case "vcpuInfo":
+			return { maxId: body.maxId, online: body.online };
+		case "param":
+			return { param: body.index, value: number(body.value), ...(body.padding === 0 ? {} : { padding: body.padding }) };
+		case "tsc": {
+			const { mode, nsec, khz, incarnation } = body;
+			return { mode, nsec: number(nsec), khz, incarnation };
+		}
+		case "toolstack": {
+			const regions = readToolstack(body.data, body.width).regions.map(({ offset, start, size, name }) => ({
+				offset: number(offset),
+				start: number(start),
+				size: number(size),
+				name: Buffer.from(name).toString("latin1"),
+			}));
+			return { width: body.width, regions, data: hexOf(body.data) };
+		}
+		case "magicPfns":
+			return Object.fromEntries(MAGIC_PFN_NAMES.map((name, i) => [name, number(body.pfns[i] ?? 0n)]));
+		case "hvmContext": {
+			const entries = readHvmContext(body.data).map(({ type, name, instance, offset, length, cpu }) =>
+				json({ type, name, instance, offset, length, ...(cpu ? { registers: cpu } : {}) }),
+			);
+			return { entries, context: hexOf(body.data) };
+		}
+		case "qemu":
+			return { signature: body.signature, state: hexOf(body.data) };
+		case "vcpuBasic": {
+			const { id, data } = body;
+			const is64 = data.length === VCPU_CONTEXT_BYTES[8];
+			return { vcpu: id, ...(is64 ? { registers: json(readGuestContext(data)) } : {}), context: hexOf(data) };
+		}
+		case "vcpuExtended":
+			return { vcpu: body.id, context: hexOf(body.data) };
+		case "vcpuXsave":
+			return { vcpu: body.id, mask: number(body.mask), area: hexOf(body.data) };
+		case "sharedInfo":
+			return { sharedInfo: hexOf(body.data) };
+		case "tail":
+			return { data: hexOf(octets ?? new Uint8Array(0)) };
+		case "marker":
+		case "end":
+		case "checkpoint":
+			return {};
+	}
+}
