@@ -23,8 +23,11 @@ export async function convert(path: string, options: ConvertCommandOptions): Pro
 	process.once("SIGTERM", discard);
 	try {
 		const { name, size } = opened.reader.source;
+		const { dialect, width, guestType } = options;
 		const result = await convertStream(opened, sink, options.to, {
-			...options,
+			...(dialect ? { dialect } : {}),
+			...(width ? { width: Number(width) as 32 | 64 } : {}),
+			...(guestType ? { guestType } : {}),
 			onProgress: (offset) => {
 				const share = size ? `, ${Math.floor((100 * offset) / size)} %` : "";
 				progress(`${name}: ${Math.floor(offset / 1048576)} MiB${share}`);

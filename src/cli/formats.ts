@@ -14,6 +14,9 @@ export interface FormatOptions {
 	strict?: boolean;
 	dialect?: NonNullable<ReadOptions["dialect"]>;
 	for?: NonNullable<ReadOptions["daemon"]>;
+	/** As the option gives it: a string of digits. */
+	width?: "32" | "64";
+	guestType?: NonNullable<ReadOptions["guestType"]>;
 }
 
 /** Reads with a line of progress; long inputs only show it. */
@@ -22,7 +25,7 @@ export function readItems(
 	reader: StreamReader,
 	findings: Findings,
 	pages: PageContents,
-	{ dialect, for: daemon }: FormatOptions,
+	{ dialect, for: daemon, width, guestType }: FormatOptions,
 ): AsyncGenerator<StreamItem> {
 	const { name, size } = reader.source;
 	return format.read(reader, {
@@ -30,6 +33,8 @@ export function readItems(
 		pages,
 		...(dialect ? { dialect } : {}),
 		...(daemon ? { daemon } : {}),
+		...(width ? { width: Number(width) as 32 | 64 } : {}),
+		...(guestType ? { guestType } : {}),
 		onProgress: (offset) => {
 			const share = size ? `, ${Math.floor((100 * offset) / size)} %` : "";
 			progress(`${name}: ${Math.floor(offset / 1048576)} MiB${share}`);

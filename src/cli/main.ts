@@ -32,6 +32,16 @@ function workerCount(text: string): number {
 
 const daemonOption = () =>
 	new Option("--for <daemon>", "judge a xenstore stream as this daemon would").choices(daemons);
+const widthOption = () =>
+	new Option("--width <bits>", "of a legacy image: the toolstack's, where the content does not tell").choices([
+		"32",
+		"64",
+	]);
+const guestTypeOption = () =>
+	new Option("--guest-type <type>", "of a legacy image: the guest's kind, where the content does not tell").choices([
+		"pv",
+		"hvm",
+	]);
 const dialectOption = () =>
 	new Option("--dialect <draft>", "read a xenstore stream as this draft, which nothing in it tells").choices(dialects);
 
@@ -105,6 +115,8 @@ Exit status: 0 done; 1 a check or a version refuses, or a comparison differs; 2 
 		.option("--strict", "hold one of Xen's own streams to the document's letter (default: what real programs accept)")
 		.addOption(daemonOption())
 		.addOption(dialectOption())
+		.addOption(widthOption())
+		.addOption(guestTypeOption())
 		.option("--json", "verdict and findings as one object", false)
 		.action(action((file: string, options) => verify(file, options)));
 	xlu
@@ -124,6 +136,8 @@ Exit status: 0 done; 1 a check or a version refuses, or a comparison differs; 2 
 		.option("--tree", "layers and records as a tree; of a xenstore stream, its nodes")
 		.option("--memory <file>", "of a live-update stream: the preserved memory (default: FILE.mem if it is there)")
 		.addOption(dialectOption())
+		.addOption(widthOption())
+		.addOption(guestTypeOption())
 		.option("--json", "everything as one object", false)
 		.action(action((what: string, options) => inspect(what, options)));
 	xlu
@@ -132,6 +146,8 @@ Exit status: 0 done; 1 a check or a version refuses, or a comparison differs; 2 
 		.argument("<a>", "stream, - for standard input")
 		.argument("<b>", "stream")
 		.addOption(dialectOption())
+		.addOption(widthOption())
+		.addOption(guestTypeOption())
 		.option("--json", "all differences as one object", false)
 		.action(action((a: string, b: string, options) => diff(a, b, options)));
 	xlu
@@ -143,6 +159,8 @@ Exit status: 0 done; 1 a check or a version refuses, or a comparison differs; 2 
 			new Option("--to <form>", "what to make of it (default: a stream as JSON becomes the stream)").choices(forms),
 		)
 		.addOption(dialectOption())
+		.addOption(widthOption())
+		.addOption(guestTypeOption())
 		.option("--json", "what was written as one object", false)
 		.action(action((file: string, options) => convert(file, options)));
 	xlu

@@ -4,7 +4,6 @@
  *     json             every field by name, and back without loss (from JSON: leave the form out)
  *     little, big      the same stream in the other byte order
  *     libxc-v2, -v3    a libxc image, or a libxl or xl one with one inside, in that version; a legacy image as well
- *     xenstore-v1, -v2 a xenstore stream in that version, for whoever is to read it
  */
 import { XluError } from "../errors.ts";
 import { Findings } from "../formats/common/findings.ts";
@@ -12,16 +11,14 @@ import type { ReadOptions } from "../formats/common/format.ts";
 import { writeJson } from "../formats/common/json.ts";
 import type { StreamItem } from "../formats/common/record.ts";
 import type { ByteSink } from "../formats/common/sink.ts";
+import { convertLegacy } from "../formats/legacy/index.ts";
+import { convertImage } from "../formats/libxc/convert.ts";
 import type { OpenStream } from "./open.ts";
 
-export const forms = ["json", "little", "big", "libxc-v2", "libxc-v3", "xenstore-v1", "xenstore-v2"] as const;
+export const forms = ["json", "little", "big", "libxc-v2", "libxc-v3"] as const;
 export type Form = (typeof forms)[number];
 
-export interface ConvertOptions {
-	dialect?: NonNullable<ReadOptions["dialect"]>;
-	/** Called now and then with the octets read so far. */
-	onProgress?: (offset: number) => void;
-}
+export type ConvertOptions = Pick<ReadOptions, "dialect" | "width" | "guestType" | "onProgress">;
 
 export interface Dropped {
 	readonly what: string;
@@ -63,9 +60,17 @@ export async function convertStream(
 	const items = format.read(reader, {
 		findings: new Findings(),
 		pages: "keep",
-		...(options.dialect ? { dialect: options.dialect } : {}),
-		...(options.onProgress ? { onProgress: options.onProgress } : {}),
+		...options,
 	});
+	if (form === "libxc-v2" || form === "libxc-v3") {
+		if (format.name === "legacy") {
+			const { dropped, layers } = await convertLegacy(reader, sink, { ...options, to: form });
+			return { form: `${layers}, ${form}`, dropped };
+		}
+		if (!format.layers.includes("libxc")) throw cannot(format.name, form, "an image of a guest");
+		const { dropped } = await convertImage(format, items, form === "libxc-v2" ? 2 : 3, sink);
+		return { form, dropped };
+	}
 	switch (form) {
 		case "json":
 			await writeJson(format, items, sink);
@@ -75,7 +80,7 @@ export async function convertStream(
 			for await (const item of items) await sink.write(format.encode(inOrder(item, form === "little")));
 			return { form: `${format.name}, ${form}-endian`, dropped: [] };
 		default:
-			throw cannot(format.name, form, "json, little, big");
+			throw cannot(format.name, form, forms.join(", "));
 	}
 }
 

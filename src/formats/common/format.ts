@@ -16,6 +16,9 @@ export interface ReadOptions {
 	readonly dialect?: (typeof dialects)[number];
 	/** xenstore: judge as this daemon would. */
 	readonly daemon?: (typeof daemons)[number];
+	/** Legacy images: width of the toolstack and kind of the guest, where the content does not tell. */
+	readonly width?: 32 | 64;
+	readonly guestType?: "pv" | "hvm";
 	/** Called now and then with the octets read so far. */
 	readonly onProgress?: (offset: number) => void;
 }
