@@ -138,7 +138,7 @@ await each(variants, async ({ name, spec }) => {
 	}
 });
 console.log(
-	`convert-legacy: ${variants.length} images, each for libxc and libxl, version 2 and 3: ${compared} of ${variants.length * 4} octet for octet as Xen's converter has them, ${accepted} accepted by verify-stream-v2`,
+	`convert-legacy: ${variants.length} images, each for libxc and libxl, version 2 and 3: ${compared} of ${variants.length * 4} octet for octet as Xen's converter has them, ${accepted} accepted by verify-stream-v2, ${withoutKeys} of them without their EMULATOR_XENSTORE_DATA`,
 );
 
 // 2. Where we differ on purpose.

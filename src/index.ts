@@ -3,6 +3,10 @@ export type { Assumption } from "./capture/import/index.ts";
 export { Context, Core, type Difference, type Fault, type LoadOptions, loadCore, type Window } from "./core/load.ts";
 export { type ErrorCode, type ErrorDetail, EXIT, errorCodes, type Problem, XluError } from "./errors.ts";
 export { FORMAT_VERSION } from "./format/schema.ts";
+export { StreamReader } from "./formats/common/reader.ts";
+export { FileSink } from "./formats/common/sink.ts";
+export { openSource } from "./formats/common/source.ts";
+export { type ConvertLegacyOptions, type ConvertLegacyResult, convertLegacy } from "./formats/legacy/index.ts";
 export { type Host, loadHost } from "./host.ts";
 export {
 	type InspectedPort,

@@ -6,6 +6,7 @@ import { pageTypeNames, VCPU_CONTEXT_BYTES } from "../libxc/layout.ts";
 import { MAGIC_PFN_NAMES, PFN_MASK, TYPE_SHIFT } from "./layout.ts";
 import type { ExtendedBlock, LegacyPart, PagesBody } from "./parts.ts";
 import { readToolstack } from "./toolstack.ts";
+import { configurationData } from "./write.ts";
 
 const hexOf = (octets: Uint8Array): string =>
 	Buffer.from(octets.buffer, octets.byteOffset, octets.length).toString("hex");
@@ -63,12 +64,20 @@ function pagesFields({ width, low, high, dataCount, zeroCount, contents, hashes 
 	};
 }
 
+/** xl's optional data as the text that it is, if that makes the same octets again: u32 length, text, NUL. */
+function configurationOf(data: Uint8Array): string | undefined {
+	const configuration = Buffer.from(data.subarray(4, -1)).toString("utf8");
+	return Buffer.compare(configurationData(configuration), data) === 0 ? configuration : undefined;
+}
+
 /** The fields of a part. */
 export function fieldsOf({ octets, body }: LegacyPart): Fields {
 	switch (body.kind) {
 		case "xlHeader": {
 			const { mandatory, optional, data } = body;
-			return { mandatoryFlags: mandatory, optionalFlags: optional, optionalData: hexOf(data) };
+			const configuration = configurationOf(data);
+			const flags = { mandatoryFlags: mandatory, optionalFlags: optional };
+			return configuration === undefined ? { ...flags, optionalData: hexOf(data) } : { ...flags, configuration };
 		}
 		case "header":
 			return { width: body.width, guestType: body.guestType, p2mSize: number(body.p2mSize) };

@@ -105,8 +105,14 @@ const ulongs = (width: LegacyWidth, values: readonly bigint[]): Buffer =>
 const ulongLimit = (width: LegacyWidth): bigint => 1n << BigInt(width);
 const counted = (data: Buffer): Buffer[] => [u32(data.length), data];
 
+/** xl's optional data: the length of the configuration with its NUL, the configuration. */
+export function configurationData(configuration: string): Buffer {
+	return Buffer.concat(counted(Buffer.from(`${configuration}\0`, "utf8")));
+}
+
 function xlHeader(fields: FieldReader): Buffer {
-	const data = fields.hex("optionalData");
+	const isText = fields.value("configuration") !== undefined;
+	const data = isText ? configurationData(fields.text("configuration")) : fields.hex("optionalData");
 	const numbers = u32(XL_BYTE_ORDER, fields.u32("mandatoryFlags"), fields.u32("optionalFlags"), data.length);
 	return Buffer.concat([Buffer.from(XL_MAGIC, "latin1"), numbers, data], XL_HEADER_BYTES + data.length);
 }

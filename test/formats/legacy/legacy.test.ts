@@ -112,6 +112,23 @@ describe("legacy images", () => {
 		expect(basic[0]?.fields.registers).toHaveProperty("rip");
 	});
 
+	test("xl's configuration is shown as text where it is one", async () => {
+		const image = hvm({ xl: '{"c_info":{}}' });
+		const { items } = await collect(image, {});
+		expect(items[0]?.fields).toEqual({ mandatoryFlags: 1, optionalFlags: 0, configuration: '{"c_info":{}}' });
+		// Neither UTF-8, so that its text would be another one, nor with its NUL.
+		for (const [at, octet] of [
+			[55, 0xff],
+			[65, 0x41],
+		] as const) {
+			const other = Buffer.from(image);
+			other[at] = octet;
+			const [header] = (await collect(other, {})).items;
+			expect(header?.fields).toHaveProperty("optionalData");
+			expect(header && Buffer.compare(legacyFormat.encode(header), header.octets ?? image)).toBe(0);
+		}
+	});
+
 	test("a long list of unmapped PFNs comes in pieces", async () => {
 		const { items, findings } = await collect(pv({ p2mSize: 0x40000, unmapped: 70_000 }), { pages: "summary" });
 		expect(findings.list).toEqual([]);
