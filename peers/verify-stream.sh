@@ -1,7 +1,9 @@
 #!/usr/bin/env bash
-# Has Xen's own verify-stream-v2 read every image of the fixtures: they are what they claim to be, headers to END.
+# Has Xen's own verify-stream-v2 read every image of the fixtures: they are what they claim to be, headers to END. Without
+# arguments also what is converted from them, and mutations, of which this project has to refuse all that the peer refuses.
 #
 #   peers/verify-stream.sh [IMAGE.xlsave[.gz] ...]     default: all of examples/ and test/fixtures/
+#   MUTATIONS=600 peers/verify-stream.sh
 #
 # Needs python3 and Debian's xen-utils-4.17, installed or fetchable (see xen-tools.sh).
 set -euo pipefail
@@ -38,4 +40,8 @@ for image in "${images[@]}"; do
 	fi
 done
 echo "verify-stream: ${#images[@]} images, $failed refused"
+if [[ $# -eq 0 ]]; then
+	PYTHONPATH=$xen_tools/lib/python PYTHONDONTWRITEBYTECODE=1 \
+		node "$root/peers/verify-stream-mutations.mjs" "$xen_tools" "$scratch" "${MUTATIONS:-600}" || failed=$((failed + 1))
+fi
 [[ $failed -eq 0 ]]

@@ -125,10 +125,10 @@ export const libxcRules = {
 	),
 	deprecated: formatRule(
 		"XLU-C020",
-		"warning",
-		`${DOCUMENT} 4.10`,
-		"TOOLSTACK is deprecated; its content means nothing to libxc.",
-		"libxl carries what it held: see EMULATOR_XENSTORE_DATA.",
+		"refused",
+		`${DOCUMENT} 4.10; verify-stream-v2, seen`,
+		"There is no TOOLSTACK record: it is deprecated, and its content means nothing to libxc.",
+		"libxl carries what it held in EMULATOR_XENSTORE_DATA. Take the record out with convert --to json and back.",
 	),
 	pageType: formatRule(
 		"XLU-C030",
@@ -289,7 +289,9 @@ export class LibxcChecks {
 			return;
 		}
 		if (length === 0 && MAY_BE_EMPTY.has(type)) {
-			this.#report(C.emptyRecord, record, "body_length", "content", "none");
+			// Those that wrote empty ones wrote version 2.
+			const rule = this.#version === 2 ? C.emptyRecord : C.bodyForm;
+			this.#report(rule, record, "body_length", "content", "none");
 			return;
 		}
 		const view = viewOf(body);
