@@ -55,20 +55,26 @@ export function vcpuField(def: u32, record: usize): usize {
 }
 
 // --- the workspace ---
-// | slot of each domid (u32 x 0x8000) | frames of each domid (u32 x 0x8000) | DomainPlan x domains | word of each frame |
-// | table links (u32 x frames) | vCPU marks | steps of each block | scratch for a chunk | pins |
+// | slot of each domid (u32 x 0x8000) | frames of each domid (u32 x 0x8000) | DomainPlan x domains |
+// | owners (u16 x frames) | states (u16 x frames) | links of tables (u32 x frames) |
+// | vCPU marks | steps of each block | scratch for a chunk | pins |
 
 export const DOMID_SLOTS: u32 = 0x8000;
 /** vCPU numbers are below this in every Xen. */
 export const VCPU_LIMIT: u32 = 8192;
 
-const TYPE_SHIFT: u32 = 22;
 /** Marks of check's own: a frame of bootmem or kept tables; a xenheap frame in use. */
 export const MARK_RESERVED: u64 = 1 << 32;
 export const MARK_USED: u64 = 1 << 33;
-/** They stand so many bits lower in a frame's word. */
-const MARK_SHIFT: u64 = 2;
-const MARKS_IN_WORD: u32 = 3 << 30;
+/** Where marks and the types in use stand in a frame's state. */
+const MARK_SHIFT: u64 = 24;
+const MARKS_IN_STATE: u32 = 3 << 8;
+const TYPE_SHIFT: u32 = 5;
+/** Set in the owner of a frame that has one, in the place of the highest bit, which no domid has. */
+export const HAS_OWNER: u32 = 0x8000;
+/** A state's flags are an entry's above OWNED. */
+export const FLAG_SHIFT: u32 = 17;
+const FLAGS_IN_STATE: u32 = L.FRAME_ENTRY_MASK >> FLAG_SHIFT;
 
 export function planSlot(ctx: usize, domid: u32): u32 {
 	return load<u32>(<usize>context(ctx).workPtr + domid * 4);
@@ -101,48 +107,64 @@ export function isWalked(ctx: usize, domid: u32): bool {
 }
 
 /**
- * What check knows of each frame, 32 bits, so that of a host with scattered frames as much as possible is in the caches:
+ * What check knows of each frame: its owner and, apart from it, its state, 16 bits each. Where frames are scattered, looking
+ * up owners is most of a check, so that as many of them as possible are to be in the caches.
  *
- *      31     30         29     25 24     22 21            0
- *     ┌──────┬──────────┬─────────┬─────────┬───────────────┐
- *     │ used │ reserved │    0    │  type   │ LU_FRAMES     │
- *     └──────┴──────────┴─────────┴─────────┴───────────────┘
+ *     owner   15 14            0        state   15  10   9      8     7    5 4              0
+ *            ┌──┬───────────────┐              ┌──────┬────┬────────┬───────┬────────────────┐
+ *            │ 1│ domid         │              │  0   │used│reserved│ type  │ LU_FRAMES, 17..│
+ *            └──┴───────────────┘              └──────┴────┴────────┴───────┴────────────────┘
  *
- * The owner's entry as LU_FRAMES has it; the type in use; check's own marks. And, apart from it, for a page table the next
- * one of its domain: its MFN + 1, 0 after the last. So a domain's tables are found without looking at the frames of others.
- * Links of frames that are no tables are never written or read. check writes all of it; of restore's passes the last one
- * reads the links.
+ * The owner of a frame that has none is 0. The state has the flags of LU_FRAMES beside OWNED; the type in use; check's own
+ * marks. And, again apart, for a page table the next one of its domain: its MFN + 1, 0 after the last. So a domain's tables
+ * are found without looking at the frames of others; links of frames that are no tables are never written or read. check
+ * writes all of it; of restore's passes the last one reads the links.
  */
 export function ownersAt(ctx: usize): usize {
 	return plansAt(ctx) + alignedPlans(ctx);
 }
 
-/** Address of a frame's word. */
-export function wordAt(ctx: usize, mfn: u64): usize {
-	return ownersAt(ctx) + ((<usize>mfn) << 2);
+/** Address of a frame's owner, of its state, of its link. */
+export function ownerAt(ctx: usize, mfn: u64): usize {
+	return ownersAt(ctx) + ((<usize>mfn) << 1);
 }
-
+export function stateAt(ctx: usize, mfn: u64): usize {
+	return ownersAt(ctx) + ((<usize>context(ctx).frameCount + <usize>mfn) << 1);
+}
 function linkAt(ctx: usize, mfn: u64): usize {
 	return ownersAt(ctx) + ((<usize>context(ctx).frameCount + <usize>mfn) << 2);
 }
 
+/** The owner that a frame of `domid` has. */
+export function ownerOf(domid: u32): u32 {
+	return HAS_OWNER | domid;
+}
+
+/** Owner and state of a frame from its entry, which is sound: the owner in the low 16 bits, the state above them. */
+export function splitEntry(entry: u32): u32 {
+	const owner = (entry & (HAS_OWNER - 1)) | ((entry & L.FRAME_OWNED) >> 1);
+	return owner | ((entry >> FLAG_SHIFT) << 16);
+}
+
 /** The owner's entry as in LU_FRAMES, and the marks. */
 export function ownerEntry(ctx: usize, mfn: u64): u64 {
-	const word = load<u32>(wordAt(ctx, mfn));
-	return <u64>(word & L.FRAME_ENTRY_MASK) | ((<u64>(word & MARKS_IN_WORD)) << MARK_SHIFT);
+	const owner = <u32>load<u16>(ownerAt(ctx, mfn));
+	const state = <u32>load<u16>(stateAt(ctx, mfn));
+	const entry = (owner & (HAS_OWNER - 1)) | ((owner & HAS_OWNER) << 1) | ((state & FLAGS_IN_STATE) << FLAG_SHIFT);
+	return <u64>entry | ((<u64>(state & MARKS_IN_STATE)) << MARK_SHIFT);
 }
 
 export function mark(ctx: usize, mfn: u64, bit: u64): void {
-	const word = wordAt(ctx, mfn);
-	store<u32>(word, load<u32>(word) | <u32>(bit >> MARK_SHIFT));
+	const state = stateAt(ctx, mfn);
+	store<u16>(state, load<u16>(state) | <u16>(bit >> MARK_SHIFT));
 }
 
 /** Type in use, PAGE_TYPE_NONE for none. */
 export function typeInUse(ctx: usize, mfn: u64): u32 {
-	return (load<u32>(wordAt(ctx, mfn)) >> TYPE_SHIFT) & 7;
+	return (<u32>load<u16>(stateAt(ctx, mfn)) >> TYPE_SHIFT) & 7;
 }
 
-/** A type in use as a frame's word has it, without its flags. check has seen to it that no frame gets two. */
+/** A type in use as a frame's state has it, without its flags. check has seen to it that no frame gets two. */
 export function typeBits(type: u32): u32 {
 	return type << TYPE_SHIFT;
 }

@@ -3,7 +3,7 @@
  * process of its own. The layout is made, and for decode and check coded, before the call; both are outside the count,
  * which takes in what the exported function alone executes.
  *
- *   instructions encode|decode|check|walk|hash LAYOUT      prints the octets of the coding, for decode after comparing the
+ *   instructions encode|decode|check|walk|hash|p2m LAYOUT  prints the octets of the coding, for decode after comparing the
  *                                                     table that it gives with the one that was coded
  *
  * Layouts, 2^20 entries each, the same in every run:
@@ -152,7 +152,7 @@ static void make(const char *layout, uint64_t *entries)
 int main(int count, char **arguments)
 {
 	if (count != 3) {
-		fputs("usage: instructions encode|decode|check|walk|hash LAYOUT\n", stderr);
+		fputs("usage: instructions encode|decode|check|walk|hash|p2m LAYOUT\n", stderr);
 		return 2;
 	}
 	const char *what = arguments[1];
@@ -188,6 +188,12 @@ int main(int count, char **arguments)
 	} else if (strcmp(what, "hash") == 0) {
 		if (w2c_codec_xxh3_64(&codec, CODED, bytes) == 0)
 			return 1;
+	} else if (strcmp(what, "p2m") == 0) {
+		if (w2c_codec_encodeP2m(&codec, TABLE, ENTRIES, TARGET) != bytes ||
+		    memcmp(memory + CODED, memory + TARGET, bytes) != 0) {
+			fputs("instructions: superpage-aware reading wrote another coding\n", stderr);
+			return 1;
+		}
 	} else if (strcmp(what, "encode") != 0) {
 		return 2;
 	}

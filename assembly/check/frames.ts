@@ -19,16 +19,19 @@ import {
 	MARK_RESERVED,
 	MARK_USED,
 	mark,
+	ownerAt,
 	ownerEntry,
+	ownerOf,
 	planAt,
 	planOf,
 	scratchAt,
 	sectionEnd,
 	sectionFirst,
+	splitEntry,
+	stateAt,
 	typeBits,
-	wordAt,
 } from "../sections";
-import { addBits, areUsual, fillWords } from "./words";
+import { addBits, areAll, areUsual, fillHalves, splitEntries } from "./bulk";
 
 /** A frame in the host that belongs to `domid`. `field` is where the record names it. */
 export function checkOwned(ctx: usize, field: usize, mfn: u64, domid: u32): bool {
@@ -77,18 +80,22 @@ const USUAL_FREE: u64 = 0x7fff;
 /** So many entries at once: if one of them is unusual, each is looked at. */
 const BLOCK_ENTRIES: u32 = 512;
 
+/** Frames [first, end) all have this entry. */
+function fillFrames(ctx: usize, first: u64, end: u64, entry: u32): void {
+	const split = splitEntry(entry);
+	fillHalves(ownerAt(ctx, first), ownerAt(ctx, end), split & 0xffff);
+	fillHalves(stateAt(ctx, first), stateAt(ctx, end), split >> 16);
+}
+
 /**
- * Counts the owners of entries that are zero or usual, `zeros` of them zero, and writes the frames' words. An owner that does
- * not exist is counted as well: whoever adds up sees that some are missing.
+ * Counts the owners of entries that are zero or usual, `zeros` of them zero. One that does not exist is counted as well:
+ * whoever adds up sees that some are missing.
  */
-function countOwners(ctx: usize, from: usize, entries: u32, zeros: u32, word: usize): void {
+function countOwners(ctx: usize, from: usize, entries: u32, zeros: u32): void {
 	const counts = domidCountsAt(ctx);
 	for (const end = from + ((<usize>entries) << 3); from < end; from += 8) {
-		const entry = load<u32>(from);
-		const count = counts + ((<usize>entry & <usize>USUAL_FREE) << 2);
-		store<u32>(word, entry);
+		const count = counts + ((<usize>load<u32>(from) & <usize>USUAL_FREE) << 2);
 		store<u32>(count, load<u32>(count) + 1);
-		word += 4;
 	}
 	store<u32>(counts, load<u32>(counts) - zeros);
 }
@@ -122,18 +129,16 @@ function checkEntries(ctx: usize, field: usize, mfn: u64, entries: u32, isExact:
 	for (let first: u32 = 0; first < entries; first += BLOCK_ENTRIES) {
 		const block = min<u32>(BLOCK_ENTRIES, entries - first);
 		const from = scratch + ((<usize>first) << 3);
-		const word = wordAt(ctx, mfn + first);
 		const zeros = isExact ? u64.MAX_VALUE : areUsual(from, block, USUAL, USUAL_FREE);
 		if (zeros != u64.MAX_VALUE) {
-			countOwners(ctx, from, block, <u32>zeros, word);
+			countOwners(ctx, from, block, <u32>zeros);
 			counted += block - <u32>zeros;
-			continue;
+		} else {
+			for (let i: u32 = 0; i < block; i++) {
+				if (!checkEntry(ctx, field, load<u64>(from + (i << 3)), 1)) return L.NONE32;
+			}
 		}
-		for (let i: u32 = 0; i < block; i++) {
-			const entry = load<u64>(from + (i << 3));
-			if (!checkEntry(ctx, field, entry, 1)) return L.NONE32;
-			store<u32>(word + (i << 2), <u32>entry);
-		}
+		splitEntries(from, block, ownerAt(ctx, mfn + first), stateAt(ctx, mfn + first));
 	}
 	return counted;
 }
@@ -155,15 +160,14 @@ function checkSlice(ctx: usize, record: usize, first: u64, count: u32, isExact: 
 		const entries = chunkEntries(header);
 		if (<u32>load<u8>(header) == FORM_RUNS) {
 			const runCount = codedRunCount(header);
-			let word = wordAt(ctx, first + done);
-			const end = word + ((<usize>entries) << 2);
+			let mfn = first + done;
+			const end = mfn + entries;
 			for (let run: u32 = 0; run < runCount; run++) {
 				const value = codedRunValue(header, run);
-				const frames = min<u32>(codedRunLength(header, runCount, run), <u32>(end - word) >>> 2);
+				const frames = min<u32>(codedRunLength(header, runCount, run), <u32>(end - mfn));
 				if (!checkEntry(ctx, field, value, frames)) return false;
-				const runEnd = word + ((<usize>frames) << 2);
-				fillWords(word, runEnd, <u32>value);
-				word = runEnd;
+				fillFrames(ctx, mfn, mfn + frames, <u32>value);
+				mfn += frames;
 			}
 		} else {
 			decodeChunk(8, header, scratchAt(ctx));
@@ -177,7 +181,7 @@ function checkSlice(ctx: usize, record: usize, first: u64, count: u32, isExact: 
 	return addCounts(ctx) == counted;
 }
 
-/** Page ownership: writes every frame's word, and counts each domain's frames. */
+/** Page ownership: writes every frame's owner and state, and counts each domain's frames. */
 export function checkOwners(ctx: usize): bool {
 	const section = context(ctx).framesSection;
 	const frames = context(ctx).frameCount;
@@ -190,12 +194,12 @@ export function checkOwners(ctx: usize): bool {
 		const first = load<u64>(body, L.FRAME_SLICE__FIRST_MFN);
 		const count = load<u32>(body, L.FRAME_SLICE__ENTRY_COUNT);
 		if (first < next || first >= frames || first + count > frames) return fail(ctx, L.RULE_SLICE, body, next, first);
-		fillWords(wordAt(ctx, next), wordAt(ctx, first), 0);
+		fillFrames(ctx, next, first, 0);
 		// What was counted of a slice that is refused is of no interest any more: its first fault is.
 		if (!checkSlice(ctx, record, first, count, false)) return checkSlice(ctx, record, first, count, true);
 		next = first + count;
 	}
-	fillWords(wordAt(ctx, next), wordAt(ctx, frames), 0);
+	fillFrames(ctx, next, frames, 0);
 	return true;
 }
 
@@ -239,7 +243,8 @@ function checkTypeRun(ctx: usize, field: usize, first: u64, length: u32, value: 
 	if ((value & L.PAGE_TYPE_FLAG_PINNED) != 0 && !isTable)
 		return fail(ctx, L.RULE_PAGE_TYPE, field, L.PAGE_TYPE_L4, value);
 	if ((value & L.PAGE_TYPE_FLAG_PAE_XEN_L2) != 0) return fail(ctx, L.RULE_VERSION1_REFUSES, field, 0, value);
-	const areAllOwned = addBits(wordAt(ctx, first), wordAt(ctx, first + length), L.FRAME_OWNED, typeBits(type));
+	addBits(stateAt(ctx, first), stateAt(ctx, first + length), typeBits(type));
+	const areAllOwned = areAll(ownerAt(ctx, first), ownerAt(ctx, first + length), ownerOf(0), ownerOf(0));
 	if (areAllOwned && type == L.PAGE_TYPE_WRITABLE) return true;
 	for (let mfn = first; mfn < first + length; mfn++) {
 		const entry = ownerEntry(ctx, mfn);

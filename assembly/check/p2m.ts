@@ -18,24 +18,23 @@ import {
 	findRecord,
 	indexEntry,
 	MARK_RESERVED,
+	ownerAt,
 	ownerEntry,
+	ownerOf,
 	ownersAt,
 	scratchAt,
 	sectionEnd,
 	sectionFirst,
-	wordAt,
 } from "../sections";
+import { areAlike, areAll, areOwned, areOwnedOrZero } from "./bulk";
 import { checkOwned, reserveRanges } from "./frames";
 import { exists } from "./sections";
-import { areAlike, areAll, areOwned, areOwnedOrZero } from "./words";
 
 const MFN_MASK: u64 = 0xff_ffff_ffff;
 const TYPE_SHIFT: u64 = L.P2M_BITS_TYPE;
 const ACCESS_SHIFT: u64 = L.P2M_BITS_ACCESS;
 const ORDER_SHIFT: u64 = L.P2M_BITS_ORDER;
 const HIGHEST_ACCESS: u32 = L.P2M_ACCESS_R_PW;
-/** What of a frame's word says whose it is. */
-const OWNERSHIP: u32 = L.FRAME_OWNED | L.FRAME_OWNER_MASK;
 
 /** Types whose frame is the domain's own RAM. */
 function isRam(type: u32): bool {
@@ -100,7 +99,7 @@ function checkRun(ctx: usize, field: usize, plan: L.DomainPlan, gfn: u64, length
 		return fail(ctx, L.RULE_P2M_FOREIGN, field, 0, value);
 	if (isRam(type)) {
 		if (mfn + length <= context(ctx).frameCount) {
-			if (areAll(wordAt(ctx, mfn), wordAt(ctx, mfn + length), OWNERSHIP, L.FRAME_OWNED | plan.domid)) return true;
+			if (areAll(ownerAt(ctx, mfn), ownerAt(ctx, mfn + length), 0xffff, ownerOf(plan.domid))) return true;
 		}
 		for (let i: u64 = 0; i < length; i++) {
 			const frame = mfn + i;
@@ -150,6 +149,8 @@ class JoinedRun {
 	/** GFN of its first entry, and its entries: 0 for no run. */
 	gfn: u64;
 	length: u64;
+	/** What touchFrames has seen: of no meaning. */
+	touched: u32;
 	/** Last GFN of the slice so far whose entry is not zero, NONE64 for none. */
 	last: u64;
 }
@@ -192,11 +193,11 @@ function areOwnFrames(ctx: usize, plan: L.DomainPlan, from: usize, entries: u32)
 	if (first == 0 && entries > 1) first = load<u64>(from, 8);
 	if (!isSmallRam(first)) return false;
 	const frames = context(ctx).frameCount;
-	const owner = L.FRAME_OWNED | plan.domid;
-	const words = ownersAt(ctx);
-	if (areAlike(from, entries, first, MFN_MASK, frames)) return areOwned(words, from, entries, OWNERSHIP, owner);
+	const owner = ownerOf(plan.domid);
+	const owners = ownersAt(ctx);
+	if (areAlike(from, entries, first, MFN_MASK, frames)) return areOwned(owners, from, entries, owner);
 	// The first one's frame stands in for those that holes do not have.
-	return (first & MFN_MASK) < frames && areOwnedOrZero(words, from, entries, first, MFN_MASK, frames, OWNERSHIP, owner);
+	return (first & MFN_MASK) < frames && areOwnedOrZero(owners, from, entries, first, MFN_MASK, frames, owner);
 }
 
 /** Entries looked at together. Where they are not all the domain's own frames, by runs. */
@@ -243,6 +244,21 @@ function checkEntries(
 	return true;
 }
 
+/**
+ * Reads the owner of each run's first frame. Runs lie anywhere, so that each begins with a miss: here they overlap, while
+ * between the looks that checkRun takes there are too many branches.
+ */
+function touchFrames(ctx: usize, run: JoinedRun, header: usize, runCount: u32): void {
+	const frames = context(ctx).frameCount;
+	const owners = ownersAt(ctx);
+	let touched: u32 = 0;
+	for (let i: u32 = 0; i < runCount; i++) {
+		const mfn = codedRunValue(header, i) & MFN_MASK;
+		touched |= <u32>load<u16>(owners + ((<usize>(mfn < frames ? mfn : 0)) << 1));
+	}
+	run.touched = touched;
+}
+
 /** Runs of fewer entries, in the mean of a chunk, are looked at as entries. */
 const SHORT_RUN: u32 = 8;
 
@@ -267,6 +283,7 @@ function checkSlice(ctx: usize, record: usize, plan: L.DomainPlan): u64 {
 			decodeChunk(8, header, scratchAt(ctx));
 			if (!checkEntries(ctx, field, plan, run, gfn, scratchAt(ctx), entries)) return FAILED;
 		} else {
+			touchFrames(ctx, run, header, runCount);
 			let at = gfn;
 			for (let i: u32 = 0; i < runCount; i++) {
 				const frames = codedRunLength(header, runCount, i);

@@ -49,6 +49,8 @@ const FAST_ENTRIES: u32 = 64;
 /** After so many more runs it is asked anew whether they come densely: at least one in three entries. */
 const DENSE_RUNS: u32 = 48;
 const DENSE_ENTRIES: u32 = 3;
+/** With so many runs, RUNS is smaller than PACKED of a whole chunk could be with the smallest width, and than LITERAL. */
+export const SURELY_RUNS: u32 = (PACKED_PREFIX_BYTES + CHUNK_ENTRIES - RUNS_PREFIX_BYTES) / 10;
 /** One in so many blocks is looked at for the width of a PACKED chunk. */
 const SAMPLE_BLOCKS: u32 = 16;
 
@@ -193,7 +195,7 @@ function storeDense(table: usize, count: u32, width: u32, out: usize): u32 {
 }
 
 /** Whether one of the entries that begin runs stands so near the end of the MFN's bits that its run could reach it. */
-function nearCarry(first: u64): u64 {
+export function nearCarry(first: u64): u64 {
 	return first ^ (first + CHUNK_ENTRIES);
 }
 
@@ -250,20 +252,22 @@ function hasTooManyRuns(table: usize, count: u32, width: u32): bool {
 }
 
 /**
- * Writes a RUNS chunk.
+ * Notes where runs begin in the blocks from `at` to `end`, of which there is at least one; but for the first entry, which is
+ * not held against what stands before it.
  *
- * @param isSmallest whether it is known that no other form is smaller
- * @returns octets, or 0 if another form may be smaller; what was written is then no more octets than the smallest form has
+ * @param starts of the chunk at `table`, the first of them; `next` the next one
+ * @param surely so many runs may be noted; they are asked first at `limit` whether they come densely, surely at the latest
+ * @returns where the next start goes, or 0 if there are too many, or if they come densely
  */
-function encodeRuns(table: usize, count: u32, isSmallest: bool, out: usize): u32 {
-	const starts = out + CHUNK_HEADER_BYTES + RUNS_PREFIX_BYTES;
-	const blocksEnd = table + ((count & ~(BLOCK_ENTRIES - 1)) << 3);
-	// With so many runs, RUNS is smaller than PACKED could be with the smallest width, and than LITERAL.
-	const surely = isSmallest ? count : (packedPayloadBytes(count, 1) - RUNS_PREFIX_BYTES) / 10;
-	let limit = starts + ((isSmallest ? count : min<u32>(surely, DENSE_RUNS)) << 1);
-	let next = starts + 2;
-	store<u16>(starts, 0);
-	let at = table;
+export function noteRuns(
+	table: usize,
+	at: usize,
+	end: usize,
+	starts: usize,
+	next: usize,
+	limit: usize,
+	surely: u32,
+): usize {
 	let breaks = firstBreaks(at);
 	for (;;) {
 		const first = <u32>(at - table) >>> 3;
@@ -279,10 +283,28 @@ function encodeRuns(table: usize, count: u32, isSmallest: bool, out: usize): u32
 			limit = starts + (min<u32>(surely, runCount + DENSE_RUNS) << 1);
 		}
 		// Behind several breaks there is likely another one: no run to skip.
-		if (!isScattered) at = skipRun(at, blocksEnd);
-		if (at == blocksEnd) break;
+		if (!isScattered) at = skipRun(at, end);
+		if (at == end) break;
 		breaks = blockBreaks(at);
 	}
+	return next;
+}
+
+/**
+ * Writes a RUNS chunk.
+ *
+ * @param isSmallest whether it is known that no other form is smaller
+ * @returns octets, or 0 if another form may be smaller; what was written is then no more octets than the smallest form has
+ */
+function encodeRuns(table: usize, count: u32, isSmallest: bool, out: usize): u32 {
+	const starts = out + CHUNK_HEADER_BYTES + RUNS_PREFIX_BYTES;
+	// With so many runs, RUNS is smaller than PACKED could be with the smallest width, and than LITERAL.
+	const surely = isSmallest ? count : (packedPayloadBytes(count, 1) - RUNS_PREFIX_BYTES) / 10;
+	const limit = starts + ((isSmallest ? count : min<u32>(surely, DENSE_RUNS)) << 1);
+	store<u16>(starts, 0);
+	let at = table + ((count & ~(BLOCK_ENTRIES - 1)) << 3);
+	let next = noteRuns(table, table, at, starts, starts + 2, limit, surely);
+	if (next == 0) return 0;
 	const end = table + (count << 3);
 	for (; at < end; at += 8) {
 		if (load<u64>(at) != successor(load<u64>(at - 8))) {
