@@ -3,11 +3,21 @@ export type { Assumption } from "./capture/import/index.ts";
 export { Context, Core, type Difference, type Fault, type LoadOptions, loadCore, type Window } from "./core/load.ts";
 export { type ErrorCode, type ErrorDetail, EXIT, errorCodes, type Problem, XluError } from "./errors.ts";
 export { FORMAT_VERSION } from "./format/schema.ts";
+export { Findings, type FormatFinding, type FormatRule, findingText } from "./formats/common/findings.ts";
+export type { Format, ReadOptions } from "./formats/common/format.ts";
+export { readJson, writeJson } from "./formats/common/json.ts";
 export { StreamReader } from "./formats/common/reader.ts";
-export { FileSink } from "./formats/common/sink.ts";
-export { openSource } from "./formats/common/source.ts";
+export type { EncodableItem, Fields, StreamItem } from "./formats/common/record.ts";
+export { type ByteSink, FileSink, MemorySink } from "./formats/common/sink.ts";
+export { type ByteSource, openSource, sourceOf } from "./formats/common/source.ts";
+export { formats, recognise } from "./formats/index.ts";
 export { type ConvertLegacyOptions, type ConvertLegacyResult, convertLegacy } from "./formats/legacy/index.ts";
+export { convertImage } from "./formats/libxc/convert.ts";
 export { type Host, loadHost } from "./host.ts";
+export { type Converted, convertStream, type Form } from "./inspect/convert.ts";
+export { differences, FactCollector, type StreamDifference } from "./inspect/diff.ts";
+export { type Explanation, explain, explanations } from "./inspect/explain.ts";
+export { type OpenStream, openStream } from "./inspect/open.ts";
 export {
 	type InspectedPort,
 	type InspectedRecord,

@@ -5,7 +5,6 @@ import { Command, CommanderError, InvalidArgumentError, Option } from "commander
 import { loadCore } from "../core/load.ts";
 import { EXIT, XluError } from "../errors.ts";
 import { FORMAT_VERSION } from "../format/schema.ts";
-import { daemons, dialects } from "../formats/common/format.ts";
 import { forms } from "../inspect/convert.ts";
 import { MAX_WORKERS } from "../parallel/pool.ts";
 import { convert } from "./convert.ts";
@@ -30,8 +29,6 @@ function workerCount(text: string): number {
 	return value;
 }
 
-const daemonOption = () =>
-	new Option("--for <daemon>", "judge a xenstore stream as this daemon would").choices(daemons);
 const widthOption = () =>
 	new Option("--width <bits>", "of a legacy image: the toolstack's, where the content does not tell").choices([
 		"32",
@@ -42,9 +39,6 @@ const guestTypeOption = () =>
 		"pv",
 		"hvm",
 	]);
-const dialectOption = () =>
-	new Option("--dialect <draft>", "read a xenstore stream as this draft, which nothing in it tells").choices(dialects);
-
 async function versionText(): Promise<string> {
 	const { version } = JSON.parse(readFileSync(new URL("../../package.json", import.meta.url), "utf8")) as {
 		version: string;
@@ -113,8 +107,6 @@ Exit status: 0 done; 1 a check or a version refuses, or a comparison differs; 2 
 		.argument("<file>", "stream of any format, - for standard input")
 		.option("--memory <file>", "of a live-update stream: the preserved memory (default: FILE.mem if it is there)")
 		.option("--strict", "hold one of Xen's own streams to the document's letter (default: what real programs accept)")
-		.addOption(daemonOption())
-		.addOption(dialectOption())
 		.addOption(widthOption())
 		.addOption(guestTypeOption())
 		.option("--json", "verdict and findings as one object", false)
@@ -135,7 +127,6 @@ Exit status: 0 done; 1 a check or a version refuses, or a comparison differs; 2 
 		.option("--hex", "octets: of each record, or of the one that --record names")
 		.option("--tree", "layers and records as a tree; of a xenstore stream, its nodes")
 		.option("--memory <file>", "of a live-update stream: the preserved memory (default: FILE.mem if it is there)")
-		.addOption(dialectOption())
 		.addOption(widthOption())
 		.addOption(guestTypeOption())
 		.option("--json", "everything as one object", false)
@@ -145,7 +136,6 @@ Exit status: 0 done; 1 a check or a version refuses, or a comparison differs; 2 
 		.description("what two streams of a format say differently: fields, registers, nodes; not octets")
 		.argument("<a>", "stream, - for standard input")
 		.argument("<b>", "stream")
-		.addOption(dialectOption())
 		.addOption(widthOption())
 		.addOption(guestTypeOption())
 		.option("--json", "all differences as one object", false)
@@ -158,7 +148,6 @@ Exit status: 0 done; 1 a check or a version refuses, or a comparison differs; 2 
 		.addOption(
 			new Option("--to <form>", "what to make of it (default: a stream as JSON becomes the stream)").choices(forms),
 		)
-		.addOption(dialectOption())
 		.addOption(widthOption())
 		.addOption(guestTypeOption())
 		.option("--json", "what was written as one object", false)

@@ -2,7 +2,9 @@
  * Two streams of a format, compared by what they say: records are matched by what they are about, fields by their names,
  * page contents by PFN. Where records stand, how they are padded, and in how many pieces pages came, is no difference.
  */
+
 import type { Fields, Json, StreamItem } from "../formats/common/record.ts";
+import { FIRST_TYPE_WITHOUT_DATA, PAGE_TYPE, pageTypeNames } from "../formats/libxc/layout.ts";
 
 export interface StreamDifference {
 	/** What it is about: layer, record, and which one of them (`libxc X86_PV_VCPU_BASIC vcpu 1`). */
@@ -53,10 +55,26 @@ export class FactCollector {
 
 	add(item: StreamItem): void {
 		const { layer, name, fields } = item;
+		if (Array.isArray(fields.pfns) && Array.isArray(fields.pageTypes)) {
+			this.#pages(layer, fields.pfns, fields.pageTypes, fields.hashes);
+			return;
+		}
 		const identity = IDENTITIES.filter((key) => fields[key] !== undefined && typeof fields[key] !== "object")
 			.map((key) => ` ${key} ${fields[key]}`)
 			.join("");
 		this.addNamed(`${layer} ${name}${identity}`, fields);
+	}
+
+	/** Pages by PFN: type and hash of what was sent last. A PFN without a page is none. */
+	#pages(layer: string, pfns: readonly Json[], types: readonly Json[], hashes: Json | undefined): void {
+		let at = 0;
+		for (const [i, pfn] of pfns.entries()) {
+			const type = Number(types[i]);
+			const name = `${layer} page 0x${Number(pfn).toString(16)}`;
+			const hash = type < FIRST_TYPE_WITHOUT_DATA && Array.isArray(hashes) ? (hashes[at++] as Json) : undefined;
+			if (type === PAGE_TYPE.XTAB) this.#facts.delete(name);
+			else this.#facts.set(name, { type: pageTypeNames[type] ?? type, ...(hash === undefined ? {} : { sha1: hash }) });
+		}
 	}
 
 	/** Of several things with one name each counts: the second one is `name (2)`. */
