@@ -85,6 +85,16 @@ function encodePages(table: usize, out: usize): u32 {
 	return carries >>> MFN_BITS == 0 ? CHUNK_HEADER_BYTES + payloadBytes : 0;
 }
 
+/** The highest order of a whole chunk's pages; 0 where fewer entries are left. Read without a branch: the misses overlap. */
+function highestOrder(chunk: usize, left: u32): u64 {
+	let highest: u64 = 0;
+	if (left < CHUNK_ENTRIES) return 0;
+	for (let page: u32 = 0; page < PAGES; page++) {
+		highest = max<u64>(highest, orderOf(load<u64>(chunk + page * PAGE_BYTES)));
+	}
+	return highest;
+}
+
 /**
  * As encodeTable of 8-octet entries, for a slice of a P2M that begins at a multiple of 2 MiB.
  *
@@ -93,16 +103,13 @@ function encodePages(table: usize, out: usize): u32 {
  */
 export function encodeP2m(table: usize, count: u32, out: usize): u32 {
 	let at = out;
+	let next = highestOrder(table, count);
 	for (let first: u32 = 0; first < count; first += CHUNK_ENTRIES) {
 		const entries = min<u32>(count - first, CHUNK_ENTRIES);
 		const chunk = table + (first << 3);
-		let highest: u64 = 0;
-		if (entries == CHUNK_ENTRIES) {
-			// All eight are read before the first branch: their misses overlap.
-			for (let page: u32 = 0; page < PAGES; page++) {
-				highest = max<u64>(highest, orderOf(load<u64>(chunk + page * PAGE_BYTES)));
-			}
-		}
+		const highest = next;
+		// Before this chunk is written, so that the misses of the next one overlap with that as well.
+		next = highestOrder(chunk + CHUNK_ENTRIES * 8, count - first - entries);
 		const bytes = highest >= ORDER_2M ? encodePages(chunk, at) : 0;
 		at += bytes != 0 ? bytes : encodeChunk(8, chunk, entries, u64.MAX_VALUE, at);
 	}
