@@ -76,19 +76,19 @@ function readScalar(view: DataView, offset: number, type: Scalar, little: boolea
 	}
 }
 
-function writeScalar(view: DataView, offset: number, type: Scalar, value: number | bigint): void {
+function writeScalar(view: DataView, offset: number, type: Scalar, value: number | bigint, little: boolean): void {
 	switch (type) {
 		case "u8":
 			view.setUint8(offset, Number(value));
 			break;
 		case "u16":
-			view.setUint16(offset, Number(value), true);
+			view.setUint16(offset, Number(value), little);
 			break;
 		case "u32":
-			view.setUint32(offset, Number(value), true);
+			view.setUint32(offset, Number(value), little);
 			break;
 		case "u64":
-			view.setBigUint64(offset, BigInt.asUintN(64, BigInt(value)), true);
+			view.setBigUint64(offset, BigInt.asUintN(64, BigInt(value)), little);
 			break;
 	}
 }
@@ -112,13 +112,13 @@ export function readStruct(struct: Struct, view: DataView, offset: number, littl
 }
 
 /** Writes one struct; fields that `row` lacks become zero. */
-export function writeStruct(struct: Struct, view: DataView, offset: number, row: Partial<Row>): void {
+export function writeStruct(struct: Struct, view: DataView, offset: number, row: Partial<Row>, little = true): void {
 	for (const field of struct.fields) {
 		const value = row[field.name] ?? 0;
 		const width = scalarBytes[field.type];
 		for (let i = 0; i < field.length; i++) {
 			const element = typeof value === "object" ? (value[i] ?? 0) : i === 0 ? value : 0;
-			writeScalar(view, offset + field.offset + i * width, field.type, element);
+			writeScalar(view, offset + field.offset + i * width, field.type, element, little);
 		}
 	}
 }
