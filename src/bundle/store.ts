@@ -56,11 +56,11 @@ function listingError(file: string, line: number, expected: string, got: string)
 const ESCAPES: Readonly<Record<string, number>> = { n: 10, r: 13, t: 9, "\\": 92, '"': 34 };
 
 /** xenstore-ls writes what cannot be printed as \n, \r, \t, \\, \xHH or up to three octal digits. */
-function unescape(text: string): Uint8Array {
-	const octets = text.replace(/\\(x[0-9a-fA-F]{1,2}|[0-7]{1,3}|.)/gs, (_all, escape: string) => {
-		if (escape.startsWith("x") && escape.length > 1) return String.fromCharCode(Number.parseInt(escape.slice(1), 16));
-		if (/^[0-7]/.test(escape)) return String.fromCharCode(Number.parseInt(escape, 8) & 0xff);
-		return String.fromCharCode(ESCAPES[escape] ?? escape.charCodeAt(0));
+function octetsOfEscaped(text: string): Uint8Array {
+	const octets = text.replace(/\\(x[0-9a-fA-F]{1,2}|[0-7]{1,3}|.)/gs, (_all, code: string) => {
+		if (code.startsWith("x") && code.length > 1) return String.fromCharCode(Number.parseInt(code.slice(1), 16));
+		if (/^[0-7]/.test(code)) return String.fromCharCode(Number.parseInt(code, 8) & 0xff);
+		return String.fromCharCode(ESCAPES[code] ?? code.charCodeAt(0));
 	});
 	return Uint8Array.from(octets, (letter) => letter.charCodeAt(0));
 }
@@ -79,7 +79,7 @@ export function parseStoreListing(text: string, file: string): Store {
 		if (!match) throw listingError(file, i + 1, 'path = "value"   (permissions)', JSON.stringify(line.slice(0, 80)));
 		const [, path = "", value = "", perms = ""] = match;
 		if (nodes.has(path)) throw listingError(file, i + 1, "each path once", path);
-		nodes.set(path, { value: unescape(value), perms: perms.split(",") });
+		nodes.set(path, { value: octetsOfEscaped(value), perms: perms.split(",") });
 	}
 	return { nodes, daemon: undefined };
 }

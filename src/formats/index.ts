@@ -1,10 +1,11 @@
 /** Every format that is recognised by its content, Xen's own and this project's. */
+import { bundleFormat } from "../bundle/format.ts";
 import type { FormatRule } from "./common/findings.ts";
 import type { Format } from "./common/format.ts";
 import type { StreamReader } from "./common/reader.ts";
 
 /** In the order in which a stream is held against them: legacy images have no magic, so theirs comes last. */
-export const formats: readonly Format[] = [];
+export const formats: readonly Format[] = [bundleFormat];
 
 /** Octets of a stream that recognise any of the formats. */
 const HEAD_BYTES = Math.max(64, ...formats.map(({ headBytes }) => headBytes));

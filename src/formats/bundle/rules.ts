@@ -105,7 +105,7 @@ export const bundleRules = {
 		"XLU-B015",
 		"refused",
 		"Xen, LibXenCtrl Domain Image Format",
-		"The libxc part is a libxc image of the guest's kind that libxc's readers take.",
+		"The libxc part is a libxc image, version 3, of the guest's kind: headers, whole records in libxc's order, one END.",
 		AGAIN,
 	),
 	state: formatRule(

@@ -30,13 +30,13 @@ import {
 	globalQuotaData,
 	nodeData,
 	PERM_BYTES,
+	XENSTORE_RECORD as R,
 	ringSpec,
 	SPEC_BYTES,
 	socketSpec,
 	transactionData,
 	watchData,
 	watchDepth,
-	XENSTORE_RECORD as R,
 } from "./layout.ts";
 import { BodyReader, BodyWriter, FieldReader, hexOf, isZero, octetsOfText, textOf } from "./octets.ts";
 
@@ -138,7 +138,8 @@ function decodeQuotas(body: BodyReader, counts: readonly { key: string; count: n
 
 function quotasOf(fields: FieldReader, key: string): { name: string; value: number }[] {
 	return fields.list(key).map((quota) => {
-		if (quota === null || typeof quota !== "object" || Array.isArray(quota)) throw fields.error(key, "names and values");
+		if (quota === null || typeof quota !== "object" || Array.isArray(quota))
+			throw fields.error(key, "names and values");
 		const entry = new FieldReader(quota as Fields);
 		return { name: entry.has("name") ? entry.text("name") : "", value: entry.number("value", 32) };
 	});
