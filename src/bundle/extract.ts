@@ -61,7 +61,7 @@ function assignedLayout(model: HostModel, domain: DomainModel): PvLayout {
 }
 
 /** The live-update stream of the domain alone. */
-function soloStream(core: Core, { model, preserved }: SoloDomain): Uint8Array {
+export function soloStream(core: Core, { model, preserved }: SoloDomain): Uint8Array {
 	core.reset();
 	const image = core.place(buildImage(model, preserved));
 	const context = core.createContext();
@@ -69,7 +69,7 @@ function soloStream(core: Core, { model, preserved }: SoloDomain): Uint8Array {
 	return core.bytes(stream).slice();
 }
 
-function infoOf(host: HostModel, domain: DomainModel, flags: number) {
+export function infoOf(host: HostModel, domain: DomainModel, flags: number) {
 	const mfns = framesOf(host.frameOwners, domain.domain.domid);
 	const halves = new Uint32Array(host.frameOwners.buffer, host.frameOwners.byteOffset);
 	const special = FRAME.xenheap | FRAME.extra;
