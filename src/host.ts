@@ -2,12 +2,16 @@
  * A HOST as the commands take it: a captured directory, read, turned into a model, listed with what was assumed; or a
  * line that says what to make, `synthetic:domains=8,layout=typical`.
  */
-import { type Stats, statSync } from "node:fs";
+import { readFileSync, type Stats, statSync } from "node:fs";
+import { join } from "node:path";
+import { parseStoreListing, type Store } from "./bundle/store.ts";
+import { readStore } from "./bundle/storeStream.ts";
+import type { XlInfo } from "./capture/host.ts";
 import type { Assumption } from "./capture/import/index.ts";
 import { importCapture } from "./capture/import/index.ts";
 import { readCapture } from "./capture/read.ts";
 import { XluError } from "./errors.ts";
-import type { HostModel, PreservedPages } from "./machine/model.ts";
+import type { HostModel, PreservedPages, PvLayout } from "./machine/model.ts";
 import type { References } from "./machine/references.ts";
 import { isSynthetic, parseSynthetic, syntheticHost } from "./machine/synthetic/index.ts";
 
@@ -21,6 +25,19 @@ export interface Host {
 	readonly assumptions: readonly Assumption[];
 	/** References as a living machine's history made them; without them they are counted from the tables. */
 	readonly references?: References;
+	/** Of PV guests, by domid: how a guest sees its own memory. */
+	readonly pvLayouts?: ReadonlyMap<number, PvLayout>;
+	/** What the machine offers to guests, where that is known: `xl info`'s virt_caps and the words of hw_caps. */
+	readonly capabilities?: Capabilities;
+	/** What xenstored holds, where that is known. */
+	readonly store?: Store | undefined;
+}
+
+export interface Capabilities {
+	/** Such as pv, hvm, hap, shadow, gnttab-v2. */
+	readonly virt: readonly string[];
+	/** Words of the CPU's feature set, in Xen's order. */
+	readonly cpu: readonly number[];
 }
 
 /**
@@ -39,9 +56,55 @@ export function loadHost(path: string): Host {
 		});
 	}
 	const capture = readCapture(path);
-	const { model, preserved, assumptions } = importCapture(capture);
-	return { name: capture.name, model, preserved, assumptions };
+	const { model, preserved, assumptions, pvLayouts } = importCapture(capture);
+	const capabilities = capabilitiesOf(capture.xlInfo);
+	let store: { readonly found: Store | undefined } | undefined;
+	return {
+		name: capture.name,
+		model,
+		preserved,
+		assumptions,
+		pvLayouts,
+		...(capabilities ? { capabilities } : {}),
+		// Few ask for it: read when it is asked for.
+		get store() {
+			store ??= { found: loadStore(capture.directory) };
+			return store.found;
+		},
+	};
 }
+
+function capabilitiesOf(info: XlInfo | undefined): Capabilities | undefined {
+	if (!info) return undefined;
+	const words = (info.fields.get("hw_caps") ?? "").split(":").filter((word) => /^[0-9a-f]{8}$/i.test(word));
+	return { virt: info.virtCaps, cpu: words.map((word) => Number.parseInt(word, 16)) };
+}
+
+/**
+ * The store of a capture: a dump of the daemon's state, or else what xenstore-ls printed, which has no watches.
+ * @throws XLU_E_CAPTURE if a file is there and cannot be understood, XLU_E_IO if it cannot be read
+ */
+function loadStore(directory: string): Store | undefined {
+	const dump = join(directory, STORE_DUMP);
+	const listing = join(directory, STORE_LISTING);
+	try {
+		if (statOf(dump)?.isFile()) return readStore(readFileSync(dump)).store;
+		if (statOf(listing)?.isFile()) return parseStoreListing(readFileSync(listing, "utf8"), STORE_LISTING);
+	} catch (cause) {
+		if (cause instanceof XluError && cause.code !== "XLU_E_IMAGE") throw cause;
+		const { message, offset, expected, got } = cause as XluError;
+		const isDamaged = cause instanceof XluError;
+		throw new XluError(isDamaged ? "XLU_E_CAPTURE" : "XLU_E_IO", `${STORE_DUMP}: ${message}`, {
+			record: STORE_DUMP,
+			...(isDamaged ? { offset, expected, got } : { expected: "a readable file", got: "none" }),
+			cause,
+		});
+	}
+	return undefined;
+}
+
+const STORE_DUMP = "xenstore.dump";
+const STORE_LISTING = "xenstore-ls.txt";
 
 /** What is at a path; undefined if nothing is, or nothing that could be: a path below a file, a name too long. */
 export function statOf(path: string): Stats | undefined {

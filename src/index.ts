@@ -1,9 +1,26 @@
 /** The package's interface. */
+export {
+	type BundleVerdict,
+	type Extracted,
+	extract,
+	receiveBundle,
+	type Store,
+	type StoreConnection,
+	type StoreNode,
+	type StoreWatch,
+	verifyBundle,
+} from "./bundle/index.ts";
 export type { Assumption } from "./capture/import/index.ts";
 export { Context, Core, type Difference, type Fault, type LoadOptions, loadCore, type Window } from "./core/load.ts";
 export { type ErrorCode, type ErrorDetail, EXIT, errorCodes, type Problem, XluError } from "./errors.ts";
 export { FORMAT_VERSION } from "./format/schema.ts";
-export { Findings, type FormatFinding, type FormatRule, findingText } from "./formats/common/findings.ts";
+export {
+	Findings,
+	type FormatFinding,
+	type FormatRule,
+	findingText,
+	type Severity,
+} from "./formats/common/findings.ts";
 export type { Format, ReadOptions } from "./formats/common/format.ts";
 export { readJson, writeJson } from "./formats/common/json.ts";
 export { StreamReader } from "./formats/common/reader.ts";
@@ -13,7 +30,7 @@ export { type ByteSource, openSource, sourceOf } from "./formats/common/source.t
 export { formats, recognise } from "./formats/index.ts";
 export { type ConvertLegacyOptions, type ConvertLegacyResult, convertLegacy } from "./formats/legacy/index.ts";
 export { convertImage } from "./formats/libxc/convert.ts";
-export { type Host, loadHost } from "./host.ts";
+export { type Capabilities, type Host, loadHost } from "./host.ts";
 export { type Converted, convertStream, type Form } from "./inspect/convert.ts";
 export { differences, FactCollector, type StreamDifference } from "./inspect/diff.ts";
 export { type Explanation, explain, explanations } from "./inspect/explain.ts";
@@ -37,7 +54,7 @@ export {
 	resultText,
 	runOperation,
 } from "./machine/live/index.ts";
-export type { DomainModel, HostModel, PreservedPages } from "./machine/model.ts";
+export type { DomainModel, HostModel, PreservedPages, PvLayout } from "./machine/model.ts";
 export { packPreserved } from "./machine/preserved.ts";
 export { type Layout, layouts, parseSynthetic, type SyntheticSpec, syntheticHost } from "./machine/synthetic/index.ts";
 export { MAX_WORKERS, type PassReports, type PoolOptions, WorkerPool } from "./parallel/pool.ts";

@@ -259,6 +259,7 @@ optional xl-info.txt xl info
 optional xl-list.txt xl list -v
 optional xl-list-l.json xl list -l
 optional xl-vcpu-list.txt xl vcpu-list
+# Nodes; watches and transactions are in the daemon's own dump alone (docs/CAPTURE.md, xenstore.dump).
 optional xenstore-ls.txt xenstore-ls -fp
 optional lsevtchn-dom0.txt lsevtchn 0
 

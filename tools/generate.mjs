@@ -24,6 +24,7 @@ const scenarios = {
 	errors,
 };
 const { formatRules } = await load("src/formats/index.ts");
+const bundle = { ...(await load("src/formats/bundle/layout.ts")), ...(await load("src/formats/bundle/prose.ts")) };
 const { scalarBytes } = await load("src/format/layout.ts");
 const docs = await load("src/format/prose.ts");
 const passes = await load("test/passes/arrangements.ts");
@@ -422,6 +423,26 @@ function formatDocument() {
 	return out.join("\n").replace(/\n{3,}/g, "\n\n");
 }
 
+function bundleDocument() {
+	const { bundleStructs, bundleRecords } = bundle;
+	const struct = (of) => [`${octets(of.size)}. ${of.doc}`, "", diagram(of), "", fieldTable(of), ""];
+	const out = [`<!-- ${GENERATED} Text: src/formats/bundle/prose.ts -->`, bundle.bundleIntroduction.trim(), ""];
+	out.push("### Header", "", ...struct(bundleStructs.Header), "### Record header", "", ...struct(bundleStructs.Record));
+	out.push("## Records", "", "| type | record | how often | what |", "|---|---|---|---|");
+	for (const { type, name, cardinality, doc } of bundleRecords) {
+		out.push(
+			`| ${type} | [${name}](#${name.toLowerCase()}) | ${cardinality === "one" ? "once" : "any number"} | ${doc} |`,
+		);
+	}
+	for (const { name, head, rest, stream } of bundleRecords) {
+		out.push("", `### ${name}`, "", ...struct(head));
+		if (rest) out.push(`Behind it: ${rest}.`, "");
+		if (stream) out.push("The stream stands behind the record.", "");
+	}
+	out.push(bundle.bundleEnding.trim(), "");
+	return out.join("\n").replace(/\n{3,}/g, "\n\n");
+}
+
 function rulesDocument() {
 	const out = [
 		`<!-- ${GENERATED} Rules: src/format/rules.ts -->`,
@@ -522,6 +543,7 @@ const files = {
 	"assembly/layout.gen.ts": coreLayout(),
 	"native/xlu_core.h": cHeader(),
 	"docs/FORMAT.md": formatDocument(),
+	"docs/BUNDLE.md": bundleDocument(),
 	"docs/RULES.md": rulesDocument(),
 	"docs/ERRORS.md": errorsDocument(),
 	"docs/PASSES.md": passesDocument(),

@@ -131,7 +131,15 @@ async function inspectJson(items: AsyncGenerator<StreamItem>, findings: Findings
 }
 
 /** Deeper layers stand further to the right. */
-const depths: Readonly<Record<Layer, number>> = { xl: 0, libxl: 1, libxc: 2, legacy: 2, xenstore: 0 };
+const depths: Readonly<Record<Layer, number>> = {
+	bundle: 0,
+	xl: 0,
+	libxl: 1,
+	xlu: 1,
+	libxc: 2,
+	legacy: 2,
+	xenstore: 1,
+};
 
 async function inspectText(
 	path: string,

@@ -10,6 +10,7 @@ import { MAX_WORKERS } from "../parallel/pool.ts";
 import { convert } from "./convert.ts";
 import { diff } from "./diff.ts";
 import { explain } from "./explain.ts";
+import { extract } from "./extract.ts";
 import { inspect } from "./inspect.ts";
 import { report, settings } from "./output.ts";
 import { restore } from "./restore.ts";
@@ -106,11 +107,24 @@ Exit status: 0 done; 1 a check or a version refuses, or a comparison differs; 2 
 		.description("would its reader take this stream? Nothing is restored")
 		.argument("<file>", "stream of any format, - for standard input")
 		.option("--memory <file>", "of a live-update stream: the preserved memory (default: FILE.mem if it is there)")
+		.option("--onto <host>", "of a bundle: would this host receive the domain?")
 		.option("--strict", "hold one of Xen's own streams to the document's letter (default: what real programs accept)")
 		.addOption(widthOption())
 		.addOption(guestTypeOption())
 		.option("--json", "verdict and findings as one object", false)
 		.action(action((file: string, options) => verify(file, options)));
+	xlu
+		.command("extract")
+		.description("one domain of a host as a bundle, to be received elsewhere without its co-operation")
+		.argument("<host>", "captured directory, or synthetic:...")
+		.requiredOption("--domain <domid>", "the domain", whole)
+		.requiredOption("-o, --output <file>", "the bundle; - for standard output")
+		.option("--json", "size and assumptions as one object", false)
+		.addHelpText(
+			"after",
+			"\nExamples:\n  xlu extract examples/pv --domain 1 -o pv.bundle\n  xlu verify pv.bundle --onto synthetic:domains=0",
+		)
+		.action(action((host: string, options) => extract(host, options)));
 	xlu
 		.command("restore")
 		.description("restore a stream into a fresh image, in three passes")

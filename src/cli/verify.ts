@@ -1,13 +1,17 @@
 /** xlu verify FILE: would its reader take this stream? A live-update stream is opened and checked as xen#2 would. */
+import { bundleFormat } from "../bundle/format.ts";
 import { XluError } from "../errors.ts";
 import { openStream } from "../inspect/open.ts";
 import { type CheckResult, findingOf, load } from "../library.ts";
+import { verifyOnto } from "./bundle.ts";
 import { type FormatOptions, verifyStreamFile } from "./formats.ts";
 import { colors, print, printJson } from "./output.ts";
 import { readMemory, readStream } from "./stream.ts";
 
 export interface VerifyOptions extends FormatOptions {
 	memory?: string;
+	/** Of a bundle: the host that is to receive it. */
+	onto?: string;
 	json: boolean;
 }
 
@@ -16,6 +20,16 @@ export async function verify(path: string, options: VerifyOptions): Promise<numb
 	const opened = await openStream(path, { orElse: "xlu" });
 	const { reader, format } = opened;
 	try {
+		if (options.onto !== undefined) {
+			if (format !== bundleFormat) {
+				throw new XluError("XLU_E_USAGE", `${path} is no bundle: only a bundle is received by a host.`, {
+					field: "--onto",
+					expected: "a bundle of xlu extract",
+					got: format?.name ?? "a live-update stream",
+				});
+			}
+			return await verifyOnto(path, reader, options.onto, options.json);
+		}
 		if (format) return await verifyStreamFile(path, { ...opened, format }, options);
 		return await verifyLiveUpdate(path, await readStream(reader), options);
 	} finally {

@@ -1,4 +1,5 @@
 /** Every format that is recognised by its content, Xen's own and this project's. */
+import { bundleFormat } from "../bundle/format.ts";
 import type { FormatRule } from "./common/findings.ts";
 import type { Format } from "./common/format.ts";
 import type { StreamReader } from "./common/reader.ts";
@@ -6,7 +7,7 @@ import { imageFormat } from "./image.ts";
 import { legacyFormat } from "./legacy/index.ts";
 
 /** In the order in which a stream is held against them: legacy images have no magic, so theirs comes last. */
-export const formats: readonly Format[] = [imageFormat, legacyFormat];
+export const formats: readonly Format[] = [bundleFormat, imageFormat, legacyFormat];
 
 /** Octets of a stream that recognise any of the formats. */
 const HEAD_BYTES = Math.max(64, ...formats.map(({ headBytes }) => headBytes));

@@ -14,7 +14,8 @@ import {
 } from "../format/enums.ts";
 import { CHUNK_ENTRIES } from "../format/schema.ts";
 
-interface Run {
+/** A row of entries: an entry that is present counts its frame number up, any other one stays. */
+export interface Run {
 	first: number;
 	length: number;
 	value: bigint;
@@ -57,7 +58,7 @@ function* chunkEntries(view: DataView, at: number, octets: 1 | 8): Generator<[bi
 }
 
 /** The runs of a slice whose chunks stand in `chunks`, entries counted from `first`. */
-function* sliceRuns(chunks: Uint8Array, first: number, octets: 1 | 8): Generator<Run> {
+export function* sliceRuns(chunks: Uint8Array, first: number, octets: 1 | 8): Generator<Run> {
 	const view = new DataView(chunks.buffer, chunks.byteOffset, chunks.byteLength);
 	let run: Run | undefined;
 	let chunkFirst = first;

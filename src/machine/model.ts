@@ -100,6 +100,20 @@ export interface DomainModel {
 /** Preserved memory: MFN -> page (4096 octets), for the frames whose content matters to the hypervisor's state. */
 export type PreservedPages = Map<number, Uint8Array>;
 
+/** What a PV guest's image says that a live update has no use for: how the guest itself sees its memory. */
+export interface PvLayout {
+	/** Octets of a native word. */
+	readonly guestWidth: number;
+	/** Levels of its page tables. */
+	readonly ptLevels: number;
+	/** First PFN of the guest's P2M table. */
+	readonly startPfn: number;
+	/** MFN of each PFN from there on; negative for none. */
+	readonly mfns: Float64Array;
+	/** PFNs of the frames that the table lies in. */
+	readonly p2mPfns: readonly number[];
+}
+
 /** How many 64-bit words an affinity has on a host with `cpuCount` CPUs. */
 export function affinityWords(cpuCount: number): number {
 	return Math.ceil(cpuCount / 64);

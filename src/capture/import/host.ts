@@ -110,7 +110,12 @@ export function importCapture(host: CapturedHost): ImportedHost {
 		domains: [...models.values()],
 	};
 	ledger.note(undefined, "IO-APIC, MSIs, PCI devices, IOMMUs, global VIRQ handlers", "defaulted to none");
-	return { name: host.name, model, preserved, assumptions: ledger.assumptions };
+	const pvLayouts = new Map(
+		drafts.flatMap(({ captured, memory }) =>
+			memory.kind === "pv" ? [[captured.domid, memory.layout.layout] as const] : [],
+		),
+	);
+	return { name: host.name, model, preserved, assumptions: ledger.assumptions, pvLayouts };
 }
 
 // --- 1. facts ---

@@ -3,7 +3,7 @@
  * `xlu inspect HOST` prints it, so it is written for operators.
  */
 import { XluError } from "../../errors.ts";
-import type { HostModel, PreservedPages } from "../../machine/model.ts";
+import type { HostModel, PreservedPages, PvLayout } from "../../machine/model.ts";
 
 /** One thing that the capture does not say. */
 export interface Assumption {
@@ -23,6 +23,8 @@ export interface ImportedHost {
 	/** Frames whose content matters to the hypervisor's state: MFN -> 4096 octets. */
 	preserved: PreservedPages;
 	assumptions: Assumption[];
+	/** Of each PV guest that has an image: how it sees its own memory. */
+	pvLayouts: ReadonlyMap<number, PvLayout>;
 }
 
 /** Collects assumptions, in the order in which the import makes them. */

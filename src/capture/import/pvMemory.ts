@@ -11,7 +11,7 @@ import { GDT_ENTRIES_PER_FRAME, type GuestContext } from "../../formats/libxc/gu
 import { FIRST_TYPE_WITHOUT_DATA, PAGE_TYPE as PFN_TYPE } from "../../formats/libxc/layout.ts";
 import { pvP2m } from "../../formats/libxc/read.ts";
 import type { GuestImage } from "../../formats/xl/read.ts";
-import type { PreservedPages } from "../../machine/model.ts";
+import type { PreservedPages, PvLayout } from "../../machine/model.ts";
 import type { CapturedDomain } from "../read.ts";
 import type { MachineFrames } from "./frames.ts";
 import { contradiction, hex, type Ledger, plural } from "./ledger.ts";
@@ -72,6 +72,18 @@ export class PvMemory {
 			throw contradiction(domid, "frames", `${info.nrPages}, nr_pages of debugkey-q.txt`, got, imageFile);
 		}
 		this.#checkPopulated();
+	}
+
+	/** What the image says of the guest's own P2M, and what that says of its frames. */
+	get layout(): PvLayout {
+		const { pvInfo, p2m } = this.#image;
+		return {
+			guestWidth: pvInfo?.guestWidth ?? 8,
+			ptLevels: pvInfo?.ptLevels ?? 4,
+			startPfn: this.#startPfn,
+			mfns: this.#mfns,
+			p2mPfns: p2m?.p2mPfns ?? [],
+		};
 	}
 
 	/** The guest's P2M table and the pages of the image must speak of the same PFNs. */

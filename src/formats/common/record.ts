@@ -3,8 +3,8 @@
  * follows the end. Layers that lie within each other are flattened: `layer` says whose item it is.
  */
 
-/** Formats, from the outside in. A file of `xl save` holds the first three. */
-export type Layer = "xl" | "libxl" | "libxc" | "legacy" | "xenstore";
+/** Formats, from the outside in. A file of `xl save` holds the first three; a bundle holds xlu, libxc and xenstore. */
+export type Layer = "xl" | "libxl" | "libxc" | "legacy" | "xenstore" | "bundle" | "xlu";
 
 /** What JSON can hold; 64-bit numbers are numbers up to 2^53 and strings of digits above. Octets are hexadecimal strings. */
 export type Json = null | boolean | number | string | readonly Json[] | { readonly [key: string]: Json | undefined };

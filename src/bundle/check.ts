@@ -1,0 +1,486 @@
+/**
+ * A bundle in itself: are its parts whole, do they agree with each other, would a host with nothing on it but the room take
+ * the domain? What can be said is said, not the first fault alone; what needs a part that is damaged is left out.
+ */
+import type { Core } from "../core/load.ts";
+import { XluError } from "../errors.ts";
+import { EVTCHN_STATE, FRAME, FRAME_OWNER_MASK, KIND, PAGE_TYPE } from "../format/enums.ts";
+import { alignUp } from "../format/layout.ts";
+import { rules as coreRules, ruleId } from "../format/rules.ts";
+import { INFO_FLAG, RECORD_ALIGNMENT, RECORD_HEADER_BYTES } from "../formats/bundle/layout.ts";
+import type { Bundle, BundleStream } from "../formats/bundle/read.ts";
+import { bundleRules as rules } from "../formats/bundle/rules.ts";
+import { type Findings, type FormatRule, hex, type Place } from "../formats/common/findings.ts";
+import {
+	LIBXC_DOMAIN_HEADER_BYTES,
+	LIBXC_HEADER_BYTES,
+	LIBXC_RECORD,
+	libxcRecordNames,
+} from "../formats/libxc/layout.ts";
+import type { Host } from "../host.ts";
+import { GRANT_ENTRIES_PER_FRAME } from "../machine/guestPages.ts";
+import { emptyHost, XEN_FRAMES } from "../machine/live/emptyHost.ts";
+import type { DomainModel, PvLayout } from "../machine/model.ts";
+import { openAndCheck, saveHost } from "../update.ts";
+import { type LibxcRecord, libxcImage, libxcRecords, pvLayoutOf } from "./libxc.ts";
+import { reportImmovable } from "./movable.ts";
+import { neededFrames, receive } from "./receive.ts";
+import { isNone, isPv, type SoloDomain, soloDomain } from "./solo.ts";
+import { deviceAreas, homeOf, isBelow, pathsOfDomain, type Store, textOfValue } from "./store.ts";
+import { readStore } from "./storeStream.ts";
+
+/** A bundle whose parts can be relied on, decoded. */
+export interface CheckedBundle {
+	readonly domid: number;
+	readonly solo: SoloDomain;
+	/** Of a PV guest. */
+	readonly layout: PvLayout | undefined;
+	/** What relates to the domain; undefined where the bundle's source did not know it. */
+	readonly store: Store | undefined;
+	readonly xen: { readonly major: number; readonly minor: number };
+	readonly cpuKhz: number;
+	/** System time of the pause where it comes from. */
+	readonly systemTimeNs: bigint;
+	/** Octets from the start of the bundle to each part: where findings about them point. */
+	readonly offsets: { readonly stream: number; readonly libxc: number; readonly xenstore: number };
+}
+
+/** A rule of the live-update stream, as a finding names it. */
+export function coreRule(code: string | undefined): FormatRule {
+	const found = coreRules.find(({ id }) => ruleId(id) === code);
+	return {
+		code: code ?? "XLU-R033",
+		severity: found?.severity ?? "refused",
+		doc: found?.doc ?? "The core takes the stream.",
+		from: "docs/RULES.md",
+		advice: "See docs/RULES.md.",
+	};
+}
+
+/** Reports what the core refuses, by its rule; what is no verdict is thrown on. */
+export function reportCore(findings: Findings, error: unknown, place: Place, isError = true): void {
+	if (!(error instanceof XluError) || error.code === "XLU_E_INTERNAL") throw error;
+	const { domid, field, expected, got, message } = error;
+	const where = {
+		...place,
+		record: error.record ?? place.record,
+		offset: place.offset + (error.offset ?? 0),
+		...(domid === undefined ? {} : { domid }),
+		...(field === undefined ? {} : { field }),
+	};
+	findings.report(coreRule(error.rule), where, expected ?? "a stream that it takes", got ?? message, isError);
+}
+
+/** Domids, vCPUs and counts beyond these are no domain's; they would only cost memory. */
+const MOST_VCPUS = 8192;
+const MOST_KEPT_FRAMES = 1 << 24;
+
+const isDamaged = (findings: Findings): boolean =>
+	findings.errors.some(({ rule }) => rule.severity === "damaged" || rule.severity === "version");
+
+/**
+ * Checks what was read of a bundle.
+ * @param core works in its windows, which are dropped
+ * @returns what a receiver needs; undefined where a part cannot be relied on
+ */
+export function checkBundle(core: Core, bundle: Bundle, findings: Findings): CheckedBundle | undefined {
+	const { info, stream, libxc, xenstore } = bundle;
+	if (isDamaged(findings) || !info || !stream || !libxc || !xenstore) return undefined;
+	const solo = openSolo(core, bundle, stream, findings);
+	if (!solo) return undefined;
+	const { domain } = solo;
+	const { domid } = domain.domain;
+	const place: Place = { layer: "bundle", record: "LIVE_UPDATE", offset: stream.offset, domid };
+	if (!ownsAll(solo, findings, place)) return undefined;
+	reportInfo(bundle, solo, findings, domid);
+	reportImmovable(solo.model, domain, findings, place);
+	reportPages(bundle, solo, findings, domid);
+	const layout = checkPfns(bundle, solo, libxc, findings);
+	const xen = { major: Number(info.xenMajor), minor: Number(info.xenMinor) };
+	reportLibxc({ libxc, solo, layout, xen }, findings, domid);
+	const flags = Number(info.flags);
+	const store = checkStore(xenstore, solo, flags, findings);
+	if (flags & INFO_FLAG.pfnsAssigned) {
+		findings.report(rules.pfnsAssigned, { ...place, record: "PFNS" }, "the guest's own PFNs", "assigned ones");
+	}
+	const systemTimeNs = BigInt(info.systemTimeNs as bigint);
+	const checked = {
+		domid,
+		solo,
+		layout,
+		store,
+		xen,
+		cpuKhz: Number(info.cpuKhz),
+		systemTimeNs,
+		offsets: { stream: stream.offset, libxc: libxc.offset, xenstore: xenstore.offset },
+	};
+	if (findings.errors.length === 0) reportAlone(core, checked, findings, place);
+	return checked;
+}
+
+// --- the live-update part ---
+
+function openSolo(core: Core, bundle: Bundle, { offset, octets }: BundleStream, findings: Findings) {
+	const place: Place = { layer: "xlu", record: "stream", offset };
+	try {
+		core.reset();
+		const window = core.place(octets);
+		const context = core.createContext();
+		context.open(window);
+		context.plan(window);
+	} catch (error) {
+		reportCore(findings, error, place);
+		return undefined;
+	}
+	let solo: SoloDomain | undefined;
+	try {
+		solo = soloDomain(octets, bundle.pages);
+	} catch (error) {
+		// Chunks that are not whole: the core looks at them when it checks, which needs the domain's peers.
+		if (!(error instanceof RangeError) && !(error instanceof XluError)) throw error;
+		findings.report(
+			rules.liveUpdate,
+			{ ...place, layer: "bundle", record: "LIVE_UPDATE" },
+			"whole tables",
+			error.message,
+		);
+		return undefined;
+	}
+	if (!solo) {
+		findings.report(rules.solo, { ...place, layer: "bundle", record: "LIVE_UPDATE" }, "one domain", "none, or several");
+		return undefined;
+	}
+	return solo;
+}
+
+/** Whether the part is of one domain alone, and of a size that a domain can have. */
+function ownsAll({ model, domain }: SoloDomain, findings: Findings, place: Place): boolean {
+	const { domid } = domain.domain;
+	const halves = new Uint32Array(model.frameOwners.buffer);
+	let isAll = true;
+	for (let mfn = 0; mfn < model.frameOwners.length && isAll; mfn++) {
+		const bits = halves[2 * mfn] as number;
+		if (bits === 0 || (bits & FRAME.owned && (bits & FRAME_OWNER_MASK) === domid)) continue;
+		isAll = false;
+		const got = `MFN ${hex(mfn)} of domain ${bits & FRAME_OWNER_MASK}`;
+		findings.report(rules.solo, { ...place, field: "FrameOwners" }, `frames of domain ${domid} alone`, got);
+	}
+	const kept = (domain.keptRanges ?? []).reduce((sum, { frameCount }) => sum + Number(frameCount), 0);
+	const highest = Math.max(0, ...domain.vcpuIds, domain.vcpu.length - 1);
+	if (kept > MOST_KEPT_FRAMES || highest >= MOST_VCPUS || Object.keys(KIND).length < domain.domain.kind) {
+		isAll = false;
+		const got = `${kept} page-table frames, vCPU ${highest}, kind ${domain.domain.kind}`;
+		findings.report(rules.solo, { ...place, field: "vcpuIds" }, "figures of a domain", got);
+	}
+	return isAll;
+}
+
+const SPECIAL = FRAME.xenheap | FRAME.extra;
+
+/** Frames of the domain's memory: those that nr_pages counts. */
+function ordinaryFrames({ model }: SoloDomain): number[] {
+	const halves = new Uint32Array(model.frameOwners.buffer);
+	const mfns: number[] = [];
+	for (let mfn = 0; mfn < model.frameOwners.length; mfn++) {
+		const bits = halves[2 * mfn] as number;
+		if (bits !== 0 && (bits & SPECIAL) === 0) mfns.push(mfn);
+	}
+	return mfns;
+}
+
+function reportInfo({ info }: Bundle, solo: SoloDomain, findings: Findings, domid: number): void {
+	const { domain, model } = solo;
+	const place = { layer: "bundle", record: "INFO", offset: 24, domid } as const;
+	const expected = {
+		domid,
+		kind: domain.domain.kind,
+		guestWidth: Number(domain.domain.guestWidth),
+		vcpuCount: domain.vcpuIds.length,
+		frameCount: ordinaryFrames(solo).length,
+		xenMajor: Number(model.version.xenMajor),
+		xenMinor: Number(model.version.xenMinor),
+		cpuKhz: Number(model.host.cpuKhz),
+		systemTimeNs: `${model.host.systemTimeNs}`,
+		handle: `${domain.domain.handle}`,
+	};
+	for (const [field, value] of Object.entries(expected)) {
+		const got = `${info?.[field]}`;
+		if (got !== `${value}`) findings.report(rules.info, { ...place, field }, `${value}`, got);
+	}
+}
+
+// --- pages and PFNs ---
+
+function reportPages({ pages }: Bundle, { domain, model }: SoloDomain, findings: Findings, domid: number): void {
+	const place = { layer: "bundle", record: "PAGES", offset: 0, domid } as const;
+	for (const mfn of pages.keys()) {
+		if ((model.frameOwners[mfn] ?? 0n) === 0n) {
+			findings.report(rules.pages, place, "frames of the domain", `MFN ${hex(mfn)}`);
+		}
+	}
+	const need = (mfn: number | bigint | undefined, what: string): void => {
+		if (isNone(mfn) || pages.has(Number(mfn))) return;
+		findings.report(rules.pageMissing, place, `the page of ${what}`, `none of MFN ${hex(mfn as bigint | number)}`);
+	};
+	need(domain.sharedInfo?.mfn, "shared_info");
+	for (const { mfn } of domain.grantFrames ?? []) need(mfn, "a grant frame");
+	for (const { mfn } of domain.statusFrames ?? []) need(mfn, "a status frame");
+	for (const { mfn } of domain.controlBlocks ?? []) need(mfn, "a FIFO control block");
+	for (const { mfn } of domain.eventArrays ?? []) need(mfn, "a FIFO event array");
+	if (!isPv(domain)) return;
+	for (let mfn = 0; mfn < model.frameTypes.length; mfn++) {
+		const level = (model.frameTypes[mfn] as number) & 7;
+		if (level >= PAGE_TYPE.l1 && level <= PAGE_TYPE.l4) need(mfn, `an L${level} table`);
+	}
+}
+
+function checkPfns(bundle: Bundle, solo: SoloDomain, libxc: BundleStream, findings: Findings): PvLayout | undefined {
+	const { pfns } = bundle;
+	const place = { layer: "bundle", record: "PFNS", offset: 0, domid: solo.domain.domain.domid } as const;
+	if (!isPv(solo.domain)) {
+		if (pfns)
+			findings.report(rules.pfns, place, "none of a guest that has a P2M in Xen", `${pfns.mfns.length} entries`);
+		return undefined;
+	}
+	if (!pfns) {
+		findings.report(rules.pfns, place, "the frame of each PFN", "none");
+		return undefined;
+	}
+	const own = new Set(ordinaryFrames(solo));
+	const seen = new Set<number>();
+	for (const [i, mfn] of pfns.mfns.entries()) {
+		if (mfn < 0) continue;
+		const isTwice = seen.has(mfn);
+		seen.add(mfn);
+		if (own.has(mfn) && !isTwice) continue;
+		const field = `PFN ${hex(pfns.startPfn + i)}`;
+		const got = `MFN ${hex(mfn)}${isTwice ? " again" : ""}`;
+		findings.report(rules.pfns, { ...place, field }, "a frame of the domain, once", got);
+	}
+	if (seen.size < own.size) findings.report(rules.pfns, place, `${own.size} frames`, `${seen.size}`);
+	return pvLayoutOf(libxc.octets, pfns);
+}
+
+// --- the libxc part ---
+
+interface LibxcCase {
+	libxc: BundleStream;
+	solo: SoloDomain;
+	layout: PvLayout | undefined;
+	xen: { major: number; minor: number };
+}
+
+function reportLibxc({ libxc, solo, layout, xen }: LibxcCase, findings: Findings, domid: number): void {
+	const { domain, preserved } = solo;
+	const place = { layer: "libxc", record: "image", offset: libxc.offset, domid } as const;
+	const end = framingEnd(libxc.octets);
+	if (end !== libxc.octets.length) {
+		const expected = "whole records up to one END";
+		findings.report(rules.libxc, { ...place, offset: libxc.offset + end }, expected, "something else");
+		return;
+	}
+	if (isPv(domain) && !layout) {
+		findings.report(rules.libxc, place, "X86_PV_INFO, X86_PV_P2M_FRAMES and PFNS", "not all of them");
+		return;
+	}
+	let made: Uint8Array;
+	try {
+		made = libxcImage(domain, layout, preserved, xen);
+	} catch (error) {
+		if (!(error instanceof XluError) || error.code !== "XLU_E_REFUSED") throw error;
+		findings.report(rules.state, place, error.expected ?? "PFNs", error.got ?? error.message);
+		return;
+	}
+	const headers = LIBXC_HEADER_BYTES + LIBXC_DOMAIN_HEADER_BYTES;
+	for (let at = 0; at < headers; at++) {
+		if (made[at] === libxc.octets[at]) continue;
+		const where = { ...place, record: "header", offset: libxc.offset + at };
+		findings.report(rules.libxc, where, hex(made[at] as number), hex(libxc.octets[at] ?? 0));
+		return;
+	}
+	reportState(libxcRecords(made), libxcRecords(libxc.octets), findings, place);
+	if (findings.errors.length === 0 && Buffer.compare(made, libxc.octets) !== 0) {
+		findings.report(rules.libxc, place, "records in libxc's order, padded with zeros", "another order or padding");
+	}
+}
+
+/** Where an image's framing ends: at its length if it is whole. */
+function framingEnd(image: Uint8Array): number {
+	const headers = LIBXC_HEADER_BYTES + LIBXC_DOMAIN_HEADER_BYTES;
+	if (image.length < headers) return 0;
+	let end = headers;
+	for (const { type, offset, body } of libxcRecords(image)) {
+		end = offset + RECORD_HEADER_BYTES + alignUp(body.length, RECORD_ALIGNMENT);
+		if (end > image.length) return offset;
+		if (type === LIBXC_RECORD.END) return end;
+	}
+	return 0;
+}
+
+/** Records that belong to one vCPU each. */
+const VCPU_RECORDS: ReadonlySet<number> = new Set([
+	LIBXC_RECORD.X86_PV_VCPU_BASIC,
+	LIBXC_RECORD.X86_PV_VCPU_EXTENDED,
+	LIBXC_RECORD.X86_PV_VCPU_XSAVE,
+	LIBXC_RECORD.X86_PV_VCPU_MSRS,
+]);
+
+function keyOf({ type, body }: LibxcRecord): string {
+	const name = libxcRecordNames[type] ?? hex(type);
+	return VCPU_RECORDS.has(type) && body.length > 0 ? `${name} of vCPU ${body[0]}` : name;
+}
+
+function reportState(
+	made: readonly LibxcRecord[],
+	found: readonly LibxcRecord[],
+	findings: Findings,
+	place: Place,
+): void {
+	const byKey = new Map(found.map((record) => [keyOf(record), record]));
+	for (const record of made) {
+		const key = keyOf(record);
+		const other = byKey.get(key);
+		byKey.delete(key);
+		if (!other) {
+			findings.report(rules.state, { ...place, record: key }, "a record", "none");
+			continue;
+		}
+		const length = Math.min(record.body.length, other.body.length);
+		let at = 0;
+		while (at < length && record.body[at] === other.body[at]) at++;
+		if (at === record.body.length && at === other.body.length) continue;
+		const octet = (body: Uint8Array): string => (at < body.length ? hex(body[at] as number) : "its end");
+		const where = { ...place, record: key, offset: place.offset + other.offset, field: `octet ${at}` };
+		findings.report(rules.state, where, octet(record.body), octet(other.body));
+	}
+	for (const [key, { offset }] of byKey) {
+		findings.report(rules.state, { ...place, record: key, offset: place.offset + offset }, "no such record", "one");
+	}
+}
+
+// --- the xenstore part ---
+
+function checkStore(part: BundleStream, solo: SoloDomain, flags: number, findings: Findings): Store | undefined {
+	const { domid } = solo.domain.domain;
+	const place: Place = { layer: "xenstore", record: "stream", offset: part.offset, domid };
+	if (!(flags & INFO_FLAG.storeKnown)) {
+		findings.report(rules.storeUnknown, place, "the domain's nodes", "none");
+		return undefined;
+	}
+	let store: Store;
+	try {
+		const read = readStore(part.octets);
+		for (const { offset, record, expected, got } of read.problems) {
+			findings.report(rules.store, { ...place, record, offset: part.offset + offset }, expected, got);
+		}
+		store = read.store;
+	} catch (error) {
+		// The reader has reported it.
+		if (!(error instanceof XluError) || error.code === "XLU_E_INTERNAL") throw error;
+		return undefined;
+	}
+	const paths = pathsOfDomain(store.nodes, domid);
+	for (const path of store.nodes.keys()) {
+		if (paths.has(path)) continue;
+		const expected = `nodes that relate to domain ${domid}`;
+		findings.report(rules.storeScope, { ...place, record: "NODE_DATA", field: "path" }, expected, path);
+	}
+	const strangers = store.daemon?.connections.filter((connection) => connection.domid !== domid) ?? [];
+	for (const { domid: other } of strangers) {
+		const record = "CONNECTION_DATA";
+		findings.report(rules.storeConnection, { ...place, record }, `domain ${domid}`, `domain ${other}`);
+	}
+	if ((store.daemon?.connections.length ?? 0) > 1) {
+		const got = `${store.daemon?.connections.length}`;
+		findings.report(rules.storeConnection, { ...place, record: "CONNECTION_DATA" }, "one connection", got);
+	}
+	if (!(flags & INFO_FLAG.watchesKnown)) {
+		findings.report(rules.watchesUnknown, place, "watches and open transactions", "not known");
+	}
+	reportDevices(store, solo.domain, findings, place);
+	return store;
+}
+
+const CONNECTED = "4";
+const PORT_NODE = /(?:^|\/)event-channel(?:-[rt]x)?$/;
+const GRANT_NODE = /(?:^|\/)(?:(?:[rt]x-)?ring-ref\d*|page-gref)$/;
+
+/** Ports and references that connected frontends name; console and store have ports, but frames for references. */
+function reportDevices({ nodes }: Store, domain: DomainModel, findings: Findings, place: Place): void {
+	const { domid } = domain.domain;
+	const home = homeOf(domid);
+	const port = (path: string, remote: number): void => {
+		const node = nodes.get(path);
+		if (!node || textOfValue(node) === "") return;
+		const row = domain.ports?.[Number(textOfValue(node))];
+		const state = Number(row?.state ?? EVTCHN_STATE.free);
+		const isOpen = state === EVTCHN_STATE.unbound || state === EVTCHN_STATE.interdomain;
+		if (isOpen && Number(row?.remoteDomid) === remote) return;
+		const expected = `an open port towards domain ${remote}`;
+		const got = `port ${textOfValue(node)}: ${isOpen ? `towards domain ${row?.remoteDomid}` : `state ${state}`}`;
+		findings.report(rules.devicePorts, { ...place, record: "NODE_DATA", field: path }, expected, got);
+	};
+	const version = Number(domain.grantTable?.version ?? 1) === 2 ? 2 : 1;
+	const references = (domain.grantFrames?.length ?? 0) * GRANT_ENTRIES_PER_FRAME[version];
+	for (const { frontend, backendId } of deviceAreas(nodes, domid)) {
+		const state = nodes.get(`${frontend}/state`);
+		if (!isBelow(frontend, `${home}/device`) || !state || textOfValue(state) !== CONNECTED) continue;
+		for (const [path, node] of nodes) {
+			if (!path.startsWith(`${frontend}/`)) continue;
+			if (PORT_NODE.test(path)) port(path, backendId);
+			if (!GRANT_NODE.test(path)) continue;
+			const value = textOfValue(node);
+			if (/^\d+$/.test(value) && Number(value) < references) continue;
+			const where = { ...place, record: "NODE_DATA", field: path };
+			findings.report(rules.deviceGrants, where, `a reference below ${references}`, value);
+		}
+	}
+}
+
+// --- alone on a host ---
+
+/** Frames beyond the domain's: Xen's own, the M2P's, room for alignment. */
+const SPARE_FRAMES = XEN_FRAMES + 2048;
+const M2P_SHARE = 500;
+
+/** A host with nothing on it but room for the domain: what refuses it there is the bundle's own fault. */
+function reportAlone(core: Core, checked: CheckedBundle, findings: Findings, place: Place): void {
+	const needed = neededFrames(checked.solo) + SPARE_FRAMES;
+	const frames = needed + Math.ceil(needed / M2P_SHARE);
+	const cpus = Number(checked.solo.model.host.cpuCount ?? 1);
+	const target = emptyHost(frames, Math.max(1, Math.min(cpus, MOST_VCPUS)));
+	reportResult(core, target, checked, findings, place);
+}
+
+/** Puts the domain on a target and lets the core judge the result. */
+export function reportResult(core: Core, target: Host, checked: CheckedBundle, findings: Findings, place: Place): void {
+	const { solo } = checked;
+	const result = receive(target, checked, (field, expected, got) => {
+		findings.report(rules.solo, { ...place, field }, expected, got);
+	});
+	if (!result) {
+		findings.report(rules.memory, place, `${neededFrames(solo)} free frames`, "fewer");
+		return;
+	}
+	if (findings.errors.length > 0) return;
+	try {
+		core.reset();
+		const saved = saveHost(core, result);
+		openAndCheck(core, saved.stream, saved.memory);
+	} catch (error) {
+		// Offsets in a stream that was made for this check say nothing to people.
+		if (error instanceof XluError) {
+			const { rule, domid, field, expected, got, message, record } = error;
+			const where = {
+				...place,
+				record: record ?? place.record,
+				...(field ? { field } : {}),
+				...(domid ? { domid } : {}),
+			};
+			if (error.code === "XLU_E_INTERNAL") throw error;
+			findings.report(coreRule(rule), where, expected ?? "a host that it takes", got ?? message, true);
+			return;
+		}
+		throw error;
+	}
+}

@@ -1,0 +1,140 @@
+/**
+ * From a host and a domid to the domain's bundle (requirement F5).
+ *
+ * The whole host is saved and checked first, so that what version 1 of the live-update stream refuses is refused here by
+ * the same rule. Then the domain is cut out, saved alone, and its state is written once more as libxc has it.
+ *
+ * Unhappy paths: no such domain (XLU_E_USAGE); a rule of the stream that the host breaks (XLU-R...); a domain that cannot
+ * move (XLU-B022 to XLU-B024); a register that names no frame of the guest's P2M (XLU-B016).
+ */
+import type { Assumption } from "../capture/import/index.ts";
+import type { Core } from "../core/load.ts";
+import { XluError } from "../errors.ts";
+import { FRAME, KIND } from "../format/enums.ts";
+import { INFO_FLAG } from "../formats/bundle/layout.ts";
+import { writeBundle } from "../formats/bundle/write.ts";
+import { Findings, findingError } from "../formats/common/findings.ts";
+import type { Host } from "../host.ts";
+import { buildImage } from "../machine/image.ts";
+import type { DomainModel, HostModel, PvLayout } from "../machine/model.ts";
+import { openAndCheck, saveHost } from "../update.ts";
+import { libxcImage } from "./libxc.ts";
+import { reportImmovable } from "./movable.ts";
+import { cutOut, framesOf, isPv, type SoloDomain } from "./solo.ts";
+import { storeOfDomain } from "./store.ts";
+import { writeStore } from "./storeStream.ts";
+
+/** A domain's bundle, and what it does not hold. */
+export interface Extracted {
+	/** The bundle's octets. */
+	readonly bundle: Uint8Array;
+	/** What the host did not tell of the domain, and what was put in its place. */
+	readonly assumptions: readonly Assumption[];
+}
+
+function noSuchDomain(host: Host, domid: number): XluError {
+	const domids = host.model.domains.map(({ domain }) => domain.domid).sort((a, b) => a - b);
+	return new XluError("XLU_E_USAGE", `${host.name} has no domain ${domid}.`, {
+		field: "domid",
+		domid,
+		expected: domids.join(", "),
+		got: `${domid}`,
+	});
+}
+
+const PAGE_ENTRIES = 512;
+
+/** PFNs for a guest whose own are not known: by its frames, ascending. */
+function assignedLayout(model: HostModel, domain: DomainModel): PvLayout {
+	const halves = new Uint32Array(model.frameOwners.buffer, model.frameOwners.byteOffset);
+	const special = FRAME.xenheap | FRAME.extra;
+	const mfns = framesOf(model.frameOwners, domain.domain.domid).filter(
+		(mfn) => ((halves[2 * mfn] as number) & special) === 0,
+	);
+	return {
+		guestWidth: Number(domain.domain.guestWidth ?? 8),
+		ptLevels: 4,
+		startPfn: 0,
+		mfns: Float64Array.from(mfns),
+		p2mPfns: Array.from({ length: Math.ceil(mfns.length / PAGE_ENTRIES) }, (_, i) => i),
+	};
+}
+
+/** The live-update stream of the domain alone. */
+export function soloStream(core: Core, { model, preserved }: SoloDomain): Uint8Array {
+	core.reset();
+	const image = core.place(buildImage(model, preserved));
+	const context = core.createContext();
+	const stream = context.save(image, core.allocate(context.planSave(image)));
+	return core.bytes(stream).slice();
+}
+
+export function infoOf(host: HostModel, domain: DomainModel, flags: number) {
+	const mfns = framesOf(host.frameOwners, domain.domain.domid);
+	const halves = new Uint32Array(host.frameOwners.buffer, host.frameOwners.byteOffset);
+	const special = FRAME.xenheap | FRAME.extra;
+	const frameCount = mfns.filter((mfn) => ((halves[2 * mfn] as number) & special) === 0).length;
+	return {
+		domid: domain.domain.domid,
+		kind: domain.domain.kind,
+		guestWidth: Number(domain.domain.guestWidth ?? 8),
+		vcpuCount: domain.vcpuIds.length,
+		frameCount: BigInt(frameCount),
+		xenMajor: Number(host.version.xenMajor ?? 0),
+		xenMinor: Number(host.version.xenMinor ?? 0),
+		cpuKhz: Number(host.host.cpuKhz ?? 0),
+		flags,
+		systemTimeNs: BigInt(host.host.systemTimeNs ?? 0),
+		handle: (domain.domain.handle ?? []).map(Number),
+	};
+}
+
+/**
+ * Makes the bundle of one domain.
+ * @param core works in its windows, which are dropped
+ * @throws XLU_E_USAGE if the host has no such domain; XLU_E_REFUSED, XLU_E_VERSION with the rule that stands against it
+ */
+export function extractDomain(core: Core, host: Host, domid: number): Extracted {
+	const domain = host.model.domains.find((candidate) => candidate.domain.domid === domid);
+	if (!domain) throw noSuchDomain(host, domid);
+	const findings = new Findings();
+	reportImmovable(host.model, domain, findings, { layer: "bundle", record: "domain", offset: 0, domid });
+	const [first] = findings.errors;
+	if (first) throw findingError(first);
+	core.reset();
+	const saved = saveHost(core, host);
+	openAndCheck(core, saved.stream, saved.memory);
+
+	const assumptions: Assumption[] = host.assumptions.filter((assumption) => assumption.domid === domid);
+	const note = (what: string, how: string): void => {
+		assumptions.push({ domid, what, how });
+	};
+	const layout =
+		domain.domain.kind === KIND.pv ? (host.pvLayouts?.get(domid) ?? assignedLayout(host.model, domain)) : undefined;
+	const isAssigned = isPv(domain) && !host.pvLayouts?.has(domid);
+	if (isAssigned)
+		note("PFNs, and where the guest's P2M table lies", "assigned by MFN: the host has no image of the guest");
+	if (!host.store) note("xenstore nodes", "unknown: the bundle's xenstore part has none");
+	else if (!host.store.daemon) {
+		note(
+			"xenstore watches and open transactions",
+			"unknown: the capture has no dump of xenstored's state (xenstore.dump)",
+		);
+	}
+	const solo = cutOut(host.model, host.preserved, domain);
+	const flags =
+		(host.store ? INFO_FLAG.storeKnown : 0) |
+		(host.store?.daemon ? INFO_FLAG.watchesKnown : 0) |
+		(isAssigned ? INFO_FLAG.pfnsAssigned : 0);
+	const xen = { major: Number(host.model.version.xenMajor ?? 0), minor: Number(host.model.version.xenMinor ?? 0) };
+	const bundle = writeBundle({
+		info: infoOf(host.model, domain, flags),
+		versionText: host.model.versionText,
+		stream: soloStream(core, solo),
+		pfns: layout,
+		pages: solo.preserved,
+		libxc: libxcImage(domain, layout, solo.preserved, xen),
+		xenstore: writeStore(host.store && storeOfDomain(host.store, domid), domain),
+	});
+	return { bundle, assumptions };
+}

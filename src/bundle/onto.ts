@@ -1,0 +1,265 @@
+/**
+ * The receiving side: would a target take the domain of a bundle? (Requirement F5; Xen, "Non-Cooperative Migration of
+ * Guests".) Everything that stands against it is told, then everything that will be different there.
+ */
+import type { Core } from "../core/load.ts";
+import { CONSUMER, CREATE, DOMID, EVTCHN_STATE, KIND, LIFE } from "../format/enums.ts";
+import { bundleRules as rules } from "../formats/bundle/rules.ts";
+import { type Findings, type FormatRule, hex, type Place } from "../formats/common/findings.ts";
+import type { Host } from "../host.ts";
+import type { DomainModel } from "../machine/model.ts";
+import { type CheckedBundle, reportResult } from "./check.ts";
+import { freeFrameCount, neededFrames } from "./receive.ts";
+import { allCpus } from "./solo.ts";
+import { deviceAreas, homeOf, parentOf, type Store, textOfValue } from "./store.ts";
+
+type Say = (rule: FormatRule, field: string, expected: string, got: string) => void;
+
+/** Rules that could not be looked at, by what is not known. */
+export interface OntoResult {
+	readonly notCheckable: readonly string[];
+}
+
+/**
+ * Reports what a target says to a bundle.
+ * @param core works in its windows, which are dropped
+ */
+export function reportOnto(core: Core, target: Host, checked: CheckedBundle, findings: Findings): OntoResult {
+	const { domid, solo, offsets } = checked;
+	const { domain } = solo;
+	const place: Place = { layer: "bundle", record: "LIVE_UPDATE", offset: offsets.stream, domid };
+	const inStore: Place = { layer: "xenstore", record: "NODE_DATA", offset: offsets.xenstore, domid };
+	const say: Say = (rule, field, expected, got) => findings.report(rule, { ...place, field }, expected, got);
+	const sayOfStore: Say = (rule, field, expected, got) => findings.report(rule, { ...inStore, field }, expected, got);
+	const alive = new Set(
+		target.model.domains
+			.filter(({ domain: other }) => Number(other.life ?? LIFE.alive) === LIFE.alive)
+			.map(({ domain: other }) => other.domid),
+	);
+
+	const taken = target.model.domains.find(({ domain: other }) => other.domid === domid);
+	if (taken) {
+		const dead = Number(taken.domain.life ?? LIFE.alive) === LIFE.dead ? ", dead, whose frames others map" : "";
+		say(rules.domidTaken, "domid", `domain ${domid} free`, `a domain ${domid} on ${target.name}${dead}`);
+	}
+	reportPeers(domain, checked.store, alive, say, sayOfStore);
+	const needed = neededFrames(solo);
+	const free = freeFrameCount(target.model);
+	if (free < needed) say(rules.memory, "frames", `${needed} free frames`, `${free}`);
+	const notCheckable = reportMachine(target, checked, say);
+	reportPorts(domain, say);
+	if (checked.store) reportStore(checked.store, target.store, { domid, alive }, sayOfStore);
+	if (findings.errors.length === 0) reportResult(core, target, checked, findings, place);
+	return { notCheckable: checked.store && target.store ? notCheckable : [...notCheckable, rules.nodeTaken.code] };
+}
+
+// --- other domains ---
+
+const isGuest = (domid: number): boolean => domid < DOMID.FIRST_RESERVED;
+
+/** Who has to be there, and why. */
+export function peersOf(domain: DomainModel, store: Store | undefined): Map<number, string[]> {
+	const self = domain.domain.domid;
+	const peers = new Map<number, string[]>();
+	const need = (domid: number, why: string): void => {
+		if (domid === self || !isGuest(domid)) return;
+		peers.set(domid, [...(peers.get(domid) ?? []), why]);
+	};
+	(domain.ports ?? []).forEach((row, port) => {
+		const state = Number(row?.state ?? EVTCHN_STATE.free);
+		if (state === EVTCHN_STATE.unbound || state === EVTCHN_STATE.interdomain) {
+			need(Number(row?.remoteDomid), `port ${port}`);
+		}
+	});
+	(domain.grantActive ?? []).forEach((row, reference) => {
+		if (row) need(Number(row.grantee), `grant ${reference}`);
+	});
+	for (const { emulator, serverId } of domain.ioreqServerList ?? []) need(Number(emulator), `I/O server ${serverId}`);
+	for (const { frontend, backendId } of store ? deviceAreas(store.nodes, self) : []) need(backendId, frontend);
+	return peers;
+}
+
+function reportPeers(
+	domain: DomainModel,
+	store: Store | undefined,
+	alive: ReadonlySet<number>,
+	say: Say,
+	sayOfStore: Say,
+): void {
+	for (const [domid, reasons] of peersOf(domain, store)) {
+		if (alive.has(domid)) continue;
+		const list = `${reasons.slice(0, 4).join(", ")}${reasons.length > 4 ? ` and ${reasons.length - 4} more` : ""}`;
+		const isOfStore = reasons.every((reason) => reason.startsWith("/"));
+		(isOfStore ? sayOfStore : say)(rules.backendDomain, list, `domain ${domid} alive`, "no such domain");
+	}
+}
+
+// --- the machine ---
+
+/** Bits that a hypervisor shows or hides by itself, by word of the feature set. */
+const SYNTHETIC: Readonly<Record<number, number>> = {
+	// HTT, SEP, the local APIC.
+	0: (1 << 28) | (1 << 11) | (1 << 9),
+	// x2APIC, TSC deadline, OSXSAVE, hypervisor.
+	1: (1 << 21) | (1 << 24) | (1 << 27) | (1 << 31),
+	// AMD repeats bits of word 0 here, of which Xen keeps one copy.
+	2: 0x0183f3ff,
+	// CMP_LEGACY.
+	3: 1 << 1,
+	// TSC_ADJUST.
+	5: 1 << 1,
+};
+
+/** Where each word of Xen's feature set stands in CPUID (public/arch-x86/cpufeatureset.h). */
+const FEATURE_WORDS = [
+	{ leaf: 0x1, subleaf: undefined, register: "edx" },
+	{ leaf: 0x1, subleaf: undefined, register: "ecx" },
+	{ leaf: 0x80000001, subleaf: undefined, register: "edx" },
+	{ leaf: 0x80000001, subleaf: undefined, register: "ecx" },
+	{ leaf: 0xd, subleaf: 1, register: "eax" },
+	{ leaf: 0x7, subleaf: 0, register: "ebx" },
+	{ leaf: 0x7, subleaf: 0, register: "ecx" },
+] as const;
+
+function reportMachine(target: Host, { solo, xen, cpuKhz }: CheckedBundle, say: Say): string[] {
+	const { domain } = solo;
+	const { model, capabilities } = target;
+	const [major, minor] = [Number(model.version.xenMajor ?? 0), Number(model.version.xenMinor ?? 0)];
+	if (major !== 0 && (major < xen.major || (major === xen.major && minor < xen.minor))) {
+		say(rules.xenVersion, "xenMajor", `Xen ${xen.major}.${xen.minor} or newer`, `Xen ${major}.${minor}`);
+	}
+	const guestKhz = Number(domain.tsc?.khz ?? cpuKhz);
+	const targetKhz = Number(model.host.cpuKhz ?? 0);
+	if (guestKhz !== 0 && targetKhz !== 0 && guestKhz !== targetKhz) {
+		say(rules.tsc, "khz", `${guestKhz} kHz`, `${targetKhz} kHz`);
+	}
+	const pool = Number(domain.domain.cpupoolId ?? 0);
+	const cpus = allCpus(Number(model.host.cpuCount ?? 1));
+	if (!model.poolList.some(({ poolId }) => Number(poolId) === pool)) {
+		say(rules.placement, "cpupoolId", `CPU pool ${pool}`, "no such pool");
+	}
+	const all = allCpus(Number(solo.model.host.cpuCount ?? 1));
+	(domain.hardAffinity ?? []).forEach((bits, id) => {
+		// All CPUs of the source means any CPU.
+		if (bits !== all && (bits & ~cpus) !== 0n) {
+			say(rules.placement, `hard affinity of vCPU ${id}`, `CPUs of ${hex(cpus)}`, hex(bits));
+		}
+	});
+	if (!capabilities) return [rules.guestKind.code, rules.cpuFeatures.code];
+	const missing = neededCapabilities(domain).filter((name) => !capabilities.virt.includes(name));
+	if (missing.length > 0) say(rules.guestKind, "virt_caps", missing.join(", "), capabilities.virt.join(", "));
+	for (const [i, { leaf, subleaf, register }] of FEATURE_WORDS.entries()) {
+		const row = domain.cpuidLeaves?.find(
+			(candidate) =>
+				Number(candidate.leaf) === leaf && (subleaf === undefined || Number(candidate.subleaf) === subleaf),
+		);
+		const word = capabilities.cpu[i];
+		if (!row || word === undefined) continue;
+		const absent = (Number(row[register] ?? 0) & ~word & ~(SYNTHETIC[i] ?? 0)) >>> 0;
+		if (absent === 0) continue;
+		const where = `CPUID ${hex(leaf)}${subleaf === undefined ? "" : `.${subleaf}`} ${register}`;
+		say(rules.cpuFeatures, where, `bits of ${hex(Number(row[register]))}`, `${hex(word)} without ${hex(absent)}`);
+	}
+	return [];
+}
+
+function neededCapabilities({ domain, grantTable }: DomainModel): string[] {
+	return [
+		domain.kind === KIND.pv ? "pv" : "hvm",
+		...(Number(domain.createFlags ?? 0) & CREATE.hap ? ["hap"] : []),
+		...(Number(grantTable?.version ?? 1) === 2 ? ["gnttab-v2"] : []),
+	];
+}
+
+// --- ports and grants ---
+
+const listOf = (numbers: readonly number[]): string =>
+	`${numbers.slice(0, 8).join(", ")}${numbers.length > 8 ? ` and ${numbers.length - 8} more` : ""}`;
+
+function reportPorts(domain: DomainModel, say: Say): void {
+	const self = domain.domain.domid;
+	const bound: number[] = [];
+	const emulators: number[] = [];
+	(domain.ports ?? []).forEach((row, port) => {
+		if (!row) return;
+		if (Number(row.consumer ?? 0) !== CONSUMER.none) emulators.push(port);
+		else if (Number(row.state) === EVTCHN_STATE.interdomain && Number(row.remoteDomid) !== self) bound.push(port);
+	});
+	if (bound.length > 0) say(rules.ports, `ports ${listOf(bound)}`, "the other ends bind again", "unbound until then");
+	const mapped: number[] = [];
+	(domain.grantActive ?? []).forEach((row, reference) => {
+		if (row && Number(row.grantee) !== self) mapped.push(reference);
+	});
+	if (mapped.length > 0) {
+		say(rules.grants, `references ${listOf(mapped)}`, "backends map them again", "not mapped until then");
+	}
+	const permitted = domain.capRanges?.length ?? 0;
+	if (permitted > 0) say(rules.permissions, "CapRanges", "given anew by the tool stack", `${permitted} ranges`);
+	const servers = domain.ioreqServerList?.length ?? 0;
+	if (servers + emulators.length > 0) {
+		const what = emulators.length > 0 ? `ports ${listOf(emulators)}` : "I/O servers";
+		say(rules.emulators, what, "made anew by the device model", `${servers} I/O servers`);
+	}
+}
+
+// --- the store ---
+
+interface Receiver {
+	domid: number;
+	alive: ReadonlySet<number>;
+}
+
+function reportStore(store: Store, target: Store | undefined, receiver: Receiver, say: Say): void {
+	const { domid, alive } = receiver;
+	for (const { txId } of store.daemon?.transactions ?? []) {
+		say(rules.transaction, `transaction ${txId}`, "committed", "EAGAIN when it ends");
+	}
+	for (const { path, token } of store.daemon?.watches ?? []) {
+		if (!canWatch(path)) say(rules.watch, `watch ${JSON.stringify(token)}`, "a path that can be watched", path);
+	}
+	const absent = new Map<number, string>();
+	for (const [path, { perms }] of store.nodes) {
+		for (const perm of perms) {
+			const other = Number(perm.slice(1));
+			if (other !== domid && isGuest(other) && !alive.has(other) && !absent.has(other)) absent.set(other, path);
+		}
+	}
+	for (const [other, path] of absent) say(rules.permission, path, `domain ${other}`, "no such domain");
+	if (!target) {
+		say(rules.targetStore, "xenstore", "the target's nodes", "not known");
+		return;
+	}
+	reportNodes(store, target, domid, say);
+}
+
+/** Paths hold letters, digits and a few signs, no two slashes in a row, at most 3072 octets, 2048 where relative (xenstore.txt). */
+const PATH = /^[A-Za-z0-9\-/_@]+$/;
+const MOST_ABSOLUTE = 3072;
+const MOST_RELATIVE = 2048;
+
+function canWatch(path: string): boolean {
+	if (path.startsWith("@")) return path === "@introduceDomain" || path === "@releaseDomain";
+	if (path === "/") return true;
+	if (!PATH.test(path) || path.includes("//") || path.endsWith("/")) return false;
+	return path.length <= (path.startsWith("/") ? MOST_ABSOLUTE : MOST_RELATIVE);
+}
+
+function reportNodes(store: Store, target: Store, domid: number, say: Say): void {
+	const made = new Set<string>();
+	for (const [path, node] of store.nodes) {
+		const other = target.nodes.get(path);
+		if (other && Buffer.compare(other.value, node.value) !== 0) {
+			const text = JSON.stringify(textOfValue(other)).slice(0, 64);
+			say(rules.nodeTaken, path, JSON.stringify(textOfValue(node)).slice(0, 64), text);
+		}
+		for (let up = parentOf(path); up !== "/"; up = parentOf(up)) {
+			if (store.nodes.has(up) || target.nodes.has(up)) break;
+			made.add(up);
+		}
+	}
+	for (const path of made) say(rules.nodeParent, path, "a node on the target", "none: it is made");
+	const home = homeOf(domid);
+	const left = [...target.nodes.keys()].filter((path) => path.startsWith(`${home}/`) && !store.nodes.has(path));
+	if (left.length > 0)
+		say(rules.nodeTaken, left[0] as string, `nothing of a former domain ${domid}`, `${left.length} nodes`);
+}

@@ -1,0 +1,374 @@
+/**
+ * What the receiving host looks like with the domain on it: the target's model with the bundle's domain put in, so that the
+ * core's own rules can judge the result before anything moves.
+ *
+ *     frames         free ones of the target, 2 MiB pages stay 2 MiB pages where aligned runs are free
+ *     P2M, tables    the same GFNs and PFNs, the new MFNs
+ *     ports          the same numbers; interdomain ends become unbound, for the other side to bind again
+ *     grants         the same table and references; nobody has them mapped yet
+ *     time           deadlines as far ahead as they were
+ *     emulators      their I/O request servers, pages and ports are made anew by themselves
+ *
+ * Unhappy paths: a record that names a frame that is not the domain's is told to `problem`; too little memory ends it.
+ */
+import { CONSUMER, CREATE, DOMID, EVTCHN_STATE, FEATURE, NONE64, P2M_BITS, PAGE_TYPE } from "../format/enums.ts";
+import { freeFrames } from "../handover/frames.ts";
+import { mergeRuns } from "../handover/regions.ts";
+import type { Host } from "../host.ts";
+import type { DomainModel, HostModel, PreservedPages, PvLayout } from "../machine/model.ts";
+import { PAGE_BYTES } from "../machine/preserved.ts";
+import { resourcePages } from "./movable.ts";
+import { allCpus, framesOf, isNone, keptMfns, type SoloDomain } from "./solo.ts";
+import type { Store } from "./store.ts";
+
+const SUPERPAGE = 512;
+const PRESENT = 1n << BigInt(P2M_BITS.present);
+const MFN_MASK = (1n << BigInt(P2M_BITS.type)) - 1n;
+const ORDER_MASK = 63n << BigInt(P2M_BITS.order);
+const ORDER_2M = 9n << BigInt(P2M_BITS.order);
+const TABLE_PRESENT = 1;
+const TWO_POW_20 = 2 ** 20;
+const PFN_HIGH_MASK = 0xfffff;
+const FRAME_SHIFT = 12n;
+const LOW_BITS = 0xfffn;
+
+/** Something that the domain's records say and that cannot be carried over. */
+export type Problem = (field: string, expected: string, got: string) => void;
+
+interface Run {
+	first: number;
+	count: number;
+}
+
+/** Frames of the target that nobody has, handed out: aligned blocks, then what is left, in ascending order. */
+class FreeFrames {
+	#runs: Run[];
+	/** No run before it has an aligned block. */
+	#blocksFrom = 0;
+	#singlesFrom = 0;
+
+	constructor({ frameOwners, regionList, m2pRanges, iommuRanges, domains }: HostModel) {
+		const kept = [...(iommuRanges ?? []), ...domains.flatMap(({ keptRanges }) => keptRanges ?? [])];
+		this.#runs = freeFrames(
+			frameOwners,
+			regionList as Parameters<typeof freeFrames>[1],
+			kept as Parameters<typeof freeFrames>[2],
+			m2pRanges as Parameters<typeof freeFrames>[3],
+		).map(({ firstMfn, frameCount }) => ({ first: firstMfn, count: frameCount }));
+	}
+
+	get count(): number {
+		return this.#runs.reduce((sum, { count }) => sum + count, 0);
+	}
+
+	/** 512 aligned frames; undefined if there are none. */
+	block(): number | undefined {
+		for (; this.#blocksFrom < this.#runs.length; this.#blocksFrom++) {
+			const run = this.#runs[this.#blocksFrom] as Run;
+			const first = Math.ceil(run.first / SUPERPAGE) * SUPERPAGE;
+			const lead = first - run.first;
+			if (run.count < lead + SUPERPAGE) continue;
+			const rest = { first: first + SUPERPAGE, count: run.count - lead - SUPERPAGE };
+			if (lead === 0) this.#runs[this.#blocksFrom] = rest;
+			else this.#runs.splice(this.#blocksFrom++, 1, { first: run.first, count: lead }, rest);
+			return first;
+		}
+		return undefined;
+	}
+
+	frame(): number | undefined {
+		for (; this.#singlesFrom < this.#runs.length; this.#singlesFrom++) {
+			const run = this.#runs[this.#singlesFrom] as Run;
+			if (run.count === 0) continue;
+			run.count--;
+			return run.first++;
+		}
+		return undefined;
+	}
+}
+
+/** How many frames a target has to give. */
+export const freeFrameCount = (model: HostModel): number => new FreeFrames(model).count;
+
+/** How many frames a domain takes: its own, less what its device model makes anew, and its page tables' in Xen. */
+export function neededFrames({ model, domain }: SoloDomain): number {
+	const own = framesOf(model.frameOwners, domain.domain.domid).length - resourcePages(domain).length;
+	return own + keptMfns(domain).length;
+}
+
+/** MFN where it comes from -> MFN where it is. */
+type Placed = Map<number, number>;
+
+/** 2 MiB pages first, so that they find aligned frames. */
+function place(solo: SoloDomain, free: FreeFrames): { placed: Placed; blocks: Set<number> } | undefined {
+	const { domain, model } = solo;
+	const placed: Placed = new Map();
+	/** First GFNs of 2 MiB pages that stay what they are. */
+	const blocks = new Set<number>();
+	const own = new Set(framesOf(model.frameOwners, domain.domain.domid));
+	for (const { mfn } of resourcePages(domain)) own.delete(Number(mfn));
+	const p2m = domain.p2m ?? new BigUint64Array(0);
+	for (let gfn = 0; gfn + SUPERPAGE <= p2m.length; gfn += SUPERPAGE) {
+		const entry = p2m[gfn] as bigint;
+		if (!(entry & PRESENT) || (entry & ORDER_MASK) === 0n) continue;
+		const base = Number(entry & MFN_MASK);
+		const isWhole = Array.from({ length: SUPERPAGE }, (_, i) => i).every(
+			(i) => p2m[gfn + i] === entry + BigInt(i) && own.has(base + i) && !placed.has(base + i),
+		);
+		const first = isWhole ? free.block() : undefined;
+		if (first === undefined) continue;
+		for (let i = 0; i < SUPERPAGE; i++) placed.set(base + i, first + i);
+		blocks.add(gfn);
+	}
+	for (const mfn of [...own, ...keptMfns(domain)]) {
+		if (placed.has(mfn)) continue;
+		const found = free.frame();
+		if (found === undefined) return undefined;
+		placed.set(mfn, found);
+	}
+	return { placed, blocks };
+}
+
+class Translation {
+	readonly #placed: Placed;
+	readonly #problem: Problem;
+
+	constructor(placed: Placed, problem: Problem) {
+		this.#placed = placed;
+		this.#problem = problem;
+	}
+
+	find(mfn: number): number | undefined {
+		return this.#placed.get(mfn);
+	}
+
+	/** All ones stay all ones. */
+	mfn(mfn: number | bigint | undefined, field: string): bigint {
+		if (isNone(mfn)) return NONE64;
+		const found = this.#placed.get(Number(mfn));
+		if (found !== undefined) return BigInt(found);
+		this.#problem(field, "a frame of the domain", `MFN 0x${(mfn as bigint | number).toString(16)}`);
+		return NONE64;
+	}
+
+	/** A control register: zero, or a page table's address with flags below. */
+	root(value: bigint, field: string): bigint {
+		if (value >> FRAME_SHIFT === 0n) return value;
+		return (this.mfn(value >> FRAME_SHIFT, field) << FRAME_SHIFT) | (value & LOW_BITS);
+	}
+}
+
+/** GFNs stay; a 2 MiB page whose frames are scattered now becomes 4 KiB entries. */
+function placeP2m(p2m: BigUint64Array, blocks: ReadonlySet<number>, to: Translation): BigUint64Array {
+	return p2m.map((entry, gfn) => {
+		if (!(entry & PRESENT)) return entry;
+		const mfn = to.find(Number(entry & MFN_MASK));
+		// What a device model or the hardware had there is mapped anew.
+		if (mfn === undefined) return 0n;
+		const isBlock = blocks.has(gfn - (gfn % SUPERPAGE));
+		return (entry & ~MFN_MASK & ~ORDER_MASK) | (isBlock ? ORDER_2M : 0n) | BigInt(mfn);
+	});
+}
+
+/** A page table's content: entries that lead out of the domain become not present, as libxc has them. */
+function placeTable(page: Uint8Array, to: Translation): Uint8Array {
+	const table = page.slice();
+	const view = new DataView(table.buffer);
+	for (let at = 0; at < PAGE_BYTES; at += 8) {
+		const low = view.getUint32(at, true);
+		if ((low & TABLE_PRESENT) === 0) continue;
+		const high = view.getUint32(at + 4, true);
+		const mfn = to.find((high & PFN_HIGH_MASK) * TWO_POW_20 + (low >>> 12));
+		if (mfn === undefined) {
+			view.setBigUint64(at, 0n, true);
+			continue;
+		}
+		view.setUint32(at, (((mfn % TWO_POW_20) << 12) | (low & 0xfff)) >>> 0, true);
+		view.setUint32(at + 4, ((high & ~PFN_HIGH_MASK) | Math.floor(mfn / TWO_POW_20)) >>> 0, true);
+	}
+	return table;
+}
+
+/** Ports keep their numbers; the other ends are gone until they bind again. */
+export function placePorts({ domain, ports }: DomainModel): NonNullable<DomainModel["ports"]> {
+	return (ports ?? []).map((row) => {
+		if (row === undefined || Number(row.consumer ?? 0) === CONSUMER.none) {
+			const isBound = Number(row?.state) === EVTCHN_STATE.interdomain && Number(row?.remoteDomid) !== domain.domid;
+			return isBound ? { ...row, state: EVTCHN_STATE.unbound, remotePort: 0 } : row;
+		}
+		return undefined;
+	});
+}
+
+const shifted = (deadline: bigint | number | undefined, delta: bigint): bigint => {
+	const value = BigInt(deadline ?? 0);
+	if (value === 0n) return 0n;
+	return value + delta > 0n ? value + delta : 1n;
+};
+
+/** The target's CPUs of an affinity; all of them if none is left. */
+const onCpus = (affinity: readonly bigint[] | undefined, cpus: bigint): bigint[] =>
+	(affinity ?? []).map((bits) => bits & cpus || cpus);
+
+/** Runs of frames, ascending. */
+function rangesOf(mfns: readonly number[]): { firstMfn: number; frameCount: number }[] {
+	return mergeRuns([...mfns].sort((a, b) => a - b).map((firstMfn) => ({ firstMfn, frameCount: 1 })));
+}
+
+function placeDomain(
+	{ domain }: SoloDomain,
+	target: HostModel,
+	placed: { to: Translation; blocks: ReadonlySet<number> },
+	deltaNs: bigint,
+): DomainModel {
+	const { to, blocks } = placed;
+	const cpus = allCpus(Number(target.host.cpuCount ?? 1));
+	const pool = Number(domain.domain.cpupoolId ?? 0);
+	const hasPool = target.poolList.some(({ poolId }) => Number(poolId) === pool);
+	const { ioreqServerList: _s, ioreqPorts: _p, ioreqPages: _q, ioreqRanges: _r, p2m, ...rest } = domain;
+	const self = domain.domain.domid;
+	return {
+		...rest,
+		domain: {
+			...domain.domain,
+			uniqueId: BigInt(target.host.nextUniqueId ?? 1),
+			cpupoolId: hasPool ? pool : 0,
+		},
+		...(p2m ? { p2m: placeP2m(p2m, blocks, to) } : {}),
+		keptRoots: (domain.keptRoots ?? []).map((row) => ({ ...row, rootMfn: to.mfn(row.rootMfn, "KeptRoots") })),
+		keptRanges: rangesOf(
+			keptMfns(domain)
+				.map((mfn) => to.find(mfn))
+				.filter((mfn) => mfn !== undefined),
+		),
+		grantFrames: (domain.grantFrames ?? []).map((row) => ({ ...row, mfn: to.mfn(row.mfn, "GrantFrames") })),
+		statusFrames: (domain.statusFrames ?? []).map((row) => ({ ...row, mfn: to.mfn(row.mfn, "StatusFrames") })),
+		grantActive: (domain.grantActive ?? []).map((row) =>
+			row && Number(row.grantee) === self ? { ...row, mfn: to.mfn(row.mfn, "GrantActive") } : undefined,
+		),
+		domainState: {
+			...domain.domainState,
+			target: DOMID.INVALID,
+			pirqEoiMfn: to.mfn(domain.domainState.pirqEoiMfn, "pirqEoiMfn"),
+		},
+		watchdogs: (domain.watchdogs ?? []).map((row) => ({ ...row, expiresNs: shifted(row.expiresNs, deltaNs) })),
+		...(domain.sharedInfo
+			? { sharedInfo: { ...domain.sharedInfo, mfn: to.mfn(domain.sharedInfo.mfn, "SharedInfo") } }
+			: {}),
+		controlBlocks: (domain.controlBlocks ?? []).map((row) => ({ ...row, mfn: to.mfn(row.mfn, "ControlBlocks") })),
+		eventArrays: (domain.eventArrays ?? []).map((row) => ({ mfn: to.mfn(row.mfn, "EventArrays") })),
+		// What a machine lets a domain touch is that machine's own.
+		capRanges: [],
+		ports: placePorts(domain),
+		vcpu: domain.vcpu.map(
+			(row) =>
+				row && {
+					...row,
+					vcpuInfoMfn: to.mfn(row.vcpuInfoMfn, "vcpuInfoMfn"),
+					runstateEntryNs: shifted(row.runstateEntryNs, deltaNs),
+					periodicLastNs: shifted(row.periodicLastNs, deltaNs),
+					singleshotNs: shifted(row.singleshotNs, deltaNs),
+					pollDeadlineNs: shifted(row.pollDeadlineNs, deltaNs),
+				},
+		),
+		hardAffinity: onCpus(domain.hardAffinity, cpus),
+		softAffinity: onCpus(domain.softAffinity, cpus),
+		savedAffinity: onCpus(domain.savedAffinity ?? domain.hardAffinity, cpus),
+		pvVcpu: (domain.pvVcpu ?? []).map((row, id) => row && placeRegisters(row, id, to)),
+	};
+}
+
+type Registers = NonNullable<NonNullable<DomainModel["pvVcpu"]>[number]>;
+
+const GDT_ENTRIES_PER_FRAME = 512;
+
+function placeRegisters(row: Registers, id: number, to: Translation): Registers {
+	const gdtCount = Math.ceil(Number(row.gdtEntries ?? 0) / GDT_ENTRIES_PER_FRAME);
+	return {
+		...row,
+		cr: (row.cr ?? []).map((value, i) =>
+			i === 3 || i === 1 ? to.root(BigInt(value), `vCPU ${id}, cr${i}`) : BigInt(value),
+		),
+		gdtMfn: (row.gdtMfn ?? []).map((mfn, i) => (i < gdtCount ? to.mfn(mfn, `vCPU ${id}, GDT frame ${i}`) : 0n)),
+	};
+}
+
+/** What of a bundle is received. */
+export interface Arriving {
+	readonly solo: SoloDomain;
+	/** Of a PV guest. */
+	readonly layout: PvLayout | undefined;
+	readonly store: Store | undefined;
+	/** System time at the pause where the domain comes from. */
+	readonly systemTimeNs: bigint;
+}
+
+/** The target's nodes, then the domain's. Its connection, watches and transactions are its own, the latter to end with EAGAIN. */
+function placeStore(target: Store | undefined, store: Store | undefined): Store | undefined {
+	if (!target || !store) return target ?? store;
+	const nodes = new Map([...target.nodes, ...store.nodes]);
+	if (!target.daemon || !store.daemon) return { nodes, daemon: undefined };
+	return {
+		nodes,
+		daemon: {
+			connections: [...target.daemon.connections, ...store.daemon.connections],
+			watches: [...target.daemon.watches, ...store.daemon.watches],
+			transactions: [...target.daemon.transactions, ...store.daemon.transactions],
+		},
+	};
+}
+
+/**
+ * The target with the domain on it. The target itself stays as it is.
+ * @param problem hears of records that name frames of others
+ * @returns undefined if the target has too few free frames
+ */
+export function receive(
+	target: Host,
+	{ solo, layout, store, systemTimeNs }: Arriving,
+	problem: Problem = () => {},
+): Host | undefined {
+	const { model } = target;
+	const found = place(solo, new FreeFrames(model));
+	if (!found) return undefined;
+	const to = new Translation(found.placed, problem);
+	const frameOwners = model.frameOwners.slice();
+	const frameTypes = model.frameTypes.slice();
+	const preserved: PreservedPages = new Map(target.preserved);
+	for (const [from, mfn] of found.placed) {
+		const entry = solo.model.frameOwners[from] ?? 0n;
+		frameOwners[mfn] = entry;
+		const type = solo.model.frameTypes[from] ?? 0;
+		frameTypes[mfn] = type;
+		const page = solo.preserved.get(from);
+		if (!page || entry === 0n) continue;
+		const level = type & 7;
+		preserved.set(mfn, level >= PAGE_TYPE.l1 && level <= PAGE_TYPE.l4 ? placeTable(page, to) : page.slice());
+	}
+	const deltaNs = BigInt(model.host.systemTimeNs ?? 0) - systemTimeNs;
+	const domain = placeDomain(solo, model, { to, blocks: found.blocks }, deltaNs);
+	const hasXsave = domain.pvXsave?.some((area) => area !== undefined) ?? false;
+	const needed =
+		(Number(domain.domain.createFlags ?? 0) & CREATE.hap ? FEATURE.hap : 0) | (hasXsave ? FEATURE.xsave : 0);
+	const { domid } = domain.domain;
+	const placedLayout = layout && { ...layout, mfns: layout.mfns.map((mfn) => to.find(mfn) ?? -1) };
+	return {
+		name: `${target.name} with domain ${domid}`,
+		assumptions: target.assumptions,
+		...(target.capabilities ? { capabilities: target.capabilities } : {}),
+		pvLayouts: new Map([...(target.pvLayouts ?? []), ...(placedLayout ? [[domid, placedLayout] as const] : [])]),
+		store: placeStore(target.store, store),
+		model: {
+			...model,
+			host: {
+				...model.host,
+				nextUniqueId: BigInt(model.host.nextUniqueId ?? 1) + 1n,
+				features: BigInt(model.host.features ?? 0) | BigInt(needed),
+			},
+			frameOwners,
+			frameTypes,
+			domains: [...model.domains, domain],
+		},
+		preserved,
+	};
+}
