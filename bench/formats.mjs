@@ -63,7 +63,10 @@ async function measure(what, path) {
 	} else {
 		const reader = new StreamReader(await openSource(path));
 		const findings = new Findings();
-		for await (const item of formats[0].read(reader, { findings, pages: "summary" })) void item;
+		for await (const item of formats
+			.find(({ layers }) => layers.includes("libxc"))
+			.read(reader, { findings, pages: "summary" }))
+			void item;
 		octets = reader.offset;
 		if (findings.errors.length > 0) throw new Error(findings.errors[0].rule.code);
 	}
