@@ -92,13 +92,23 @@ const sections = {
 			]),
 		);
 		const ratios = table(
-			["host", "save / copy", "save / read", "restore / copy", "restore / stores", "check / restore", "hash / save"],
+			[
+				"host",
+				"save / copy",
+				"save / read",
+				"restore / copy",
+				"restore / stores",
+				"restore / stores of the two tables",
+				"check / restore",
+				"hash / save",
+			],
 			rows.map((row) => [
 				hostName(row),
 				comparison(row.toCopy.save),
 				comparison(row.saveToRead),
 				comparison(row.toCopy.restore),
 				comparison(row.restoreToStoreImage),
+				comparison(row.restoreToStoreTables),
 				comparison(row.checkToRestore),
 				comparison(row.integrity),
 			]),
