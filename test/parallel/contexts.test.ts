@@ -9,7 +9,15 @@ import { imageStructs } from "../../src/format/schema.ts";
 import { loadHost } from "../../src/host.ts";
 import { viewImage } from "../../src/machine/image.ts";
 import { Random } from "../../src/random.ts";
-import { memoryFor, newInstance, openCheck, type RawExports, rawFault, saveModel } from "../support/core.ts";
+import {
+	memoryFor,
+	newInstance,
+	openCheck,
+	type RawExports,
+	rawFault,
+	restoreAll,
+	saveModel,
+} from "../support/core.ts";
 import { referenceDecode, referenceEncode } from "../support/extentReference.ts";
 import { parse, type StreamRecord } from "../support/restitch.ts";
 import { tinyHost } from "../support/tinyHost.ts";
@@ -154,6 +162,36 @@ describe("calls on several contexts come to the same image", () => {
 			expect(Buffer.compare(restore.octets(), cut.image)).toBe(0);
 		}
 	});
+
+	test.each([
+		["tiny", () => tinyHost(), tiny],
+		["several blocks", () => loadHost("synthetic:domains=4,memory=128M,layout=adversarial,seed=3"), several()],
+	] as const)("%s: what no slice covers is zero, whatever the target held", (_, load, whole) => {
+		const { model, preserved } = load();
+		const stream = parse(saveModel(model, preserved).stream);
+		let covered = 0;
+		for (const section of stream.sections) {
+			section.records = section.records.flatMap((record) => {
+				const slices = withoutZeros(record);
+				covered += slices.length;
+				return slices;
+			});
+		}
+		expect(covered).toBeGreaterThan(parse(whole.stream).sections.flatMap(({ records }) => records).length);
+		const octets = stream.build();
+		const memory = memoryFor(octets, preserved);
+		const { core } = newInstance();
+		core.bytes(core.allocate(4 * whole.image.length + octets.length + memory.length)).fill(0xa5);
+		core.reset();
+		const target = restoreAll(openCheck(octets, memory, core));
+		expect(Buffer.compare(core.bytes(target), whole.image)).toBe(0);
+		for (const seed of [1, 2, 3]) {
+			const restore = new Restore({ ...whole, stream: octets, memory }, 2);
+			run(restore, new Random(seed));
+			expect(restore.finish()).toBe(0);
+			expect(Buffer.compare(restore.octets(), whole.image)).toBe(0);
+		}
+	});
 });
 
 /** Ends of slices, beside the borders of blocks at 65536 and 131072; what follows is a slice of its own. */
@@ -177,6 +215,40 @@ function recut(record: StreamRecord): StreamRecord[] {
 		piece.set("chunkBytes", coded.length);
 		return piece;
 	});
+}
+
+/** A stretch of so many entries that are zero is left out. */
+const LEAST_ZEROS = 16;
+
+/** The slices of a table that has stretches of zeros, each of them left out. */
+function withoutZeros(record: StreamRecord): StreamRecord[] {
+	const first = record.name === "LU_P2M" ? "firstGfn" : "firstMfn";
+	if (first === "firstMfn" && record.name !== "LU_FRAMES" && record.name !== "LU_PAGE_TYPES") return [record];
+	const elementBytes = record.name === "LU_PAGE_TYPES" ? 1 : 8;
+	const count = Number(record.get("entryCount"));
+	const headBytes = record.body.length - Number(record.get("chunkBytes"));
+	const entries = referenceDecode(elementBytes, record.body.subarray(headBytes), count);
+	const slices: StreamRecord[] = [];
+	for (let start = 0; start < count; ) {
+		let zeros = start;
+		while (zeros < count && entries[zeros] === 0n) zeros++;
+		if (zeros > start) start = zeros;
+		let end = start;
+		let run = 0;
+		for (; end < count && run < LEAST_ZEROS; end++) run = entries[end] === 0n ? run + 1 : 0;
+		end -= run;
+		if (end > start) {
+			const coded = referenceEncode(elementBytes, entries.slice(start, end));
+			const slice = record.clone();
+			slice.body = Buffer.concat([record.body.subarray(0, headBytes), coded]);
+			slice.set(first, BigInt(record.get(first)) + BigInt(start));
+			slice.set("entryCount", end - start);
+			slice.set("chunkBytes", coded.length);
+			slices.push(slice);
+		}
+		start = end;
+	}
+	return slices;
 }
 
 describe("nothing runs before its turn, twice, or not at all", () => {
