@@ -23,9 +23,8 @@ export async function convert(path: string, options: ConvertCommandOptions): Pro
 	process.once("SIGTERM", discard);
 	try {
 		const { name, size } = opened.reader.source;
-		const { dialect, width, guestType } = options;
+		const { width, guestType } = options;
 		const result = await convertStream(opened, sink, options.to, {
-			...(dialect ? { dialect } : {}),
 			...(width ? { width: Number(width) as 32 | 64 } : {}),
 			...(guestType ? { guestType } : {}),
 			onProgress: (offset) => {

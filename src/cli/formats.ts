@@ -7,13 +7,11 @@ import type { Layer, PageContents, StreamItem } from "../formats/common/record.t
 import type { OpenStream } from "../inspect/open.ts";
 import { brief, fieldLines, hexLines } from "../inspect/text.ts";
 import { lineOutput } from "./lines.ts";
-import { colors, print, printJson, progress, progressDone, report, table } from "./output.ts";
+import { colors, print, printJson, progress, progressDone, report } from "./output.ts";
 
 /** What tells one way of reading a format from another. */
 export interface FormatOptions {
 	strict?: boolean;
-	dialect?: NonNullable<ReadOptions["dialect"]>;
-	for?: NonNullable<ReadOptions["daemon"]>;
 	/** As the option gives it: a string of digits. */
 	width?: "32" | "64";
 	guestType?: NonNullable<ReadOptions["guestType"]>;
@@ -25,14 +23,12 @@ export function readItems(
 	reader: StreamReader,
 	findings: Findings,
 	pages: PageContents,
-	{ dialect, for: daemon, width, guestType }: FormatOptions,
+	{ width, guestType }: FormatOptions,
 ): AsyncGenerator<StreamItem> {
 	const { name, size } = reader.source;
 	return format.read(reader, {
 		findings,
 		pages,
-		...(dialect ? { dialect } : {}),
-		...(daemon ? { daemon } : {}),
 		...(width ? { width: Number(width) as 32 | 64 } : {}),
 		...(guestType ? { guestType } : {}),
 		onProgress: (offset) => {
@@ -243,12 +239,4 @@ export async function verifyStreamFile(
 		print(`${path}: refused; xlu explain ${errors[0]?.rule.code} says why`);
 	}
 	return status;
-}
-
-/** For help texts and docs: every rule of a format. */
-export function ruleTable(format: Format): string {
-	return table(
-		["rule", "severity", "what must hold"],
-		format.rules.map(({ code, severity, doc }) => [code, severity, doc]),
-	);
 }

@@ -4,6 +4,8 @@
  * section 4). Knows framing only; what a record means is known by the reader of its layer.
  */
 import { XluError } from "../errors.ts";
+import { hex } from "./common/findings.ts";
+import { RECORD_ALIGNMENT, RECORD_HEADER_BYTES } from "./common/framing.ts";
 
 /** The three formats that lie within each other in a file of `xl save`. */
 export type ImageLayer = "xl" | "libxl" | "libxc";
@@ -25,10 +27,6 @@ const RECORD_LIMIT = 1 << 20;
 
 const OPTIONAL_BIT = 0x80000000;
 
-const RECORD_ALIGNMENT = 8;
-
-export const RECORD_HEADER_BYTES = 8;
-
 /** A record whose header is read and whose body and padding are known to lie within the image. */
 export interface RecordFrame extends ImageRecord {
 	/** Octets from the start of the image to the body. */
@@ -39,7 +37,7 @@ export interface RecordFrame extends ImageRecord {
 	skipped: boolean;
 }
 
-export const hex = (value: number | bigint): string => `0x${value.toString(16)}`;
+export { hex };
 
 /** A position in an image; every read is checked against the image's end. */
 export class ImageCursor {

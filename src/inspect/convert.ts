@@ -18,7 +18,7 @@ import type { OpenStream } from "./open.ts";
 export const forms = ["json", "little", "big", "libxc-v2", "libxc-v3"] as const;
 export type Form = (typeof forms)[number];
 
-export type ConvertOptions = Pick<ReadOptions, "dialect" | "width" | "guestType" | "onProgress">;
+export type ConvertOptions = Pick<ReadOptions, "width" | "guestType" | "onProgress">;
 
 export interface Dropped {
 	readonly what: string;
@@ -57,31 +57,27 @@ export async function convertStream(
 	}
 	if (form === undefined) throw cannot(format?.name ?? "xlu", "itself", forms.join(", "));
 	if (!format) throw cannot("live-update", form, "one of Xen's own streams");
+	if (format.name === "legacy" && (form === "libxc-v2" || form === "libxc-v3")) {
+		const { dropped, layers } = await convertLegacy(reader, sink, { ...options, to: form });
+		return { form: `${layers}, ${form}`, dropped };
+	}
 	const items = format.read(reader, {
 		findings: new Findings(),
 		pages: "keep",
 		...options,
 	});
+	// Neither a legacy image nor a bundle says its byte order, so that there is one alone.
+	if (form !== "json" && !format.layers.includes("libxc")) throw cannot(format.name, form, "an image of a guest");
 	if (form === "libxc-v2" || form === "libxc-v3") {
-		if (format.name === "legacy") {
-			const { dropped, layers } = await convertLegacy(reader, sink, { ...options, to: form });
-			return { form: `${layers}, ${form}`, dropped };
-		}
-		if (!format.layers.includes("libxc")) throw cannot(format.name, form, "an image of a guest");
 		const { dropped } = await convertImage(format, items, form === "libxc-v2" ? 2 : 3, sink);
 		return { form, dropped };
 	}
-	switch (form) {
-		case "json":
-			await writeJson(format, items, sink);
-			return { form, dropped: [] };
-		case "little":
-		case "big":
-			for await (const item of items) await sink.write(format.encode(inOrder(item, form === "little")));
-			return { form: `${format.name}, ${form}-endian`, dropped: [] };
-		default:
-			throw cannot(format.name, form, forms.join(", "));
+	if (form === "json") {
+		await writeJson(format, items, sink);
+		return { form, dropped: [] };
 	}
+	for await (const item of items) await sink.write(format.encode(inOrder(item, form === "little")));
+	return { form: `${format.name}, ${form}-endian`, dropped: [] };
 }
 
 function inOrder(item: StreamItem, isLittle: boolean) {

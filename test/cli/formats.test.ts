@@ -6,7 +6,8 @@ import { gzipSync } from "node:zlib";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { root } from "../support/core.ts";
 import { joined, smallImage } from "../support/images.ts";
-import { shell, xlu } from "./xlu.ts";
+import { legacyImage, legacyVariants } from "../support/legacy.ts";
+import { host, shell, xlu } from "./xlu.ts";
 
 const scratch = mkdtempSync(join(tmpdir(), "xlu-formats-"));
 const at = (name: string) => join(scratch, name);
@@ -124,6 +125,20 @@ describe("xlu convert", () => {
 		}
 		expect(readFileSync(at("kept"), "utf8")).toBe("before");
 		expect(readdirSync(scratch).filter((name) => /fresh|part/.test(name))).toEqual([]);
+	});
+
+	test("a legacy image and a bundle have one byte order: another one is refused, and nothing written", () => {
+		const [variant] = legacyVariants();
+		if (!variant) throw new Error("no legacy image is made");
+		writeFileSync(at("legacy"), legacyImage(variant.spec));
+		expect(xlu(["extract", host("pvh"), "--domain", "1", "-o", at("bundle")]).status).toBe(0);
+		for (const name of ["legacy", "bundle"]) {
+			const { status, stderr } = xlu(["convert", at(name), "-o", at("swapped"), "--to", "big"]);
+			expect([status, stderr]).toEqual([2, expect.stringContaining("XLU_E_USAGE")]);
+		}
+		expect(readdirSync(scratch)).not.toContain("swapped");
+		expect(xlu(["convert", at("legacy"), "-o", at("modern"), "--to", "libxc-v3"]).status).toBe(0);
+		expect(xlu(["verify", at("modern")]).status).toBe(0);
 	});
 
 	test("rubbish, and forms that do not suit, are refused by name", () => {

@@ -2,6 +2,7 @@
 import { alignUp, readStruct } from "../../format/layout.ts";
 import { recordByType } from "../../format/schema.ts";
 import { fieldsOf, namedRow } from "../../inspect/stream.ts";
+import { RECORD_HEADER_BYTES } from "../common/framing.ts";
 import type { Fields, Layer, StreamItem } from "../common/record.ts";
 import { guestContext64 } from "../libxc/guestContext.ts";
 import {
@@ -12,7 +13,6 @@ import {
 	VCPU_CONTEXT_BYTES,
 } from "../libxc/layout.ts";
 
-const RECORD_HEADER_BYTES = 8;
 /** What stands before the context in X86_PV_VCPU_BASIC: vcpu_id u32, reserved u32. */
 const VCPU_HEADER_BYTES = 8;
 const ALL_ROWS = Number.POSITIVE_INFINITY;

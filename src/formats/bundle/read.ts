@@ -13,6 +13,7 @@ import { type Findings, hex } from "../common/findings.ts";
 import type { ReadOptions } from "../common/format.ts";
 import type { StreamReader } from "../common/reader.ts";
 import type { Fields, Json, Layer, StreamItem } from "../common/record.ts";
+import { viewOf } from "../common/values.ts";
 import {
 	bundleStructs as B,
 	BUNDLE_HEADER_BYTES,
@@ -102,8 +103,6 @@ export class BundleItem implements StreamItem {
 		return this.#fields;
 	}
 }
-
-const viewOf = (octets: Uint8Array): DataView => new DataView(octets.buffer, octets.byteOffset, octets.byteLength);
 
 const isZero = (octets: Uint8Array): boolean => octets.every((octet) => octet === 0);
 

@@ -3,19 +3,10 @@ import type { Findings, FormatRule } from "./findings.ts";
 import type { StreamReader } from "./reader.ts";
 import type { EncodableItem, Layer, PageContents, StreamItem } from "./record.ts";
 
-/** Drafts of the xenstore stream that no field tells from the final form. */
-export const dialects = ["draft-2020-04"] as const;
-/** xenstored as Debian's Xen 4.17 has it, and as of August 2026. */
-export const daemons = ["xenstored-4.17", "xenstored-2026"] as const;
-
 export interface ReadOptions {
 	/** Where findings go. What ends the reading is thrown as well. */
 	readonly findings: Findings;
 	readonly pages: PageContents;
-	/** xenstore: read a draft by explicit choice, since no field tells the drafts apart. */
-	readonly dialect?: (typeof dialects)[number];
-	/** xenstore: judge as this daemon would. */
-	readonly daemon?: (typeof daemons)[number];
 	/** Legacy images: width of the toolstack and kind of the guest, where the content does not tell. */
 	readonly width?: 32 | 64;
 	readonly guestType?: "pv" | "hvm";

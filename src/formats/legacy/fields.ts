@@ -1,5 +1,6 @@
 /** A part of a legacy image as fields, from which write.ts makes its octets again. */
 import type { Fields, Json } from "../common/record.ts";
+import { hexOf, wide as number } from "../common/values.ts";
 import { readHvmContext } from "../hvm/context.ts";
 import { readGuestContext } from "../libxc/guestContext.ts";
 import { pageTypeNames, VCPU_CONTEXT_BYTES } from "../libxc/layout.ts";
@@ -8,10 +9,6 @@ import type { ExtendedBlock, LegacyPart, PagesBody } from "./parts.ts";
 import { readToolstack } from "./toolstack.ts";
 import { configurationData } from "./write.ts";
 
-const hexOf = (octets: Uint8Array): string =>
-	Buffer.from(octets.buffer, octets.byteOffset, octets.length).toString("hex");
-const number = (value: bigint): number | string =>
-	value <= BigInt(Number.MAX_SAFE_INTEGER) ? Number(value) : value.toString();
 const numbers = (values: Iterable<bigint>): (number | string)[] => Array.from(values, number);
 
 const typeName = (type: number): string => pageTypeNames[type] ?? `type ${type}`;

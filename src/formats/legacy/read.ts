@@ -7,6 +7,7 @@ import { type FormatRule, hex } from "../common/findings.ts";
 import type { ReadOptions } from "../common/format.ts";
 import type { StreamReader } from "../common/reader.ts";
 import type { StreamItem } from "../common/record.ts";
+import { viewOf } from "../common/values.ts";
 import { FIRST_TYPE_WITHOUT_DATA, PAGE_BYTES, VCPU_CONTEXT_BYTES } from "../libxc/layout.ts";
 import {
 	XL_BYTE_ORDER,
@@ -62,7 +63,6 @@ const PFNS_AT_ONCE = 1 << 16;
 /** Pages looked at in one go when their contents are not kept. */
 const PAGES_AT_ONCE = 16;
 
-const viewOf = (octets: Uint8Array) => new DataView(octets.buffer, octets.byteOffset, octets.byteLength);
 const text = (octets: Uint8Array) => Buffer.from(octets).toString("latin1");
 const isOnes = (octets: Uint8Array) => octets.every((octet) => octet === 0xff);
 

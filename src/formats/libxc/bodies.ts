@@ -303,8 +303,3 @@ export function bodyOctets(type: number, fields: FieldReader, isLittle: boolean)
 	const isRaw = typeof fields.fields.data === "string";
 	return (isRaw ? raw : (codecs[type] ?? raw)).encode(fields, isLittle);
 }
-
-/** Guest width and levels of X86_PV_INFO, for whoever checks what follows. */
-export function readPvInfo(body: Uint8Array): { guestWidth: number; ptLevels: number } {
-	return { guestWidth: body[0] ?? 0, ptLevels: body[1] ?? 0 };
-}

@@ -7,10 +7,13 @@ import { placeOf, type RecordHeader } from "../common/framing.ts";
 import { viewOf } from "../common/values.ts";
 import {
 	CPUID_LEAF_BYTES,
+	HVM_ONLY,
 	hvmParamNames,
 	LIBXC_RECORD,
+	MAY_BE_EMPTY,
 	MSR_ENTRY_BYTES,
 	PAGE_BYTES,
+	PV_ONLY,
 	VCPU_CONTEXT_BYTES,
 	VCPU_LIMIT,
 } from "./layout.ts";
@@ -163,23 +166,7 @@ export const libxcRules = {
 const C = libxcRules;
 const R = LIBXC_RECORD;
 
-const PV_ONLY: ReadonlySet<number> = new Set([
-	R.X86_PV_INFO,
-	R.X86_PV_P2M_FRAMES,
-	R.X86_PV_VCPU_BASIC,
-	R.X86_PV_VCPU_EXTENDED,
-	R.X86_PV_VCPU_XSAVE,
-	R.X86_PV_VCPU_MSRS,
-	R.SHARED_INFO,
-]);
-const HVM_ONLY: ReadonlySet<number> = new Set([R.HVM_CONTEXT, R.HVM_PARAMS]);
 const NO_BODY: ReadonlySet<number> = new Set([R.END, R.VERIFY, R.CHECKPOINT, R.STATIC_DATA_END]);
-const MAY_BE_EMPTY: ReadonlySet<number> = new Set([
-	R.HVM_PARAMS,
-	R.X86_PV_VCPU_EXTENDED,
-	R.X86_PV_VCPU_XSAVE,
-	R.X86_PV_VCPU_MSRS,
-]);
 const PER_VCPU: ReadonlySet<number> = new Set([
 	R.X86_PV_VCPU_BASIC,
 	R.X86_PV_VCPU_EXTENDED,
@@ -209,8 +196,6 @@ const DYNAMIC: ReadonlySet<number> = new Set([
 	R.HVM_PARAMS,
 ]);
 const POLICIES: ReadonlySet<number> = new Set([R.X86_CPUID_POLICY, R.X86_MSR_POLICY]);
-/** libxc's p2m frames for 2 TiB; bounds nothing real. */
-const P2M_ENTRIES_PER_FRAME = PAGE_BYTES;
 
 /** Holds an image's records against the rules, one after the other. */
 export class LibxcChecks {
@@ -362,7 +347,7 @@ export class LibxcChecks {
 			this.#report(C.bodyForm, record, "p2m_end_pfn", `at least ${hex(start)}`, hex(end));
 			return;
 		}
-		const perFrame = P2M_ENTRIES_PER_FRAME / (this.#guestWidth ?? 8);
+		const perFrame = PAGE_BYTES / (this.#guestWidth ?? 8);
 		const frames = Math.floor(end / perFrame) - Math.floor(start / perFrame) + 1;
 		if (record.length !== 8 + 8 * frames) {
 			this.#report(C.bodyForm, record, "body_length", `${8 + 8 * frames}`, `${record.length}`);

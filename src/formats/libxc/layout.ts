@@ -47,6 +47,26 @@ export const LIBXC_RECORD = {
 	X86_MSR_POLICY: 0x12,
 } as const;
 
+/** Records of PV guests alone, and of HVM guests alone (section 5). */
+export const PV_ONLY: ReadonlySet<number> = new Set([
+	LIBXC_RECORD.X86_PV_INFO,
+	LIBXC_RECORD.X86_PV_P2M_FRAMES,
+	LIBXC_RECORD.X86_PV_VCPU_BASIC,
+	LIBXC_RECORD.X86_PV_VCPU_EXTENDED,
+	LIBXC_RECORD.X86_PV_VCPU_XSAVE,
+	LIBXC_RECORD.X86_PV_VCPU_MSRS,
+	LIBXC_RECORD.SHARED_INFO,
+]);
+export const HVM_ONLY: ReadonlySet<number> = new Set([LIBXC_RECORD.HVM_CONTEXT, LIBXC_RECORD.HVM_PARAMS]);
+
+/** Section 8: Xen 4.6 to 4.8 wrote these with no content. */
+export const MAY_BE_EMPTY: ReadonlySet<number> = new Set([
+	LIBXC_RECORD.HVM_PARAMS,
+	LIBXC_RECORD.X86_PV_VCPU_EXTENDED,
+	LIBXC_RECORD.X86_PV_VCPU_XSAVE,
+	LIBXC_RECORD.X86_PV_VCPU_MSRS,
+]);
+
 export const libxcRecordNames: Readonly<Record<number, string>> = Object.fromEntries(
 	Object.entries(LIBXC_RECORD).map(([name, type]) => [type, name]),
 );

@@ -15,6 +15,7 @@ import { hex, ImageCursor, type ImageRecord, type RecordFrame } from "../cursor.
 import {
 	CPUID_LEAF_BYTES,
 	FIRST_TYPE_WITHOUT_DATA,
+	HVM_ONLY,
 	LIBXC_DOMAIN_HEADER_BYTES,
 	LIBXC_HEADER_BYTES,
 	LIBXC_ID,
@@ -25,9 +26,11 @@ import {
 	LIBXC_TYPE_X86_PV,
 	LIBXC_VERSIONS,
 	libxcRecordNames,
+	MAY_BE_EMPTY,
 	MSR_ENTRY_BYTES,
 	PAGE_BYTES,
 	PAGE_SHIFT,
+	PV_ONLY,
 	pageTypeNames,
 	VCPU_CONTEXT_BYTES,
 	VCPU_LIMIT,
@@ -111,25 +114,6 @@ const HVM_PARAM_LIMIT = 1024;
 
 const PFN_HIGH_MASK = 0xfffff;
 const TWO_POW_32 = 0x100000000;
-
-const PV_ONLY: ReadonlySet<number> = new Set([
-	R.X86_PV_INFO,
-	R.X86_PV_P2M_FRAMES,
-	R.X86_PV_VCPU_BASIC,
-	R.X86_PV_VCPU_EXTENDED,
-	R.X86_PV_VCPU_XSAVE,
-	R.X86_PV_VCPU_MSRS,
-	R.SHARED_INFO,
-]);
-const HVM_ONLY: ReadonlySet<number> = new Set([R.HVM_CONTEXT, R.HVM_PARAMS]);
-
-/** Section 8: Xen 4.6 to 4.8 wrote these with no content. */
-const MAY_BE_EMPTY: ReadonlySet<number> = new Set([
-	R.HVM_PARAMS,
-	R.X86_PV_VCPU_EXTENDED,
-	R.X86_PV_VCPU_XSAVE,
-	R.X86_PV_VCPU_MSRS,
-]);
 
 /** Whether a libxc image begins at the position. */
 export function isLibxcImage(cursor: ImageCursor): boolean {
