@@ -13,7 +13,7 @@ import { Core, compileCore, loadCore } from "../dist/core/load.js";
 import { loadHost } from "../dist/index.js";
 import { WorkerPool } from "../dist/parallel/pool.js";
 import { warmModule } from "../dist/prepare.js";
-import { openAndCheck, restorePasses, saveHost } from "../dist/update.js";
+import { openAndCheck, restorePasses, saveHost } from "../dist/steps.js";
 
 const { values, positionals } = parseArgs({
 	allowPositionals: true,

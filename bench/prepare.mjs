@@ -15,7 +15,7 @@ import { parseArgs } from "node:util";
 import { compileCore, loadCore } from "../dist/core/load.js";
 import { buildImage, loadHost, packPreserved } from "../dist/index.js";
 import { warmModule, windowBytes } from "../dist/prepare.js";
-import { openAndCheck, restorePasses } from "../dist/update.js";
+import { openAndCheck, restorePasses } from "../dist/steps.js";
 
 const { values, positionals } = parseArgs({
 	allowPositionals: true,

@@ -91,3 +91,41 @@ export class XluError extends Error implements ErrorDetail {
 		return errorCodes[this.code].exit;
 	}
 }
+
+/** One broken rule. Fields that do not apply are null. */
+export interface Finding {
+	/** `XLU-Rnnn` */
+	rule: string | null;
+	domid: number | null;
+	/** Record type's name. */
+	record: string | null;
+	/** Octets from the stream's start to the record. */
+	offset: number | null;
+	field: string | null;
+	expected: string | null;
+	got: string | null;
+	/** All of it in one sentence. */
+	message: string;
+}
+
+/** Codes that are a verdict on a stream or an image; all others are thrown. */
+const verdicts: ReadonlySet<ErrorCode> = new Set(["XLU_E_DAMAGED", "XLU_E_VERSION", "XLU_E_REFUSED", "XLU_E_MEMORY"]);
+
+/** Whether an error says what is wrong with a stream or an image, and not that it could not be looked at. */
+export function isVerdict(error: unknown): error is XluError {
+	return error instanceof XluError && verdicts.has(error.code);
+}
+
+/** A verdict as a finding. */
+export function findingOf(error: XluError): Finding {
+	return {
+		rule: error.rule ?? null,
+		domid: error.domid ?? null,
+		record: error.record ?? null,
+		offset: error.offset ?? null,
+		field: error.field ?? null,
+		expected: error.expected ?? null,
+		got: error.got ?? null,
+		message: error.message,
+	};
+}

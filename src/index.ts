@@ -1,4 +1,5 @@
 /** The package's interface. */
+export { type AuditFinding, type AuditReport, auditHost, auditImage } from "./audit.ts";
 export {
 	type BundleVerdict,
 	type Extracted,
@@ -12,7 +13,7 @@ export {
 } from "./bundle/index.ts";
 export type { Assumption } from "./capture/import/index.ts";
 export { Context, Core, type Difference, type Fault, type LoadOptions, loadCore, type Window } from "./core/load.ts";
-export { type ErrorCode, type ErrorDetail, EXIT, errorCodes, type Problem, XluError } from "./errors.ts";
+export { type ErrorCode, type ErrorDetail, EXIT, errorCodes, type Finding, type Problem, XluError } from "./errors.ts";
 export { FORMAT_VERSION } from "./format/schema.ts";
 export {
 	Findings,
@@ -42,7 +43,7 @@ export {
 	inspectStream,
 	walkRecords,
 } from "./inspect/stream.ts";
-export { type CheckResult, type Finding, LiveUpdate, load, type Restored, type Saved } from "./library.ts";
+export { type CheckResult, LiveUpdate, load, type Restored, type Saved } from "./library.ts";
 export { buildImage } from "./machine/image.ts";
 export {
 	emptyHost,

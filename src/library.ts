@@ -3,42 +3,18 @@
  * core; each call uses its memory anew, results are copies.
  */
 import { type Core, compileCore, type Difference, type LoadOptions, loadCore } from "./core/load.ts";
-import { type ErrorCode, XluError } from "./errors.ts";
+import { type Finding, findingOf, isVerdict } from "./errors.ts";
 import { ruleId, rules } from "./format/rules.ts";
 import type { Host } from "./host.ts";
 import { buildImage } from "./machine/image.ts";
 import { warmModule, windowBytes } from "./prepare.ts";
-import {
-	type DomainReport,
-	describeDomains,
-	liveUpdate,
-	openAndCheck,
-	restorePasses,
-	saveHost,
-	type UpdateOptions,
-	type UpdateReport,
-} from "./update.ts";
+import { openAndCheck, restorePasses, saveHost } from "./steps.ts";
+import { type DomainReport, describeDomains, liveUpdate, type UpdateOptions, type UpdateReport } from "./update.ts";
 
 /** A saved host: the stream, and the preserved memory without which it cannot be restored. */
 export interface Saved {
 	stream: Uint8Array;
 	memory: Uint8Array;
-}
-
-/** One broken rule. Fields that do not apply are null. */
-export interface Finding {
-	/** `XLU-Rnnn` */
-	rule: string | null;
-	domid: number | null;
-	/** Record type's name. */
-	record: string | null;
-	/** Octets from the stream's start to the record. */
-	offset: number | null;
-	field: string | null;
-	expected: string | null;
-	got: string | null;
-	/** All of it in one sentence. */
-	message: string;
 }
 
 export interface CheckResult {
@@ -59,8 +35,6 @@ export interface Restored {
 	domains: Omit<DomainReport, "passMs">[];
 }
 
-/** Errors that are a verdict on the stream; all others are thrown. */
-const verdicts: ReadonlySet<ErrorCode> = new Set(["XLU_E_DAMAGED", "XLU_E_VERSION", "XLU_E_REFUSED", "XLU_E_MEMORY"]);
 /** What they say of page contents is not checkable without these. */
 const memoryRules = rules.filter(({ name }) => name === "MEMORY" || name === "PAGE_TABLE").map(({ id }) => ruleId(id));
 
@@ -111,7 +85,7 @@ export class LiveUpdate {
 			openAndCheck(this.#core, this.#core.place(stream), memory && this.#core.place(memory));
 			return { ok: true, findings: [], notCheckable, exitStatus: 0 };
 		} catch (error) {
-			if (!(error instanceof XluError) || !verdicts.has(error.code)) throw error;
+			if (!isVerdict(error)) throw error;
 			return { ok: false, findings: [findingOf(error)], notCheckable, exitStatus: error.exitStatus };
 		}
 	}
@@ -154,17 +128,4 @@ export async function load(options: LoadOptions = {}): Promise<LiveUpdate> {
 	// Compiled once: what the engine learns of a module in one update serves the next.
 	const module = options.module ?? (await compileCore());
 	return new LiveUpdate(await loadCore({ module }), { module });
-}
-
-export function findingOf(error: XluError): Finding {
-	return {
-		rule: error.rule ?? null,
-		domid: error.domid ?? null,
-		record: error.record ?? null,
-		offset: error.offset ?? null,
-		field: error.field ?? null,
-		expected: error.expected ?? null,
-		got: error.got ?? null,
-		message: error.message,
-	};
 }

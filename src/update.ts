@@ -27,7 +27,7 @@ import {
 	type Window,
 } from "./core/load.ts";
 import { XluError } from "./errors.ts";
-import { DOMID, EVTCHN_STATE } from "./format/enums.ts";
+import { EVTCHN_STATE } from "./format/enums.ts";
 import { readStruct } from "./format/layout.ts";
 import {
 	consumeBreadcrumb,
@@ -44,9 +44,10 @@ import { allowedUntilConsumed, contains } from "./handover/regions.ts";
 import type { Host } from "./host.ts";
 import { buildImage, viewImage } from "./machine/image.ts";
 import { Machine } from "./machine/live/machine.ts";
-import { PAGE_BYTES, packPreserved } from "./machine/preserved.ts";
+import { PAGE_BYTES } from "./machine/preserved.ts";
 import { type PoolOptions, WorkerPool } from "./parallel/pool.ts";
 import { needRoom, warmModule, windowBytes } from "./prepare.ts";
+import { microseconds, openAndCheck, placeMemory, restorePasses } from "./steps.ts";
 
 /** The stages in order; a timeline always names all that ran. */
 export const stageNames = [
@@ -109,64 +110,6 @@ export interface UpdateOptions {
 	workers?: number;
 	/** Of more than one worker: module, program, patience. */
 	pool?: PoolOptions;
-}
-
-/** Milliseconds to the microsecond: the clock has no more to say. */
-function microseconds(ms: number): number {
-	return Math.round(ms * 1000) / 1000;
-}
-
-/** A host's image, its stream and its preserved memory, in windows of one core. */
-export interface SavedHost {
-	image: Window;
-	stream: Window;
-	memory: Window;
-}
-
-/** Saves a host: image, stream, and the preserved memory that goes with the stream. */
-export function saveHost(core: Core, host: Host): SavedHost {
-	const image = core.place(buildImage(host.model, host.preserved, host.references));
-	const context = core.createContext();
-	const stream = context.save(image, core.allocate(context.planSave(image)));
-	return { image, stream, memory: placeMemory(core, host, stream) };
-}
-
-function placeMemory(core: Core, host: Host, stream: Window): Window {
-	return core.place(
-		packPreserved(host.preserved, core.hash(stream), (octets) => {
-			const scratch = core.place(octets);
-			return core.hash(scratch);
-		}),
-	);
-}
-
-/** Opens and checks a stream; `memory` where there is one. Returns the context, ready for a restore. */
-export function openAndCheck(core: Core, stream: Window, memory: Window | undefined, padded = false) {
-	const context = core.createContext();
-	context.open(stream, padded);
-	const sizes = context.plan(stream);
-	context.check(stream, core.allocate(sizes.workBytes), memory);
-	return { context, ...sizes };
-}
-
-/** The three passes over all domains. `timed` wraps each pass, `perDomain` hears what each domain took. */
-export function restorePasses(
-	context: Context,
-	domids: readonly number[],
-	timed: (pass: 0 | 1 | 2, run: () => void) => void = (_pass, run) => run(),
-	perDomain: (pass: 0 | 1 | 2, domid: number, ms: number) => void = () => {},
-): void {
-	for (const pass of [0, 1, 2] as const) {
-		timed(pass, () => {
-			if (pass < 2) context.restore(pass, DOMID.XEN);
-			for (const domid of domids) {
-				const start = performance.now();
-				context.restore(pass, domid);
-				perDomain(pass, domid, microseconds(performance.now() - start));
-			}
-		});
-	}
-	context.finish();
 }
 
 /**
@@ -249,7 +192,7 @@ async function updateHost(host: Host, options: UpdateOptions, pool: WorkerPool |
 
 	const paused = stage("quiesce", () => new Set(domids));
 	const stream = stage("save", () => saving.save(image, out));
-	const memory = placeMemory(xen1, host, stream);
+	const memory = placeMemory(xen1, host.preserved, stream);
 	stage("check", () => openAndCheck(xen1, stream, memory));
 	stage("hand-over", () => {
 		const plan = planHandOver(stream.length, free, bootmem, options.seed ?? 1);

@@ -25,7 +25,7 @@ if (positionals.length === 0) {
 const { FORMAT_VERSION } = await load("src/format/schema.ts");
 const { loadCore } = await load("src/core/load.ts");
 const { loadHost } = await load("src/host.ts");
-const { openAndCheck, saveHost } = await load("src/update.ts");
+const { openAndCheck, saveHost } = await load("src/steps.ts");
 const made = {
 	tiny: (await load("test/support/tinyHost.ts")).tinyHost,
 	forms: (await load("test/support/formsHost.ts")).formsHost,

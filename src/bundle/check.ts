@@ -21,7 +21,7 @@ import type { Host } from "../host.ts";
 import { GRANT_ENTRIES_PER_FRAME } from "../machine/guestPages.ts";
 import { emptyHost, XEN_FRAMES } from "../machine/live/emptyHost.ts";
 import type { DomainModel, PvLayout } from "../machine/model.ts";
-import { openAndCheck, saveHost } from "../update.ts";
+import { openAndCheck, saveHost } from "../steps.ts";
 import { type LibxcRecord, libxcImage, libxcRecords, pvLayoutOf } from "./libxc.ts";
 import { reportImmovable } from "./movable.ts";
 import { neededFrames, receive } from "./receive.ts";

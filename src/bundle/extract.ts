@@ -17,7 +17,7 @@ import { Findings, findingError } from "../formats/common/findings.ts";
 import type { Host } from "../host.ts";
 import { buildImage } from "../machine/image.ts";
 import type { DomainModel, HostModel, PvLayout } from "../machine/model.ts";
-import { openAndCheck, saveHost } from "../update.ts";
+import { openAndCheck, saveHost } from "../steps.ts";
 import { libxcImage } from "./libxc.ts";
 import { reportImmovable } from "./movable.ts";
 import { cutOut, framesOf, isPv, type SoloDomain } from "./solo.ts";

@@ -16,7 +16,8 @@ import {
 	walkRecords,
 } from "../inspect/stream.ts";
 import { hexLines } from "../inspect/text.ts";
-import { describeDomains, saveHost } from "../update.ts";
+import { saveHost } from "../steps.ts";
+import { describeDomains } from "../update.ts";
 import { type InspectStreamOptions, inspectStreamFile } from "./formats.ts";
 import { colors, print, printJson, progress, progressDone, report, table } from "./output.ts";
 import { pagesOf, readMemory, readStream } from "./stream.ts";

@@ -7,6 +7,7 @@ import { EXIT, XluError } from "../errors.ts";
 import { FORMAT_VERSION } from "../format/schema.ts";
 import { forms } from "../inspect/convert.ts";
 import { MAX_WORKERS } from "../parallel/pool.ts";
+import { audit } from "./audit.ts";
 import { convert } from "./convert.ts";
 import { diff } from "./diff.ts";
 import { explain } from "./explain.ts";
@@ -94,6 +95,12 @@ Exit status: 0 done; 1 a check or a version refuses, or a comparison differs; 2 
 			"\nExamples:\n  xlu run examples/pv --json | jq .blackoutMs\n  xlu run examples/scenarios/*.json",
 		)
 		.action(action((hosts: string[], options) => run(hosts, options)));
+	xlu
+		.command("audit")
+		.description("would this host's state survive a live update? Asked before any pause")
+		.argument("<host>", "captured directory, or synthetic:...")
+		.option("--json", "verdict and findings as one object", false)
+		.action(action((host: string, options) => audit(host, options)));
 	xlu
 		.command("save")
 		.description("save a host: the stream, and the preserved memory beside it")

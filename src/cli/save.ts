@@ -2,7 +2,7 @@
 import { loadCore } from "../core/load.ts";
 import { EXIT, XluError } from "../errors.ts";
 import { loadHost } from "../host.ts";
-import { openAndCheck, saveHost } from "../update.ts";
+import { openAndCheck, saveHost } from "../steps.ts";
 import { isDevice, print, printJson, progress, progressDone, writeFiles } from "./output.ts";
 
 export interface SaveOptions {

@@ -1,8 +1,8 @@
 /** xlu verify FILE: would its reader take this stream? A live-update stream is opened and checked as xen#2 would. */
 import { bundleFormat } from "../bundle/format.ts";
-import { XluError } from "../errors.ts";
+import { findingOf, XluError } from "../errors.ts";
 import { openStream } from "../inspect/open.ts";
-import { type CheckResult, findingOf, load } from "../library.ts";
+import { type CheckResult, load } from "../library.ts";
 import { verifyOnto } from "./bundle.ts";
 import { type FormatOptions, verifyStreamFile } from "./formats.ts";
 import { colors, print, printJson } from "./output.ts";

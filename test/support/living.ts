@@ -12,7 +12,7 @@ import {
 	runOperation,
 } from "../../src/machine/live/index.ts";
 import { packPreserved } from "../../src/machine/preserved.ts";
-import { openAndCheck, restorePasses } from "../../src/update.ts";
+import { openAndCheck, restorePasses } from "../../src/steps.ts";
 import { newCore } from "./core.ts";
 
 /** dom0 and a PV, an HVM, and a PVH guest, which is the HVM guest's stub domain. */
