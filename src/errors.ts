@@ -29,6 +29,10 @@ export const errorCodes = {
 		exit: EXIT.refused,
 		doc: "xen#2 cannot find or read the stream: breadcrumb, MFN array or placement.",
 	},
+	XLU_E_QUIESCE: {
+		exit: EXIT.refused,
+		doc: "A host cannot be stopped for an update: a request stays in flight, or Xen has begun what another Xen could not go on with. Nobody stays paused.",
+	},
 	XLU_E_WORKER: {
 		exit: EXIT.refused,
 		doc: "A worker thread died, failed or did not answer: nothing is restored.",
@@ -47,6 +51,9 @@ export interface Problem {
 	readonly got: string;
 }
 
+/** What became of the host of a live update that was refused. */
+export type UpdateOutcome = "not paused" | "xen#1 resumed" | "refused at boot";
+
 /** Where an error was found and what it was; every field is optional but the more the better. */
 export interface ErrorDetail {
 	/** Rule identifier, `XLU-Rnnn`. */
@@ -61,6 +68,10 @@ export interface ErrorDetail {
 	field?: string;
 	expected?: string;
 	got?: string;
+	/** Of a live update: the stage that ended it. */
+	stage?: string;
+	/** Of a live update: what that means for the host. */
+	outcome?: UpdateOutcome;
 	/** All that is wrong, where the input is looked through to its end; the fields above are of the first. */
 	problems?: readonly Problem[];
 	cause?: unknown;
@@ -76,6 +87,8 @@ export class XluError extends Error implements ErrorDetail {
 	readonly field?: string;
 	readonly expected?: string;
 	readonly got?: string;
+	readonly stage?: string;
+	readonly outcome?: UpdateOutcome;
 	readonly problems?: readonly Problem[];
 
 	constructor(code: ErrorCode, message: string, detail: ErrorDetail = {}) {

@@ -12,6 +12,7 @@ import { importCapture } from "./capture/import/index.ts";
 import { readCapture } from "./capture/read.ts";
 import { XluError } from "./errors.ts";
 import type { HostModel, PreservedPages, PvLayout } from "./machine/model.ts";
+import type { Activity } from "./machine/quiesce.ts";
 import type { References } from "./machine/references.ts";
 import { isSynthetic, parseSynthetic, syntheticHost } from "./machine/synthetic/index.ts";
 
@@ -25,6 +26,8 @@ export interface Host {
 	readonly assumptions: readonly Assumption[];
 	/** References as a living machine's history made them; without them they are counted from the tables. */
 	readonly references?: References;
+	/** What goes on beside the state: what an update waits for, and what it does not begin with. */
+	readonly activity?: Activity;
 	/** Of PV guests, by domid: how a guest sees its own memory. */
 	readonly pvLayouts?: ReadonlyMap<number, PvLayout>;
 	/** What the machine offers to guests, where that is known: `xl info`'s virt_caps and the words of hw_caps. */

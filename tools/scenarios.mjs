@@ -119,7 +119,7 @@ const range = ({ type, max, names }) => {
 const defaultText = ({ default: value }) => (value === undefined ? "" : ` (default ${value})`);
 
 const groups = [
-	["Domains and time", /^(domain_|sched_|time_)/],
+	["Domains and time", /^(domain_|sched_|time_|continuation_)/],
 	["Memory", /^(populate_|memory_|decrease_|map_foreign|remove_|set_mem_)/],
 	["Page tables", /^(mmu|set_gdt)/],
 	["Grants", /^(grant_|gnttab_)/],

@@ -90,6 +90,9 @@ Exit status: 0 done; 1 a check or a version refuses, or a comparison differs; 2 
 		.option("--xen2-size <MiB>", "size of xen#2 (default: as large as xen#1)", whole)
 		.option("--seed <n>", "seed of the stream frames' places; of a scenario instead of its own", whole)
 		.option("--workers <n>", "threads that run the passes, 1 to 64 (default: 1)", workerCount)
+		.option("--no-audit", "leave out the audit of xen#1's state before the pause")
+		.option("--quiesce-timeout <ms>", "how long guests' I/O requests are waited for (default: 1000)", whole)
+		.option("--fault <name>", "what is to go wrong, or all (docs/FAULTS.md)")
 		.addHelpText(
 			"after",
 			"\nExamples:\n  xlu run examples/pv --json | jq .blackoutMs\n  xlu run examples/scenarios/*.json",

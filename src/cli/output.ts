@@ -11,7 +11,7 @@ import {
 	writeSync,
 } from "node:fs";
 import pc from "picocolors";
-import { XluError } from "../errors.ts";
+import { type UpdateOutcome, XluError } from "../errors.ts";
 import { isDirectory, statOf } from "../host.ts";
 
 /** Set by --quiet: no progress. */
@@ -142,20 +142,29 @@ export function writeFiles(wanted: readonly { path: string; data: Uint8Array }[]
 	}
 }
 
+/** What an update that ended early means for the host. */
+export const outcomeTexts: Readonly<Record<UpdateOutcome, string>> = {
+	"not paused": "no guest was paused: xen#1 runs on",
+	"xen#1 resumed": "no jump: xen#1 resumed, its state unchanged",
+	"refused at boot": "xen#2 refused at boot: it runs no guest",
+};
+
 /** Says what went wrong, with its code, and returns the exit status. */
 export function report(error: unknown, json: boolean): number {
 	progressDone();
 	const known =
 		error instanceof XluError ? error : new XluError("XLU_E_INTERNAL", `${(error as Error)?.stack ?? error}`);
 	if (json) {
-		const { code, rule, domid, record, offset, line, field, expected, got, problems, message } = known;
-		printJson({ error: { code, rule, domid, record, offset, line, field, expected, got, problems, message } });
+		const { code, rule, domid, record, offset, line, field, expected, got, stage, outcome, problems, message } = known;
+		const error = { code, rule, domid, record, offset, line, field, expected, got, stage, outcome, problems, message };
+		printJson({ error });
 	}
 	process.stderr.write(`${errorColors.bold(`xlu: ${known.code}`)}: ${known.message}\n`);
 	const facts = (["record", "line", "offset", "domid", "field", "expected", "got"] as const)
 		.filter((name) => known[name] !== undefined && !known.message.includes(`${known[name]}`))
 		.map((name) => `${name} ${known[name]}`);
 	if (facts.length) process.stderr.write(`     ${facts.join("; ")}\n`);
+	if (known.outcome) process.stderr.write(`     ${outcomeTexts[known.outcome]} (stage: ${known.stage})\n`);
 	// The first one stands in the message.
 	for (const { field, expected, got } of known.problems?.slice(1) ?? []) {
 		process.stderr.write(`     ${field}: expected ${expected}, got ${got}\n`);

@@ -1,7 +1,8 @@
 /** xlu run HOST|SCENARIO...: a live update of each host, end to end; scenarios are played (scenario.ts). */
-import { EXIT } from "../errors.ts";
-import { loadHost } from "../host.ts";
-import { liveUpdate, type UpdateReport } from "../update.ts";
+import { EXIT, XluError } from "../errors.ts";
+import { faultOf, faults, injectAll } from "../fault.ts";
+import { type Host, loadHost } from "../host.ts";
+import { liveUpdate, type UpdateOptions, type UpdateReport } from "../update.ts";
 import { colors, print, printJson, progress, progressDone, report as reportError, table } from "./output.ts";
 import { isScenario, play } from "./scenario.ts";
 
@@ -12,6 +13,12 @@ export interface RunOptions {
 	seed?: number;
 	/** Threads that run the passes. */
 	workers?: number;
+	/** False: xen#1's state is not audited. */
+	audit: boolean;
+	/** Milliseconds that guests' requests are waited for. */
+	quiesceTimeout?: number;
+	/** Name of a fault, or "all" of them. */
+	fault?: string;
 }
 
 /** Each host or scenario in turn: one that fails is reported, the others still run. The worst status is the command's. */
@@ -31,16 +38,50 @@ export async function run(paths: readonly string[], options: RunOptions): Promis
 async function runHost(path: string, options: RunOptions): Promise<boolean> {
 	progress(`${path}: reading the host`);
 	const host = loadHost(path);
-	const report = await liveUpdate(host, {
+	const common: UpdateOptions = {
 		onStage: (name) => progress(`${path}: ${name}`),
+		audit: options.audit,
+		...(options.quiesceTimeout === undefined ? {} : { quiesceMs: options.quiesceTimeout }),
 		...(options.xen2Size === undefined ? {} : { xen2Bytes: options.xen2Size * 1024 * 1024 }),
 		...(options.seed === undefined ? {} : { seed: options.seed }),
 		...(options.workers === undefined ? {} : { workers: options.workers }),
-	});
+	};
+	if (options.fault === "all") return await runFaults(host, common, options.json);
+	const report = await liveUpdate(host, { ...common, ...faultNamed(options.fault) });
 	progressDone();
 	if (options.json) printJson(report);
 	else print(describe(report));
 	return report.identical;
+}
+
+function faultNamed(name: string | undefined): Pick<UpdateOptions, "fault"> {
+	if (name === undefined) return {};
+	const fault = faultOf(name);
+	if (fault) return { fault };
+	throw new XluError("XLU_E_USAGE", `There is no fault ${name}.`, {
+		field: "--fault",
+		expected: `all, or one of ${faults.map((one) => one.name).join(", ")}`,
+		got: name,
+	});
+}
+
+/** Every fault in turn. @returns whether each came out as it must */
+async function runFaults(host: Host, options: UpdateOptions, json: boolean): Promise<boolean> {
+	const results = await injectAll(host, options);
+	progressDone();
+	if (json) printJson({ host: host.name, faults: results });
+	else {
+		const rows = results.map(({ fault, outcome, stage, code, rule, ok }) => [
+			fault,
+			outcome ?? "restored",
+			stage ?? "",
+			code ?? "",
+			rule ?? "",
+			ok ? "as it must" : "WRONG",
+		]);
+		print(table(["fault", "outcome", "stage", "code", "rule", ""], rows));
+	}
+	return results.every(({ ok }) => ok);
 }
 
 const WIDTH = 40;

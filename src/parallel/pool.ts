@@ -151,6 +151,11 @@ export class WorkerPool {
 		if (this.#failure) throw this.#failure;
 	}
 
+	/** Ends one thread, as a fault would: whoever waits for it hears of it. */
+	async kill(worker: number): Promise<void> {
+		await this.#workers[worker]?.terminate();
+	}
+
 	/** Ends all threads, whatever they are doing. */
 	async close(): Promise<void> {
 		// Listeners stay: an error that a worker throws while it ends would else be the process's.

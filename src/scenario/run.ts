@@ -322,6 +322,8 @@ class Run {
 			return fail(done.text, expect ?? "an update", `${error.code}: ${error.message}`);
 		}
 		this.#machine = updated.machine;
+		// The time that an update waits for emulators passes on the other machine as well.
+		this.#plain.settle();
 		this.#updates.push(updated.report);
 		const { identical, difference, streamBytes } = updated.report;
 		done.resultText = `${identical ? "identical" : "different"}, ${streamBytes} octets`;

@@ -12,7 +12,7 @@ import { openCheck, restoreAll, root, saveModel } from "../support/core.ts";
 
 export const sharedModule = new WebAssembly.Module(readFileSync(join(root, "dist/core.shared.wasm")));
 const workers = join(root, "test/parallel/workers");
-const builtWorker = pathToFileURL(join(root, "dist/parallel/worker.js"));
+export const builtWorker = pathToFileURL(join(root, "dist/parallel/worker.js"));
 
 const scratch = mkdtempSync(join(tmpdir(), "xlu-workers-"));
 afterAll(() => rmSync(scratch, { recursive: true, force: true }));

@@ -225,7 +225,11 @@ describe("wild parameters", () => {
 			fc.bigInt({ min: 0n, max: 2n ** 64n - 1n }).map((n) => `0x${n.toString(16)}`),
 		);
 	}
-	const step = fc.constantFrom(...Object.entries<OperationDefinition>(operations)).chain(([op, { parameters }]) =>
+	// Not those that an update waits for, or does not begin with: they are there to make it fail (quiesce.test.ts).
+	const passing = Object.entries<OperationDefinition>(operations).filter(
+		([op]) => op !== "continuation_begin" && op !== "ioreq_send",
+	);
+	const step = fc.constantFrom(...passing).chain(([op, { parameters }]) =>
 		fc.record({
 			op: fc.constant(op),
 			expect: fc.constant("any"),

@@ -17,6 +17,7 @@ import {
 	NONE64,
 	PAGE_TYPE,
 } from "../../format/enums.ts";
+import { forgetRequests } from "./activity.ts";
 import type { Domain } from "./domain.ts";
 import { need, refuse } from "./errno.ts";
 import { allocForXen, closePort } from "./events.ts";
@@ -263,6 +264,7 @@ function dropServer(machine: Machine, guest: Domain, server: Server): void {
 	for (const { port } of tables.ioreqPorts.filter(isIts)) closePort(machine, guest, port);
 	if (server.bufferedPort !== 0) closePort(machine, guest, server.bufferedPort);
 	freePages(machine, guest, server);
+	forgetRequests(machine, ({ domid, server: id }) => domid === guest.domid && id === server.serverId);
 	tables.ioreqPorts = tables.ioreqPorts.filter((row) => !isIts(row));
 	tables.ioreqRanges = tables.ioreqRanges.filter((row) => !isIts(row));
 	tables.ioreqServerList = tables.ioreqServerList.filter((row) => row !== server);

@@ -4,6 +4,7 @@
  *     create ─> paused, being built ─ unpause ─> alive ─ shutdown ─> shut down ─ resume ─> alive
  *     destroy: channels, mappings, servers, page tables, P2M, memory ─> gone, or dead while others map its frames or refer to it
  */
+
 import {
 	CAP,
 	CREATE,
@@ -22,6 +23,7 @@ import {
 	VCPU_FLAG,
 } from "../../format/enums.ts";
 import type { DomainTables, VcpuRow } from "../readImage.ts";
+import { forgetRequests } from "./activity.ts";
 import { Domain } from "./domain.ts";
 import { need, refuse } from "./errno.ts";
 import { closeAll } from "./events.ts";
@@ -343,6 +345,7 @@ export function destroy(machine: Machine, domid: number): number {
 	closeAll(machine, domain);
 	releaseMappings(machine, domain);
 	dropServers(machine, domain);
+	forgetRequests(machine, (request) => request.domid === domid || request.emulator === domid);
 	const handlers = machine.host.virqHandlers ?? [];
 	machine.host.virqHandlers = handlers.filter((row) => Number(row.domid) !== domid);
 	for (const row of handlers) if (Number(row.domid) === domid) machine.putDomain(domid);

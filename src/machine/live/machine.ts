@@ -12,6 +12,7 @@ import { DOMID, EVTCHN_ABI, FRAME, FRAME_OWNER_MASK, KIND, NONE64, PAGE_TYPE } f
 import type { Host } from "../../host.ts";
 import { buildImage } from "../image.ts";
 import type { HostModel, PreservedPages } from "../model.ts";
+import type { Continuation, IoRequest } from "../quiesce.ts";
 import { type ImageTables, readImage } from "../readImage.ts";
 import type { DomainSums, References } from "../references.ts";
 import { Domain } from "./domain.ts";
@@ -28,6 +29,9 @@ export class Machine {
 	readonly memory: MachineMemory;
 	/** By ascending domid. */
 	readonly domains: Map<number, Domain>;
+	/** What goes on beside the state (activity.ts). */
+	readonly requests: IoRequest[] = [];
+	readonly continuations: Continuation[] = [];
 
 	private constructor(name: string, tables: ImageTables, memory: MachineMemory) {
 		this.name = name;
@@ -95,7 +99,13 @@ export class Machine {
 			preserved: this.preserved(),
 			assumptions: [],
 			references: { frames: counts, domains: new Map(sums) },
+			activity: { requests: this.requests, continuations: this.continuations },
 		};
+	}
+
+	/** Time passes until every emulator has answered: what an update waits for. */
+	settle(): void {
+		this.requests.length = 0;
 	}
 
 	/** The hypervisor's image, with the references that history made. */

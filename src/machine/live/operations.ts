@@ -4,6 +4,8 @@
  * validated, documents generated and random sequences printed from it.
  */
 import { DOMID, IOREQ_RANGE, KIND, P2M_ORDER } from "../../format/enums.ts";
+import { type ContinuationKind, continuationKinds } from "../quiesce.ts";
+import * as activity from "./activity.ts";
 import { need, Refused } from "./errno.ts";
 import * as events from "./events.ts";
 import { expandArray, initControl } from "./fifo.ts";
@@ -110,6 +112,10 @@ const ranges = Object.keys(IOREQ_RANGE);
 /** A grant mapping's kinds. */
 const mapKinds = { host: 2, device: 1, both: 3 } as const;
 
+const continuations = Object.keys(continuationKinds);
+const ofDomain = (values: Reader): number | undefined =>
+	values.int("domid") === DOMID.INVALID ? undefined : values.int("domid");
+
 const define = (
 	doc: string,
 	parameters: Readonly<Record<string, Parameter>>,
@@ -185,6 +191,17 @@ export const operations: Readonly<Record<string, OperationDefinition>> = {
 	),
 	time_advance: define("Time passes: timers ring.", { nanoseconds: word("how much") }, (m, v) =>
 		vcpus.advance(m, v.word("nanoseconds")),
+	),
+
+	continuation_begin: define(
+		"Xen begins what it does piece by piece; a live update is refused until it has ended.",
+		{ kind: name(continuations, "what"), domid: domidOf("of which domain; left out, of the host", DOMID.INVALID) },
+		(m, v) => activity.beginContinuation(m, v.text("kind") as ContinuationKind, ofDomain(v)),
+	),
+	continuation_end: define(
+		"It has ended.",
+		{ kind: name(continuations, "what"), domid: domidOf("of which domain; left out, of the host", DOMID.INVALID) },
+		(m, v) => activity.endContinuation(m, v.text("kind") as ContinuationKind, ofDomain(v)),
 	),
 
 	// --- memory ---
@@ -543,6 +560,16 @@ export const operations: Readonly<Record<string, OperationDefinition>> = {
 				v.word("first"),
 				v.word("last"),
 			),
+	),
+	ioreq_send: define(
+		"A guest touches what a server claims: its vCPU waits for the emulator. A live update waits for it too.",
+		{ domid, vcpu, server, turns: integer("milliseconds that the emulator needs, if it runs", 1) },
+		(m, v) => activity.sendRequest(m, v.int("domid"), v.int("vcpu"), v.int("server"), v.int("turns")),
+	),
+	ioreq_answer: define(
+		"The emulator answers what a guest's vCPU waits for.",
+		{ domid, guest, vcpu: integer("vCPU of the guest", 0, "vcpu") },
+		(m, v) => activity.answerRequest(m, v.int("domid"), v.int("guest"), v.int("vcpu")),
 	),
 	ioreq_destroy: define("A server is no more.", { domid, guest, server }, (m, v) =>
 		ioreq.destroyServer(m, v.int("guest"), v.int("domid"), v.int("server")),

@@ -1,0 +1,100 @@
+/**
+ * Fault injection: each fault of src/fault.ts, on hosts of several kinds, ends as its table says: refused before the jump
+ * with xen#1 as it was, or refused at boot. Never a restored host.
+ */
+import { readFileSync } from "node:fs";
+import { join } from "node:path";
+import { describe, expect, test } from "vitest";
+import { XluError } from "../../src/errors.ts";
+import { faults, inject } from "../../src/fault.ts";
+import { loadHost } from "../../src/host.ts";
+import { runOperation } from "../../src/machine/live/index.ts";
+import { updateMachine } from "../../src/update.ts";
+import { builtWorker, sharedModule } from "../parallel/support.ts";
+import { coreModule, root } from "../support/core.ts";
+import { fixtures } from "../support/hosts.ts";
+import { baseMachine, mustRun } from "../support/living.ts";
+
+/** The brown-out's warming is no part of what is tested here. */
+const options = { module: coreModule, prepare: false };
+const hosts = [
+	join(fixtures, "pv"),
+	join(fixtures, "hvm"),
+	"synthetic:domains=3,memory=16M,vcpus=2,layout=fragmented,seed=5",
+];
+
+describe.each(hosts.map((path) => [path.split("/").at(-1) as string, loadHost(path)] as const))("%s", (_name, host) => {
+	test.each(
+		faults.filter(({ hooks }) => hooks.killWorkerIn === undefined).map((fault) => [fault.name, fault] as const),
+	)("%s: refused as the table says", async (_fault, fault) => {
+		// A host without interdomain ports has no pair to break.
+		if (fault.name === "half-pair@trigger" && host.name.startsWith("synthetic")) {
+			expect(host.model.domains.some(({ ports }) => ports?.some((port) => Number(port?.state) === 3))).toBe(true);
+		}
+		const result = await inject(host, fault, options);
+		expect(result).toMatchObject({ ...fault.expected, ok: true });
+		expect(result.message.length).toBeGreaterThan(20);
+	});
+
+	test("and the same host, without any, is restored", async () => {
+		const { liveUpdate } = await import("../../src/update.ts");
+		expect((await liveUpdate(host, options)).identical).toBe(true);
+	});
+});
+
+test.each([0, 1, 2])("a worker that dies in pass %i: refused at boot, no hang", async (pass) => {
+	const fault = faults.find(({ hooks }) => hooks.killWorkerIn === pass);
+	const result = await inject(loadHost(hosts[0] as string), fault as (typeof faults)[number], {
+		...options,
+		pool: { module: sharedModule, script: builtWorker },
+	});
+	expect(result).toMatchObject({ ...fault?.expected, ok: true });
+});
+
+describe("xen#1 resumes with nothing changed", () => {
+	const early = faults.filter(({ expected }) => expected.outcome !== "refused at boot");
+
+	test.each(early.map((fault) => [fault.name, fault] as const))("%s", async (_name, fault) => {
+		const machine = baseMachine();
+		const twin = baseMachine();
+		// A pair for the fault that breaks one.
+		for (const each of [machine, twin]) {
+			const port = mustRun(each, [{ op: "evtchn_alloc_unbound", domid: 1, remote: 0 }])[0] as number;
+			mustRun(each, [{ op: "evtchn_bind_interdomain", domid: 0, remote: 1, remotePort: port }]);
+		}
+		const before = machine.image();
+		await expect(updateMachine(machine, { ...options, fault })).rejects.toMatchObject(fault.expected);
+		expect(Buffer.compare(machine.image(), before)).toBe(0);
+		// Guests run on: what they do has the results that it would have had.
+		const rest = [
+			{ op: "evtchn_alloc_unbound", domid: 1, remote: 0 },
+			{ op: "populate_physmap", domid: 1 },
+			{ op: "domain_create", domid: 7, kind: "pv" },
+			{ op: "domain_destroy", domid: 7 },
+			{ op: "sched_shutdown", domid: 2, reason: 2 },
+		] as const;
+		expect(mustRun(machine, rest)).toEqual(mustRun(twin, rest));
+		expect(Buffer.compare(machine.image(), twin.image())).toBe(0);
+		// And an update without a fault is done then.
+		const { report } = await updateMachine(machine, options);
+		expect(report.identical).toBe(true);
+	});
+
+	test("a fault that the host cannot have is a defect and no verdict", async () => {
+		const broken = {
+			...(faults[0] as (typeof faults)[number]),
+			hooks: { image: () => runOperation(null as never, { op: "x" }) },
+		};
+		await expect(inject(loadHost(hosts[2] as string), broken as never, options)).rejects.not.toBeInstanceOf(XluError);
+	});
+});
+
+test("docs/FAULTS.md has each fault with its outcome", () => {
+	const text = readFileSync(join(root, "docs/FAULTS.md"), "utf8");
+	for (const { name, expected } of faults) {
+		expect(text).toContain(`| ${name} |`);
+		expect(text.split("\n").find((line) => line.startsWith(`| ${name} |`))).toContain(
+			`${expected.outcome} | ${expected.stage} | ${expected.code}`,
+		);
+	}
+});
