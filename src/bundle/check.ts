@@ -5,24 +5,19 @@
 import type { Core } from "../core/load.ts";
 import { XluError } from "../errors.ts";
 import { EVTCHN_STATE, FRAME, FRAME_OWNER_MASK, KIND, PAGE_TYPE } from "../format/enums.ts";
-import { alignUp } from "../format/layout.ts";
 import { rules as coreRules, ruleId } from "../format/rules.ts";
-import { INFO_FLAG, RECORD_ALIGNMENT, RECORD_HEADER_BYTES } from "../formats/bundle/layout.ts";
+import { INFO_FLAG } from "../formats/bundle/layout.ts";
+import { LIBXC_HEADERS_BYTES, type LibxcRecord, libxcRecords } from "../formats/bundle/parts.ts";
 import type { Bundle, BundleStream } from "../formats/bundle/read.ts";
 import { bundleRules as rules } from "../formats/bundle/rules.ts";
 import { type Findings, type FormatRule, hex, type Place } from "../formats/common/findings.ts";
-import {
-	LIBXC_DOMAIN_HEADER_BYTES,
-	LIBXC_HEADER_BYTES,
-	LIBXC_RECORD,
-	libxcRecordNames,
-} from "../formats/libxc/layout.ts";
+import { LIBXC_RECORD, libxcRecordNames } from "../formats/libxc/layout.ts";
 import type { Host } from "../host.ts";
 import { GRANT_ENTRIES_PER_FRAME } from "../machine/guestPages.ts";
 import { emptyHost, XEN_FRAMES } from "../machine/live/emptyHost.ts";
 import type { DomainModel, PvLayout } from "../machine/model.ts";
 import { openAndCheck, saveHost } from "../update.ts";
-import { type LibxcRecord, libxcImage, libxcRecords, pvLayoutOf } from "./libxc.ts";
+import { libxcImage, pvLayoutOf } from "./libxc.ts";
 import { reportImmovable } from "./movable.ts";
 import { neededFrames, receive } from "./receive.ts";
 import { isNone, isPv, type SoloDomain, soloDomain } from "./solo.ts";
@@ -274,7 +269,7 @@ function reportLibxc({ libxc, solo, layout, xen }: LibxcCase, findings: Findings
 	const { domain, preserved } = solo;
 	const place = { layer: "libxc", record: "image", offset: libxc.offset, domid } as const;
 	const end = framingEnd(libxc.octets);
-	if (end !== libxc.octets.length) {
+	if (end !== libxc.octets.length || libxc.octets.length === 0) {
 		const expected = "whole records up to one END";
 		findings.report(rules.libxc, { ...place, offset: libxc.offset + end }, expected, "something else");
 		return;
@@ -291,14 +286,13 @@ function reportLibxc({ libxc, solo, layout, xen }: LibxcCase, findings: Findings
 		findings.report(rules.state, place, error.expected ?? "PFNs", error.got ?? error.message);
 		return;
 	}
-	const headers = LIBXC_HEADER_BYTES + LIBXC_DOMAIN_HEADER_BYTES;
-	for (let at = 0; at < headers; at++) {
+	for (let at = 0; at < LIBXC_HEADERS_BYTES; at++) {
 		if (made[at] === libxc.octets[at]) continue;
 		const where = { ...place, record: "header", offset: libxc.offset + at };
 		findings.report(rules.libxc, where, hex(made[at] as number), hex(libxc.octets[at] ?? 0));
 		return;
 	}
-	reportState(libxcRecords(made), libxcRecords(libxc.octets), findings, place);
+	reportState([...libxcRecords(made)], [...libxcRecords(libxc.octets)], findings, place);
 	if (findings.errors.length === 0 && Buffer.compare(made, libxc.octets) !== 0) {
 		findings.report(rules.libxc, place, "records in libxc's order, padded with zeros", "another order or padding");
 	}
@@ -306,15 +300,9 @@ function reportLibxc({ libxc, solo, layout, xen }: LibxcCase, findings: Findings
 
 /** Where an image's framing ends: at its length if it is whole. */
 function framingEnd(image: Uint8Array): number {
-	const headers = LIBXC_HEADER_BYTES + LIBXC_DOMAIN_HEADER_BYTES;
-	if (image.length < headers) return 0;
-	let end = headers;
-	for (const { type, offset, body } of libxcRecords(image)) {
-		end = offset + RECORD_HEADER_BYTES + alignUp(body.length, RECORD_ALIGNMENT);
-		if (end > image.length) return offset;
-		if (type === LIBXC_RECORD.END) return end;
-	}
-	return 0;
+	let end = image.length < LIBXC_HEADERS_BYTES ? 0 : LIBXC_HEADERS_BYTES;
+	for (const record of libxcRecords(image)) end = record.end;
+	return end;
 }
 
 /** Records that belong to one vCPU each. */

@@ -12,6 +12,7 @@
  * Unhappy paths: a record that names a frame that is not the domain's is told to `problem`; too little memory ends it.
  */
 import { CONSUMER, CREATE, DOMID, EVTCHN_STATE, FEATURE, NONE64, P2M_BITS, PAGE_TYPE } from "../format/enums.ts";
+import { GDT_ENTRIES_PER_FRAME } from "../formats/libxc/guestContext.ts";
 import { freeFrames } from "../handover/frames.ts";
 import { mergeRuns } from "../handover/regions.ts";
 import type { Host } from "../host.ts";
@@ -279,8 +280,6 @@ function placeDomain(
 }
 
 type Registers = NonNullable<NonNullable<DomainModel["pvVcpu"]>[number]>;
-
-const GDT_ENTRIES_PER_FRAME = 512;
 
 function placeRegisters(row: Registers, id: number, to: Translation): Registers {
 	const gdtCount = Math.ceil(Number(row.gdtEntries ?? 0) / GDT_ENTRIES_PER_FRAME);

@@ -345,7 +345,7 @@ class BundleReader {
 			yield new BundleItem(
 				this.#index++,
 				{ ...placeOf(item), offset: offset + item.offset },
-				item.octets ?? new Uint8Array(0),
+				item.octets,
 				() => item.fields,
 			);
 		}
