@@ -13,16 +13,16 @@ import { bundleRules as rules } from "../formats/bundle/rules.ts";
 import { type Findings, type FormatRule, hex, type Place } from "../formats/common/findings.ts";
 import { LIBXC_RECORD, libxcRecordNames } from "../formats/libxc/layout.ts";
 import type { Host } from "../host.ts";
-import { GRANT_ENTRIES_PER_FRAME } from "../machine/guestPages.ts";
+import { GRANT_ENTRIES_PER_FRAME, GTF, GTF_PERMIT_ACCESS, readGrantV1, readGrantV2 } from "../machine/guestPages.ts";
 import { emptyHost, XEN_FRAMES } from "../machine/live/emptyHost.ts";
-import type { DomainModel, PvLayout } from "../machine/model.ts";
+import type { DomainModel, PreservedPages, PvLayout } from "../machine/model.ts";
 import { openAndCheck, saveHost } from "../update.ts";
 import { libxcImage, pvLayoutOf } from "./libxc.ts";
 import { reportImmovable } from "./movable.ts";
 import { neededFrames, receive } from "./receive.ts";
 import { isNone, isPv, type SoloDomain, soloDomain } from "./solo.ts";
-import { deviceAreas, homeOf, isBelow, pathsOfDomain, type Store, textOfValue } from "./store.ts";
-import { readStore } from "./storeStream.ts";
+import { type DeviceArea, deviceAreas, homeOf, isBelow, pathsOfDomain, type Store, textOfValue } from "./store.ts";
+import { type ReadStore, readStore, type StoreProblem } from "./storeStream.ts";
 
 /** A bundle whose parts can be relied on, decoded. */
 export interface CheckedBundle {
@@ -32,6 +32,8 @@ export interface CheckedBundle {
 	readonly layout: PvLayout | undefined;
 	/** What relates to the domain; undefined where the bundle's source did not know it. */
 	readonly store: Store | undefined;
+	/** Where in the xenstore part each thing of the store stands. */
+	readonly storeOffsets: ReadonlyMap<object, number>;
 	readonly xen: { readonly major: number; readonly minor: number };
 	readonly cpuKhz: number;
 	/** System time of the pause where it comes from. */
@@ -94,7 +96,7 @@ export function checkBundle(core: Core, bundle: Bundle, findings: Findings): Che
 	const xen = { major: Number(info.xenMajor), minor: Number(info.xenMinor) };
 	reportLibxc({ libxc, solo, layout, xen }, findings, domid);
 	const flags = Number(info.flags);
-	const store = checkStore(xenstore, solo, flags, findings);
+	const read = checkStore(xenstore, solo, flags, findings);
 	if (flags & INFO_FLAG.pfnsAssigned) {
 		findings.report(rules.pfnsAssigned, { ...place, record: "PFNS" }, "the guest's own PFNs", "assigned ones");
 	}
@@ -103,7 +105,8 @@ export function checkBundle(core: Core, bundle: Bundle, findings: Findings): Che
 		domid,
 		solo,
 		layout,
-		store,
+		store: read?.store,
+		storeOffsets: read?.offsets ?? new Map(),
 		xen,
 		cpuKhz: Number(info.cpuKhz),
 		systemTimeNs,
@@ -348,80 +351,160 @@ function reportState(
 
 // --- the xenstore part ---
 
-function checkStore(part: BundleStream, solo: SoloDomain, flags: number, findings: Findings): Store | undefined {
+function checkStore(part: BundleStream, solo: SoloDomain, flags: number, findings: Findings): ReadStore | undefined {
 	const { domid } = solo.domain.domain;
 	const place: Place = { layer: "xenstore", record: "stream", offset: part.offset, domid };
 	if (!(flags & INFO_FLAG.storeKnown)) {
 		findings.report(rules.storeUnknown, place, "the domain's nodes", "none");
 		return undefined;
 	}
-	let store: Store;
+	let read: ReadStore;
 	try {
-		const read = readStore(part.octets);
-		for (const { offset, record, expected, got } of read.problems) {
-			findings.report(rules.store, { ...place, record, offset: part.offset + offset }, expected, got);
-		}
-		store = read.store;
+		read = readStore(part.octets);
 	} catch (error) {
 		// The reader has reported it.
 		if (!(error instanceof XluError) || error.code === "XLU_E_INTERNAL") throw error;
 		return undefined;
 	}
+	const { store, problems, hostOnly, offsets } = read;
+	const at = (thing: object, record: string): Place => ({
+		...place,
+		record,
+		offset: part.offset + (offsets.get(thing) ?? 0),
+	});
+	const report = (rule: FormatRule, { offset, record, expected, got }: StoreProblem): void =>
+		findings.report(rule, { ...place, record, offset: part.offset + offset }, expected, got);
+	for (const problem of problems) report(rules.store, problem);
+	for (const problem of hostOnly) report(rules.storeConnection, problem);
 	const paths = pathsOfDomain(store.nodes, domid);
-	for (const path of store.nodes.keys()) {
+	for (const [path, node] of store.nodes) {
 		if (paths.has(path)) continue;
 		const expected = `nodes that relate to domain ${domid}`;
-		findings.report(rules.storeScope, { ...place, record: "NODE_DATA", field: "path" }, expected, path);
+		findings.report(rules.storeScope, { ...at(node, "NODE_DATA"), field: "path" }, expected, path);
 	}
-	const strangers = store.daemon?.connections.filter((connection) => connection.domid !== domid) ?? [];
-	for (const { domid: other } of strangers) {
-		const record = "CONNECTION_DATA";
-		findings.report(rules.storeConnection, { ...place, record }, `domain ${domid}`, `domain ${other}`);
-	}
-	if ((store.daemon?.connections.length ?? 0) > 1) {
-		const got = `${store.daemon?.connections.length}`;
-		findings.report(rules.storeConnection, { ...place, record: "CONNECTION_DATA" }, "one connection", got);
+	const { connections = [], domains = [] } = store.daemon ?? {};
+	for (const [record, rows] of [
+		["CONNECTION_DATA", connections],
+		["DOMAIN_DATA", domains],
+	] as const) {
+		for (const row of rows) {
+			if (row.domid === domid) continue;
+			findings.report(rules.storeConnection, at(row, record), `domain ${domid}`, `domain ${row.domid}`);
+		}
 	}
 	if (!(flags & INFO_FLAG.watchesKnown)) {
 		findings.report(rules.watchesUnknown, place, "watches and open transactions", "not known");
 	}
-	reportDevices(store, solo.domain, findings, place);
-	return store;
+	reportDevices(store, solo, (rule, path, expected, got) => {
+		const node = store.nodes.get(path) ?? {};
+		findings.report(rule, { ...at(node, "NODE_DATA"), field: path }, expected, got);
+	});
+	return read;
 }
 
 const CONNECTED = "4";
 const PORT_NODE = /(?:^|\/)event-channel(?:-[rt]x)?$/;
 const GRANT_NODE = /(?:^|\/)(?:(?:[rt]x-)?ring-ref\d*|page-gref)$/;
 
-/** Ports and references that connected frontends name; console and store have ports, but frames for references. */
-function reportDevices({ nodes }: Store, domain: DomainModel, findings: Findings, place: Place): void {
-	const { domid } = domain.domain;
-	const home = homeOf(domid);
-	const port = (path: string, remote: number): void => {
-		const node = nodes.get(path);
-		if (!node || textOfValue(node) === "") return;
-		const row = domain.ports?.[Number(textOfValue(node))];
+type SayOfNode = (rule: FormatRule, path: string, expected: string, got: string) => void;
+
+/** What a domain's nodes say of its ports, its grants and the other ends of its devices. */
+class DeviceChecks {
+	readonly #nodes: Store["nodes"];
+	readonly #domain: DomainModel;
+	readonly #pages: PreservedPages;
+	readonly #say: SayOfNode;
+
+	constructor({ nodes }: Store, { domain, preserved }: SoloDomain, say: SayOfNode) {
+		this.#nodes = nodes;
+		this.#domain = domain;
+		this.#pages = preserved;
+		this.#say = say;
+	}
+
+	#text(path: string): string | undefined {
+		const node = this.#nodes.get(path);
+		return node && textOfValue(node);
+	}
+
+	/** An open port; towards `remote` where that is known. */
+	port(path: string, remote?: number): void {
+		const text = this.#text(path);
+		if (text === undefined || text === "") return;
+		const row = /^\d+$/.test(text) ? this.#domain.ports?.[Number(text)] : undefined;
 		const state = Number(row?.state ?? EVTCHN_STATE.free);
 		const isOpen = state === EVTCHN_STATE.unbound || state === EVTCHN_STATE.interdomain;
-		if (isOpen && Number(row?.remoteDomid) === remote) return;
-		const expected = `an open port towards domain ${remote}`;
-		const got = `port ${textOfValue(node)}: ${isOpen ? `towards domain ${row?.remoteDomid}` : `state ${state}`}`;
-		findings.report(rules.devicePorts, { ...place, record: "NODE_DATA", field: path }, expected, got);
-	};
-	const version = Number(domain.grantTable?.version ?? 1) === 2 ? 2 : 1;
-	const references = (domain.grantFrames?.length ?? 0) * GRANT_ENTRIES_PER_FRAME[version];
-	for (const { frontend, backendId } of deviceAreas(nodes, domid)) {
-		const state = nodes.get(`${frontend}/state`);
-		if (!isBelow(frontend, `${home}/device`) || !state || textOfValue(state) !== CONNECTED) continue;
-		for (const [path, node] of nodes) {
-			if (!path.startsWith(`${frontend}/`)) continue;
-			if (PORT_NODE.test(path)) port(path, backendId);
-			if (!GRANT_NODE.test(path)) continue;
-			const value = textOfValue(node);
-			if (/^\d+$/.test(value) && Number(value) < references) continue;
-			const where = { ...place, record: "NODE_DATA", field: path };
-			findings.report(rules.deviceGrants, where, `a reference below ${references}`, value);
+		if (isOpen && (remote === undefined || Number(row?.remoteDomid) === remote)) return;
+		const expected = remote === undefined ? "an open port" : `an open port towards domain ${remote}`;
+		const got = `port ${text}: ${isOpen ? `towards domain ${row?.remoteDomid}` : `state ${state}`}`;
+		this.#say(rules.devicePorts, path, expected, got);
+	}
+
+	/** A reference to an entry by which the domain grants `remote` access. */
+	grant(path: string, remote: number): void {
+		const text = this.#text(path) ?? "";
+		const { grantTable, grantFrames } = this.#domain;
+		const version = Number(grantTable?.version ?? 1) === 2 ? 2 : 1;
+		const perFrame = GRANT_ENTRIES_PER_FRAME[version];
+		const references = (grantFrames?.length ?? 0) * perFrame;
+		if (!/^\d+$/.test(text) || Number(text) >= references) {
+			this.#say(rules.deviceGrants, path, `a reference below ${references}`, text);
+			return;
 		}
+		const page = this.#pages.get(Number(grantFrames?.[Math.floor(Number(text) / perFrame)]?.mfn));
+		// A page that is not there has been told of.
+		if (!page) return;
+		const entry = (version === 2 ? readGrantV2 : readGrantV1)(page, Number(text) % perFrame);
+		const isGranted = (entry.flags & GTF.typeMask) === GTF_PERMIT_ACCESS;
+		if (isGranted && entry.domid === remote) return;
+		const got = isGranted ? `a grant to domain ${entry.domid}` : `an entry with flags ${hex(entry.flags)}`;
+		this.#say(rules.deviceGrants, path, `a grant to domain ${remote}`, got);
+	}
+
+	/** A frontend and the backend that it names: each says where the other is. */
+	pair({ frontend, backend, backendId }: DeviceArea): void {
+		const home = homeOf(backendId);
+		if (!isBelow(backend, home)) {
+			this.#say(rules.devicePairs, `${frontend}/backend`, `an area in ${home}`, backend);
+			return;
+		}
+		const expected = { frontend, "frontend-id": `${this.#domain.domain.domid}` };
+		for (const [name, value] of Object.entries(expected)) {
+			const path = `${backend}/${name}`;
+			const got = this.#text(path);
+			if (got !== value) this.#say(rules.devicePairs, path, value, got ?? "no such node");
+		}
+	}
+
+	/** A backend connects again where its own state says that it is connected. */
+	backendState({ backend }: DeviceArea): void {
+		const path = `${backend}/state`;
+		const state = this.#text(path);
+		if (state !== CONNECTED) this.#say(rules.backendState, path, CONNECTED, state ?? "no such node");
+	}
+
+	/** Ports and references that a connected frontend names. */
+	connected(area: DeviceArea): void {
+		this.backendState(area);
+		for (const path of this.#nodes.keys()) {
+			if (!path.startsWith(`${area.frontend}/`)) continue;
+			if (PORT_NODE.test(path)) this.port(path, area.backendId);
+			if (GRANT_NODE.test(path)) this.grant(path, area.backendId);
+		}
+	}
+}
+
+/** The store and the console have ports, but frames for references; the store's other end is wherever its daemon runs. */
+function reportDevices(store: Store, solo: SoloDomain, say: SayOfNode): void {
+	const { domid } = solo.domain.domain;
+	const home = homeOf(domid);
+	const checks = new DeviceChecks(store, solo, say);
+	checks.port(`${home}/store/port`);
+	for (const area of deviceAreas(store.nodes, domid)) {
+		checks.pair(area);
+		if (area.frontend === `${home}/console`) checks.port(`${home}/console/port`, area.backendId);
+		const state = store.nodes.get(`${area.frontend}/state`);
+		if (isBelow(area.frontend, `${home}/device`) && state && textOfValue(state) === CONNECTED) checks.connected(area);
 	}
 }
 

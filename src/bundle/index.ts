@@ -14,7 +14,16 @@ import { reportOnto } from "./onto.ts";
 import { receive } from "./receive.ts";
 
 export type { Extracted } from "./extract.ts";
-export type { Store, StoreConnection, StoreNode, StoreWatch } from "./store.ts";
+export {
+	endArrived,
+	type Store,
+	type StoreConnection,
+	type StoreDomain,
+	type StoreNode,
+	type StoreTransaction,
+	type StoreWatch,
+	type TransactionEnd,
+} from "./store.ts";
 
 export interface BundleVerdict {
 	/** No finding refuses it. */
