@@ -14,15 +14,13 @@ import { reportOnto } from "./onto.ts";
 import { receive } from "./receive.ts";
 
 export type { Extracted } from "./extract.ts";
-export {
-	endArrived,
-	type Store,
-	type StoreConnection,
-	type StoreDomain,
-	type StoreNode,
-	type StoreTransaction,
-	type StoreWatch,
-	type TransactionEnd,
+export type {
+	Store,
+	StoreConnection,
+	StoreDomain,
+	StoreNode,
+	StoreTransaction,
+	StoreWatch,
 } from "./store.ts";
 
 export interface BundleVerdict {
