@@ -20,7 +20,7 @@ import { openAndCheck, saveHost } from "../update.ts";
 import { libxcImage, pvLayoutOf } from "./libxc.ts";
 import { reportImmovable } from "./movable.ts";
 import { neededFrames, receive } from "./receive.ts";
-import { isNone, isPv, type SoloDomain, soloDomain } from "./solo.ts";
+import { infoOf, isNone, isPv, ordinaryFrames, type SoloDomain, soloDomain } from "./solo.ts";
 import { type DeviceArea, deviceAreas, homeOf, isBelow, pathsOfDomain, type Store, textOfValue } from "./store.ts";
 import { type ReadStore, readStore, type StoreProblem } from "./storeStream.ts";
 
@@ -98,7 +98,8 @@ export function checkBundle(core: Core, bundle: Bundle, findings: Findings): Che
 	const flags = Number(info.flags);
 	const read = checkStore(xenstore, solo, flags, findings);
 	if (flags & INFO_FLAG.pfnsAssigned) {
-		findings.report(rules.pfnsAssigned, { ...place, record: "PFNS" }, "the guest's own PFNs", "assigned ones");
+		const offset = bundle.offsets.get("PFNS") ?? 0;
+		findings.report(rules.pfnsAssigned, { ...place, record: "PFNS", offset }, "the guest's own PFNs", "assigned ones");
 	}
 	const systemTimeNs = BigInt(info.systemTimeNs as bigint);
 	const checked = {
@@ -139,8 +140,8 @@ function openSolo(core: Core, bundle: Bundle, { offset, octets }: BundleStream, 
 		findings.report(
 			rules.liveUpdate,
 			{ ...place, layer: "bundle", record: "LIVE_UPDATE" },
-			"whole tables",
-			error.message,
+			(error instanceof XluError && error.expected) || "whole tables",
+			(error instanceof XluError && error.got) || error.message,
 		);
 		return undefined;
 	}
@@ -173,35 +174,10 @@ function ownsAll({ model, domain }: SoloDomain, findings: Findings, place: Place
 	return isAll;
 }
 
-const SPECIAL = FRAME.xenheap | FRAME.extra;
-
-/** Frames of the domain's memory: those that nr_pages counts. */
-function ordinaryFrames({ model }: SoloDomain): number[] {
-	const halves = new Uint32Array(model.frameOwners.buffer);
-	const mfns: number[] = [];
-	for (let mfn = 0; mfn < model.frameOwners.length; mfn++) {
-		const bits = halves[2 * mfn] as number;
-		if (bits !== 0 && (bits & SPECIAL) === 0) mfns.push(mfn);
-	}
-	return mfns;
-}
-
-function reportInfo({ info }: Bundle, solo: SoloDomain, findings: Findings, domid: number): void {
+function reportInfo({ info, offsets }: Bundle, solo: SoloDomain, findings: Findings, domid: number): void {
 	const { domain, model } = solo;
-	const place = { layer: "bundle", record: "INFO", offset: 24, domid } as const;
-	const expected = {
-		domid,
-		kind: domain.domain.kind,
-		guestWidth: Number(domain.domain.guestWidth),
-		vcpuCount: domain.vcpuIds.length,
-		frameCount: ordinaryFrames(solo).length,
-		xenMajor: Number(model.version.xenMajor),
-		xenMinor: Number(model.version.xenMinor),
-		cpuKhz: Number(model.host.cpuKhz),
-		systemTimeNs: `${model.host.systemTimeNs}`,
-		handle: `${domain.domain.handle}`,
-	};
-	for (const [field, value] of Object.entries(expected)) {
+	const place = { layer: "bundle", record: "INFO", offset: offsets.get("INFO") ?? 0, domid } as const;
+	for (const [field, value] of Object.entries(infoOf(model, domain, Number(info?.flags)))) {
 		const got = `${info?.[field]}`;
 		if (got !== `${value}`) findings.report(rules.info, { ...place, field }, `${value}`, got);
 	}
@@ -209,8 +185,13 @@ function reportInfo({ info }: Bundle, solo: SoloDomain, findings: Findings, domi
 
 // --- pages and PFNs ---
 
-function reportPages({ pages }: Bundle, { domain, model }: SoloDomain, findings: Findings, domid: number): void {
-	const place = { layer: "bundle", record: "PAGES", offset: 0, domid } as const;
+function reportPages(
+	{ pages, offsets }: Bundle,
+	{ domain, model }: SoloDomain,
+	findings: Findings,
+	domid: number,
+): void {
+	const place = { layer: "bundle", record: "PAGES", offset: offsets.get("PAGES") ?? 0, domid } as const;
 	for (const mfn of pages.keys()) {
 		if ((model.frameOwners[mfn] ?? 0n) === 0n) {
 			findings.report(rules.pages, place, "frames of the domain", `MFN ${hex(mfn)}`);
@@ -233,8 +214,13 @@ function reportPages({ pages }: Bundle, { domain, model }: SoloDomain, findings:
 }
 
 function checkPfns(bundle: Bundle, solo: SoloDomain, libxc: BundleStream, findings: Findings): PvLayout | undefined {
-	const { pfns } = bundle;
-	const place = { layer: "bundle", record: "PFNS", offset: 0, domid: solo.domain.domain.domid } as const;
+	const { pfns, offsets } = bundle;
+	const place = {
+		layer: "bundle",
+		record: "PFNS",
+		offset: offsets.get("PFNS") ?? 0,
+		domid: solo.domain.domain.domid,
+	} as const;
 	if (!isPv(solo.domain)) {
 		if (pfns)
 			findings.report(rules.pfns, place, "none of a guest that has a P2M in Xen", `${pfns.mfns.length} entries`);
@@ -244,7 +230,7 @@ function checkPfns(bundle: Bundle, solo: SoloDomain, libxc: BundleStream, findin
 		findings.report(rules.pfns, place, "the frame of each PFN", "none");
 		return undefined;
 	}
-	const own = new Set(ordinaryFrames(solo));
+	const own = new Set(ordinaryFrames(solo.model.frameOwners, solo.domain.domain.domid));
 	const seen = new Set<number>();
 	for (const [i, mfn] of pfns.mfns.entries()) {
 		if (mfn < 0) continue;

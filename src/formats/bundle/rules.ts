@@ -69,7 +69,7 @@ export const bundleRules = {
 		"XLU-B009",
 		"damaged",
 		"docs/FORMAT.md",
-		"The live-update part is a stream that opens: its framing, checksums and counts hold.",
+		"The live-update part is a stream of a machine of at most 512 GiB, whose tables are whole.",
 		AGAIN,
 	),
 	solo: formatRule(
