@@ -5,7 +5,7 @@
 import { readFileSync, type Stats, statSync } from "node:fs";
 import { join } from "node:path";
 import { parseStoreListing, type Store } from "./bundle/store.ts";
-import { readStore } from "./bundle/storeStream.ts";
+import { parseStoreDump } from "./bundle/storeStream.ts";
 import type { XlInfo } from "./capture/host.ts";
 import type { Assumption } from "./capture/import/index.ts";
 import { importCapture } from "./capture/import/index.ts";
@@ -91,7 +91,7 @@ function loadStore(directory: string): Store | undefined {
 	const dump = join(directory, STORE_DUMP);
 	const listing = join(directory, STORE_LISTING);
 	try {
-		if (statOf(dump)?.isFile()) return readStore(readFileSync(dump)).store;
+		if (statOf(dump)?.isFile()) return parseStoreDump(readFileSync(dump), STORE_DUMP);
 		if (statOf(listing)?.isFile()) return parseStoreListing(readFileSync(listing, "utf8"), STORE_LISTING);
 	} catch (cause) {
 		if (cause instanceof XluError && cause.code !== "XLU_E_IMAGE") throw cause;

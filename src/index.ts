@@ -7,7 +7,9 @@ export {
 	receiveBundle,
 	type Store,
 	type StoreConnection,
+	type StoreDomain,
 	type StoreNode,
+	type StoreTransaction,
 	type StoreWatch,
 	verifyBundle,
 } from "./bundle/index.ts";

@@ -5,29 +5,24 @@
 import type { Core } from "../core/load.ts";
 import { XluError } from "../errors.ts";
 import { EVTCHN_STATE, FRAME, FRAME_OWNER_MASK, KIND, PAGE_TYPE } from "../format/enums.ts";
-import { alignUp } from "../format/layout.ts";
 import { rules as coreRules, ruleId } from "../format/rules.ts";
-import { INFO_FLAG, RECORD_ALIGNMENT, RECORD_HEADER_BYTES } from "../formats/bundle/layout.ts";
+import { INFO_FLAG } from "../formats/bundle/layout.ts";
+import { LIBXC_HEADERS_BYTES, type LibxcRecord, libxcRecords } from "../formats/bundle/parts.ts";
 import type { Bundle, BundleStream } from "../formats/bundle/read.ts";
 import { bundleRules as rules } from "../formats/bundle/rules.ts";
 import { type Findings, type FormatRule, hex, type Place } from "../formats/common/findings.ts";
-import {
-	LIBXC_DOMAIN_HEADER_BYTES,
-	LIBXC_HEADER_BYTES,
-	LIBXC_RECORD,
-	libxcRecordNames,
-} from "../formats/libxc/layout.ts";
+import { LIBXC_RECORD, libxcRecordNames } from "../formats/libxc/layout.ts";
 import type { Host } from "../host.ts";
-import { GRANT_ENTRIES_PER_FRAME } from "../machine/guestPages.ts";
+import { GRANT_ENTRIES_PER_FRAME, GTF, GTF_PERMIT_ACCESS, readGrantV1, readGrantV2 } from "../machine/guestPages.ts";
 import { emptyHost, XEN_FRAMES } from "../machine/live/emptyHost.ts";
-import type { DomainModel, PvLayout } from "../machine/model.ts";
+import type { DomainModel, PreservedPages, PvLayout } from "../machine/model.ts";
 import { openAndCheck, saveHost } from "../steps.ts";
-import { type LibxcRecord, libxcImage, libxcRecords, pvLayoutOf } from "./libxc.ts";
+import { libxcImage, pvLayoutOf } from "./libxc.ts";
 import { reportImmovable } from "./movable.ts";
 import { neededFrames, receive } from "./receive.ts";
-import { isNone, isPv, type SoloDomain, soloDomain } from "./solo.ts";
-import { deviceAreas, homeOf, isBelow, pathsOfDomain, type Store, textOfValue } from "./store.ts";
-import { readStore } from "./storeStream.ts";
+import { infoOf, isNone, isPv, ordinaryFrames, type SoloDomain, soloDomain } from "./solo.ts";
+import { type DeviceArea, deviceAreas, homeOf, isBelow, pathsOfDomain, type Store, textOfValue } from "./store.ts";
+import { type ReadStore, readStore, type StoreProblem } from "./storeStream.ts";
 
 /** A bundle whose parts can be relied on, decoded. */
 export interface CheckedBundle {
@@ -37,6 +32,8 @@ export interface CheckedBundle {
 	readonly layout: PvLayout | undefined;
 	/** What relates to the domain; undefined where the bundle's source did not know it. */
 	readonly store: Store | undefined;
+	/** Where in the xenstore part each thing of the store stands. */
+	readonly storeOffsets: ReadonlyMap<object, number>;
 	readonly xen: { readonly major: number; readonly minor: number };
 	readonly cpuKhz: number;
 	/** System time of the pause where it comes from. */
@@ -99,16 +96,18 @@ export function checkBundle(core: Core, bundle: Bundle, findings: Findings): Che
 	const xen = { major: Number(info.xenMajor), minor: Number(info.xenMinor) };
 	reportLibxc({ libxc, solo, layout, xen }, findings, domid);
 	const flags = Number(info.flags);
-	const store = checkStore(xenstore, solo, flags, findings);
+	const read = checkStore(xenstore, solo, flags, findings);
 	if (flags & INFO_FLAG.pfnsAssigned) {
-		findings.report(rules.pfnsAssigned, { ...place, record: "PFNS" }, "the guest's own PFNs", "assigned ones");
+		const offset = bundle.offsets.get("PFNS") ?? 0;
+		findings.report(rules.pfnsAssigned, { ...place, record: "PFNS", offset }, "the guest's own PFNs", "assigned ones");
 	}
 	const systemTimeNs = BigInt(info.systemTimeNs as bigint);
 	const checked = {
 		domid,
 		solo,
 		layout,
-		store,
+		store: read?.store,
+		storeOffsets: read?.offsets ?? new Map(),
 		xen,
 		cpuKhz: Number(info.cpuKhz),
 		systemTimeNs,
@@ -141,8 +140,8 @@ function openSolo(core: Core, bundle: Bundle, { offset, octets }: BundleStream, 
 		findings.report(
 			rules.liveUpdate,
 			{ ...place, layer: "bundle", record: "LIVE_UPDATE" },
-			"whole tables",
-			error.message,
+			(error instanceof XluError && error.expected) || "whole tables",
+			(error instanceof XluError && error.got) || error.message,
 		);
 		return undefined;
 	}
@@ -175,35 +174,10 @@ function ownsAll({ model, domain }: SoloDomain, findings: Findings, place: Place
 	return isAll;
 }
 
-const SPECIAL = FRAME.xenheap | FRAME.extra;
-
-/** Frames of the domain's memory: those that nr_pages counts. */
-function ordinaryFrames({ model }: SoloDomain): number[] {
-	const halves = new Uint32Array(model.frameOwners.buffer);
-	const mfns: number[] = [];
-	for (let mfn = 0; mfn < model.frameOwners.length; mfn++) {
-		const bits = halves[2 * mfn] as number;
-		if (bits !== 0 && (bits & SPECIAL) === 0) mfns.push(mfn);
-	}
-	return mfns;
-}
-
-function reportInfo({ info }: Bundle, solo: SoloDomain, findings: Findings, domid: number): void {
+function reportInfo({ info, offsets }: Bundle, solo: SoloDomain, findings: Findings, domid: number): void {
 	const { domain, model } = solo;
-	const place = { layer: "bundle", record: "INFO", offset: 24, domid } as const;
-	const expected = {
-		domid,
-		kind: domain.domain.kind,
-		guestWidth: Number(domain.domain.guestWidth),
-		vcpuCount: domain.vcpuIds.length,
-		frameCount: ordinaryFrames(solo).length,
-		xenMajor: Number(model.version.xenMajor),
-		xenMinor: Number(model.version.xenMinor),
-		cpuKhz: Number(model.host.cpuKhz),
-		systemTimeNs: `${model.host.systemTimeNs}`,
-		handle: `${domain.domain.handle}`,
-	};
-	for (const [field, value] of Object.entries(expected)) {
+	const place = { layer: "bundle", record: "INFO", offset: offsets.get("INFO") ?? 0, domid } as const;
+	for (const [field, value] of Object.entries(infoOf(model, domain, Number(info?.flags)))) {
 		const got = `${info?.[field]}`;
 		if (got !== `${value}`) findings.report(rules.info, { ...place, field }, `${value}`, got);
 	}
@@ -211,8 +185,13 @@ function reportInfo({ info }: Bundle, solo: SoloDomain, findings: Findings, domi
 
 // --- pages and PFNs ---
 
-function reportPages({ pages }: Bundle, { domain, model }: SoloDomain, findings: Findings, domid: number): void {
-	const place = { layer: "bundle", record: "PAGES", offset: 0, domid } as const;
+function reportPages(
+	{ pages, offsets }: Bundle,
+	{ domain, model }: SoloDomain,
+	findings: Findings,
+	domid: number,
+): void {
+	const place = { layer: "bundle", record: "PAGES", offset: offsets.get("PAGES") ?? 0, domid } as const;
 	for (const mfn of pages.keys()) {
 		if ((model.frameOwners[mfn] ?? 0n) === 0n) {
 			findings.report(rules.pages, place, "frames of the domain", `MFN ${hex(mfn)}`);
@@ -235,8 +214,13 @@ function reportPages({ pages }: Bundle, { domain, model }: SoloDomain, findings:
 }
 
 function checkPfns(bundle: Bundle, solo: SoloDomain, libxc: BundleStream, findings: Findings): PvLayout | undefined {
-	const { pfns } = bundle;
-	const place = { layer: "bundle", record: "PFNS", offset: 0, domid: solo.domain.domain.domid } as const;
+	const { pfns, offsets } = bundle;
+	const place = {
+		layer: "bundle",
+		record: "PFNS",
+		offset: offsets.get("PFNS") ?? 0,
+		domid: solo.domain.domain.domid,
+	} as const;
 	if (!isPv(solo.domain)) {
 		if (pfns)
 			findings.report(rules.pfns, place, "none of a guest that has a P2M in Xen", `${pfns.mfns.length} entries`);
@@ -246,7 +230,7 @@ function checkPfns(bundle: Bundle, solo: SoloDomain, libxc: BundleStream, findin
 		findings.report(rules.pfns, place, "the frame of each PFN", "none");
 		return undefined;
 	}
-	const own = new Set(ordinaryFrames(solo));
+	const own = new Set(ordinaryFrames(solo.model.frameOwners, solo.domain.domain.domid));
 	const seen = new Set<number>();
 	for (const [i, mfn] of pfns.mfns.entries()) {
 		if (mfn < 0) continue;
@@ -274,7 +258,7 @@ function reportLibxc({ libxc, solo, layout, xen }: LibxcCase, findings: Findings
 	const { domain, preserved } = solo;
 	const place = { layer: "libxc", record: "image", offset: libxc.offset, domid } as const;
 	const end = framingEnd(libxc.octets);
-	if (end !== libxc.octets.length) {
+	if (end !== libxc.octets.length || libxc.octets.length === 0) {
 		const expected = "whole records up to one END";
 		findings.report(rules.libxc, { ...place, offset: libxc.offset + end }, expected, "something else");
 		return;
@@ -287,18 +271,19 @@ function reportLibxc({ libxc, solo, layout, xen }: LibxcCase, findings: Findings
 	try {
 		made = libxcImage(domain, layout, preserved, xen);
 	} catch (error) {
-		if (!(error instanceof XluError) || error.code !== "XLU_E_REFUSED") throw error;
-		findings.report(rules.state, place, error.expected ?? "PFNs", error.got ?? error.message);
+		if (!(error instanceof XluError) || error.code === "XLU_E_INTERNAL") throw error;
+		// A register without its frame, or P2M frames with numbers that no record holds.
+		const rule = error.code === "XLU_E_REFUSED" ? rules.state : rules.libxc;
+		findings.report(rule, place, error.expected ?? "PFNs", error.got ?? error.message);
 		return;
 	}
-	const headers = LIBXC_HEADER_BYTES + LIBXC_DOMAIN_HEADER_BYTES;
-	for (let at = 0; at < headers; at++) {
+	for (let at = 0; at < LIBXC_HEADERS_BYTES; at++) {
 		if (made[at] === libxc.octets[at]) continue;
 		const where = { ...place, record: "header", offset: libxc.offset + at };
 		findings.report(rules.libxc, where, hex(made[at] as number), hex(libxc.octets[at] ?? 0));
 		return;
 	}
-	reportState(libxcRecords(made), libxcRecords(libxc.octets), findings, place);
+	reportState([...libxcRecords(made)], [...libxcRecords(libxc.octets)], findings, place);
 	if (findings.errors.length === 0 && Buffer.compare(made, libxc.octets) !== 0) {
 		findings.report(rules.libxc, place, "records in libxc's order, padded with zeros", "another order or padding");
 	}
@@ -306,15 +291,9 @@ function reportLibxc({ libxc, solo, layout, xen }: LibxcCase, findings: Findings
 
 /** Where an image's framing ends: at its length if it is whole. */
 function framingEnd(image: Uint8Array): number {
-	const headers = LIBXC_HEADER_BYTES + LIBXC_DOMAIN_HEADER_BYTES;
-	if (image.length < headers) return 0;
-	let end = headers;
-	for (const { type, offset, body } of libxcRecords(image)) {
-		end = offset + RECORD_HEADER_BYTES + alignUp(body.length, RECORD_ALIGNMENT);
-		if (end > image.length) return offset;
-		if (type === LIBXC_RECORD.END) return end;
-	}
-	return 0;
+	let end = image.length < LIBXC_HEADERS_BYTES ? 0 : LIBXC_HEADERS_BYTES;
+	for (const record of libxcRecords(image)) end = record.end;
+	return end;
 }
 
 /** Records that belong to one vCPU each. */
@@ -360,80 +339,160 @@ function reportState(
 
 // --- the xenstore part ---
 
-function checkStore(part: BundleStream, solo: SoloDomain, flags: number, findings: Findings): Store | undefined {
+function checkStore(part: BundleStream, solo: SoloDomain, flags: number, findings: Findings): ReadStore | undefined {
 	const { domid } = solo.domain.domain;
 	const place: Place = { layer: "xenstore", record: "stream", offset: part.offset, domid };
 	if (!(flags & INFO_FLAG.storeKnown)) {
 		findings.report(rules.storeUnknown, place, "the domain's nodes", "none");
 		return undefined;
 	}
-	let store: Store;
+	let read: ReadStore;
 	try {
-		const read = readStore(part.octets);
-		for (const { offset, record, expected, got } of read.problems) {
-			findings.report(rules.store, { ...place, record, offset: part.offset + offset }, expected, got);
-		}
-		store = read.store;
+		read = readStore(part.octets);
 	} catch (error) {
 		// The reader has reported it.
 		if (!(error instanceof XluError) || error.code === "XLU_E_INTERNAL") throw error;
 		return undefined;
 	}
+	const { store, problems, hostOnly, offsets } = read;
+	const at = (thing: object, record: string): Place => ({
+		...place,
+		record,
+		offset: part.offset + (offsets.get(thing) ?? 0),
+	});
+	const report = (rule: FormatRule, { offset, record, expected, got }: StoreProblem): void =>
+		findings.report(rule, { ...place, record, offset: part.offset + offset }, expected, got);
+	for (const problem of problems) report(rules.store, problem);
+	for (const problem of hostOnly) report(rules.storeConnection, problem);
 	const paths = pathsOfDomain(store.nodes, domid);
-	for (const path of store.nodes.keys()) {
+	for (const [path, node] of store.nodes) {
 		if (paths.has(path)) continue;
 		const expected = `nodes that relate to domain ${domid}`;
-		findings.report(rules.storeScope, { ...place, record: "NODE_DATA", field: "path" }, expected, path);
+		findings.report(rules.storeScope, { ...at(node, "NODE_DATA"), field: "path" }, expected, path);
 	}
-	const strangers = store.daemon?.connections.filter((connection) => connection.domid !== domid) ?? [];
-	for (const { domid: other } of strangers) {
-		const record = "CONNECTION_DATA";
-		findings.report(rules.storeConnection, { ...place, record }, `domain ${domid}`, `domain ${other}`);
-	}
-	if ((store.daemon?.connections.length ?? 0) > 1) {
-		const got = `${store.daemon?.connections.length}`;
-		findings.report(rules.storeConnection, { ...place, record: "CONNECTION_DATA" }, "one connection", got);
+	const { connections = [], domains = [] } = store.daemon ?? {};
+	for (const [record, rows] of [
+		["CONNECTION_DATA", connections],
+		["DOMAIN_DATA", domains],
+	] as const) {
+		for (const row of rows) {
+			if (row.domid === domid) continue;
+			findings.report(rules.storeConnection, at(row, record), `domain ${domid}`, `domain ${row.domid}`);
+		}
 	}
 	if (!(flags & INFO_FLAG.watchesKnown)) {
 		findings.report(rules.watchesUnknown, place, "watches and open transactions", "not known");
 	}
-	reportDevices(store, solo.domain, findings, place);
-	return store;
+	reportDevices(store, solo, (rule, path, expected, got) => {
+		const node = store.nodes.get(path) ?? {};
+		findings.report(rule, { ...at(node, "NODE_DATA"), field: path }, expected, got);
+	});
+	return read;
 }
 
 const CONNECTED = "4";
 const PORT_NODE = /(?:^|\/)event-channel(?:-[rt]x)?$/;
 const GRANT_NODE = /(?:^|\/)(?:(?:[rt]x-)?ring-ref\d*|page-gref)$/;
 
-/** Ports and references that connected frontends name; console and store have ports, but frames for references. */
-function reportDevices({ nodes }: Store, domain: DomainModel, findings: Findings, place: Place): void {
-	const { domid } = domain.domain;
-	const home = homeOf(domid);
-	const port = (path: string, remote: number): void => {
-		const node = nodes.get(path);
-		if (!node || textOfValue(node) === "") return;
-		const row = domain.ports?.[Number(textOfValue(node))];
+type SayOfNode = (rule: FormatRule, path: string, expected: string, got: string) => void;
+
+/** What a domain's nodes say of its ports, its grants and the other ends of its devices. */
+class DeviceChecks {
+	readonly #nodes: Store["nodes"];
+	readonly #domain: DomainModel;
+	readonly #pages: PreservedPages;
+	readonly #say: SayOfNode;
+
+	constructor({ nodes }: Store, { domain, preserved }: SoloDomain, say: SayOfNode) {
+		this.#nodes = nodes;
+		this.#domain = domain;
+		this.#pages = preserved;
+		this.#say = say;
+	}
+
+	#text(path: string): string | undefined {
+		const node = this.#nodes.get(path);
+		return node && textOfValue(node);
+	}
+
+	/** An open port; towards `remote` where that is known. */
+	port(path: string, remote?: number): void {
+		const text = this.#text(path);
+		if (text === undefined || text === "") return;
+		const row = /^\d+$/.test(text) ? this.#domain.ports?.[Number(text)] : undefined;
 		const state = Number(row?.state ?? EVTCHN_STATE.free);
 		const isOpen = state === EVTCHN_STATE.unbound || state === EVTCHN_STATE.interdomain;
-		if (isOpen && Number(row?.remoteDomid) === remote) return;
-		const expected = `an open port towards domain ${remote}`;
-		const got = `port ${textOfValue(node)}: ${isOpen ? `towards domain ${row?.remoteDomid}` : `state ${state}`}`;
-		findings.report(rules.devicePorts, { ...place, record: "NODE_DATA", field: path }, expected, got);
-	};
-	const version = Number(domain.grantTable?.version ?? 1) === 2 ? 2 : 1;
-	const references = (domain.grantFrames?.length ?? 0) * GRANT_ENTRIES_PER_FRAME[version];
-	for (const { frontend, backendId } of deviceAreas(nodes, domid)) {
-		const state = nodes.get(`${frontend}/state`);
-		if (!isBelow(frontend, `${home}/device`) || !state || textOfValue(state) !== CONNECTED) continue;
-		for (const [path, node] of nodes) {
-			if (!path.startsWith(`${frontend}/`)) continue;
-			if (PORT_NODE.test(path)) port(path, backendId);
-			if (!GRANT_NODE.test(path)) continue;
-			const value = textOfValue(node);
-			if (/^\d+$/.test(value) && Number(value) < references) continue;
-			const where = { ...place, record: "NODE_DATA", field: path };
-			findings.report(rules.deviceGrants, where, `a reference below ${references}`, value);
+		if (isOpen && (remote === undefined || Number(row?.remoteDomid) === remote)) return;
+		const expected = remote === undefined ? "an open port" : `an open port towards domain ${remote}`;
+		const got = `port ${text}: ${isOpen ? `towards domain ${row?.remoteDomid}` : `state ${state}`}`;
+		this.#say(rules.devicePorts, path, expected, got);
+	}
+
+	/** A reference to an entry by which the domain grants `remote` access. */
+	grant(path: string, remote: number): void {
+		const text = this.#text(path) ?? "";
+		const { grantTable, grantFrames } = this.#domain;
+		const version = Number(grantTable?.version ?? 1) === 2 ? 2 : 1;
+		const perFrame = GRANT_ENTRIES_PER_FRAME[version];
+		const references = (grantFrames?.length ?? 0) * perFrame;
+		if (!/^\d+$/.test(text) || Number(text) >= references) {
+			this.#say(rules.deviceGrants, path, `a reference below ${references}`, text);
+			return;
 		}
+		const page = this.#pages.get(Number(grantFrames?.[Math.floor(Number(text) / perFrame)]?.mfn));
+		// A page that is not there has been told of.
+		if (!page) return;
+		const entry = (version === 2 ? readGrantV2 : readGrantV1)(page, Number(text) % perFrame);
+		const isGranted = (entry.flags & GTF.typeMask) === GTF_PERMIT_ACCESS;
+		if (isGranted && entry.domid === remote) return;
+		const got = isGranted ? `a grant to domain ${entry.domid}` : `an entry with flags ${hex(entry.flags)}`;
+		this.#say(rules.deviceGrants, path, `a grant to domain ${remote}`, got);
+	}
+
+	/** A frontend and the backend that it names: each says where the other is. */
+	pair({ frontend, backend, backendId }: DeviceArea): void {
+		const home = homeOf(backendId);
+		if (!isBelow(backend, home)) {
+			this.#say(rules.devicePairs, `${frontend}/backend`, `an area in ${home}`, backend);
+			return;
+		}
+		const expected = { frontend, "frontend-id": `${this.#domain.domain.domid}` };
+		for (const [name, value] of Object.entries(expected)) {
+			const path = `${backend}/${name}`;
+			const got = this.#text(path);
+			if (got !== value) this.#say(rules.devicePairs, path, value, got ?? "no such node");
+		}
+	}
+
+	/** A backend connects again where its own state says that it is connected. */
+	backendState({ backend }: DeviceArea): void {
+		const path = `${backend}/state`;
+		const state = this.#text(path);
+		if (state !== CONNECTED) this.#say(rules.backendState, path, CONNECTED, state ?? "no such node");
+	}
+
+	/** Ports and references that a connected frontend names. */
+	connected(area: DeviceArea): void {
+		this.backendState(area);
+		for (const path of this.#nodes.keys()) {
+			if (!path.startsWith(`${area.frontend}/`)) continue;
+			if (PORT_NODE.test(path)) this.port(path, area.backendId);
+			if (GRANT_NODE.test(path)) this.grant(path, area.backendId);
+		}
+	}
+}
+
+/** The store and the console have ports, but frames for references; the store's other end is wherever its daemon runs. */
+function reportDevices(store: Store, solo: SoloDomain, say: SayOfNode): void {
+	const { domid } = solo.domain.domain;
+	const home = homeOf(domid);
+	const checks = new DeviceChecks(store, solo, say);
+	checks.port(`${home}/store/port`);
+	for (const area of deviceAreas(store.nodes, domid)) {
+		checks.pair(area);
+		if (area.frontend === `${home}/console`) checks.port(`${home}/console/port`, area.backendId);
+		const state = store.nodes.get(`${area.frontend}/state`);
+		if (isBelow(area.frontend, `${home}/device`) && state && textOfValue(state) === CONNECTED) checks.connected(area);
 	}
 }
 

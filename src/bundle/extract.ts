@@ -10,7 +10,7 @@
 import type { Assumption } from "../capture/import/index.ts";
 import type { Core } from "../core/load.ts";
 import { XluError } from "../errors.ts";
-import { FRAME, KIND } from "../format/enums.ts";
+import { KIND } from "../format/enums.ts";
 import { INFO_FLAG } from "../formats/bundle/layout.ts";
 import { writeBundle } from "../formats/bundle/write.ts";
 import { Findings, findingError } from "../formats/common/findings.ts";
@@ -20,7 +20,7 @@ import type { DomainModel, HostModel, PvLayout } from "../machine/model.ts";
 import { openAndCheck, saveHost } from "../steps.ts";
 import { libxcImage } from "./libxc.ts";
 import { reportImmovable } from "./movable.ts";
-import { cutOut, framesOf, isPv, type SoloDomain } from "./solo.ts";
+import { cutOut, infoOf, isPv, ordinaryFrames, type SoloDomain } from "./solo.ts";
 import { storeOfDomain } from "./store.ts";
 import { writeStore } from "./storeStream.ts";
 
@@ -46,11 +46,7 @@ const PAGE_ENTRIES = 512;
 
 /** PFNs for a guest whose own are not known: by its frames, ascending. */
 function assignedLayout(model: HostModel, domain: DomainModel): PvLayout {
-	const halves = new Uint32Array(model.frameOwners.buffer, model.frameOwners.byteOffset);
-	const special = FRAME.xenheap | FRAME.extra;
-	const mfns = framesOf(model.frameOwners, domain.domain.domid).filter(
-		(mfn) => ((halves[2 * mfn] as number) & special) === 0,
-	);
+	const mfns = ordinaryFrames(model.frameOwners, domain.domain.domid);
 	return {
 		guestWidth: Number(domain.domain.guestWidth ?? 8),
 		ptLevels: 4,
@@ -67,26 +63,6 @@ export function soloStream(core: Core, { model, preserved }: SoloDomain): Uint8A
 	const context = core.createContext();
 	const stream = context.save(image, core.allocate(context.planSave(image)));
 	return core.bytes(stream).slice();
-}
-
-export function infoOf(host: HostModel, domain: DomainModel, flags: number) {
-	const mfns = framesOf(host.frameOwners, domain.domain.domid);
-	const halves = new Uint32Array(host.frameOwners.buffer, host.frameOwners.byteOffset);
-	const special = FRAME.xenheap | FRAME.extra;
-	const frameCount = mfns.filter((mfn) => ((halves[2 * mfn] as number) & special) === 0).length;
-	return {
-		domid: domain.domain.domid,
-		kind: domain.domain.kind,
-		guestWidth: Number(domain.domain.guestWidth ?? 8),
-		vcpuCount: domain.vcpuIds.length,
-		frameCount: BigInt(frameCount),
-		xenMajor: Number(host.version.xenMajor ?? 0),
-		xenMinor: Number(host.version.xenMinor ?? 0),
-		cpuKhz: Number(host.host.cpuKhz ?? 0),
-		flags,
-		systemTimeNs: BigInt(host.host.systemTimeNs ?? 0),
-		handle: (domain.domain.handle ?? []).map(Number),
-	};
 }
 
 /**

@@ -14,7 +14,14 @@ import { reportOnto } from "./onto.ts";
 import { receive } from "./receive.ts";
 
 export type { Extracted } from "./extract.ts";
-export type { Store, StoreConnection, StoreNode, StoreWatch } from "./store.ts";
+export type {
+	Store,
+	StoreConnection,
+	StoreDomain,
+	StoreNode,
+	StoreTransaction,
+	StoreWatch,
+} from "./store.ts";
 
 export interface BundleVerdict {
 	/** No finding refuses it. */

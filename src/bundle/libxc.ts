@@ -5,41 +5,29 @@
  */
 import { XluError } from "../errors.ts";
 import { NONE64, VCPU_FLAG } from "../format/enums.ts";
-import { array, u8, u16, u32, u64 } from "../format/fields.ts";
-import { alignUp, layOut, type Row, type Struct, writeStruct } from "../format/layout.ts";
+import { type Row, type Struct, writeStruct } from "../format/layout.ts";
 import { heads as H, structs as S } from "../format/schema.ts";
+import { libxcRecords } from "../formats/bundle/parts.ts";
+import { hex } from "../formats/common/findings.ts";
+import { frameRecord } from "../formats/common/framing.ts";
+import type { Fields, Json } from "../formats/common/record.ts";
+import { FieldReader, hexOf } from "../formats/common/values.ts";
+import { imageFormat } from "../formats/image.ts";
+import { bodyFields, bodyOctets } from "../formats/libxc/bodies.ts";
 import { GDT_ENTRIES_PER_FRAME, guestContext64, trapInfo } from "../formats/libxc/guestContext.ts";
 import {
-	LIBXC_DOMAIN_HEADER_BYTES,
-	LIBXC_HEADER_BYTES,
-	LIBXC_ID,
 	LIBXC_TYPE_X86_HVM,
 	LIBXC_TYPE_X86_PV,
+	libxcRecordNames,
 	PAGE_SHIFT,
 	LIBXC_RECORD as R,
 } from "../formats/libxc/layout.ts";
 import type { DomainModel, PreservedPages, PvLayout } from "../machine/model.ts";
 import { isPv } from "./solo.ts";
 
-const pvInfo = layOut("X86_PV_INFO", "Section 4.3.", [
-	u8("guestWidth", "Octets of a native word."),
-	u8("ptLevels", "Levels of page tables."),
-	u16("reserved1", "Zero."),
-	u32("reserved2", "Zero."),
-]);
-const p2mFrames = layOut("X86_PV_P2M_FRAMES", "Section 4.4.", [
-	u32("startPfn", "First PFN."),
-	u32("endPfn", "Last PFN, included."),
-]);
-const vcpuHeader = layOut("X86_PV_VCPU_*", "Section 4.5.", [u32("vcpuId", "vCPU."), u32("reserved1", "Zero.")]);
-const domainHeader = layOut("domain header", "Section 3.2.", [
-	u32("type", "Kind of guest."),
-	u16("pageShift", "Octets of a page, as a power of 2."),
-	u16("reserved1", "Zero."),
-	u32("xenMajor", "Xen that saved it."),
-	u32("xenMinor", "Minor version."),
-]);
-const u64Entry = layOut("entry", "A PFN.", [array(1, u64("value", "Value."))]);
+/** The body of a record, as libxc's codecs make it of fields. */
+const bodyOf = (type: number, fields: Fields): Uint8Array =>
+	bodyOctets(type, new FieldReader(fields, libxcRecordNames[type] ?? "record"), true);
 
 function structOctets(struct: Struct, row: object): Uint8Array {
 	const octets = new Uint8Array(struct.size);
@@ -137,28 +125,36 @@ export function onlineVcpus(domain: DomainModel): number[] {
 	});
 }
 
+type Msr = NonNullable<NonNullable<DomainModel["pvMsrs"]>[number]>[number];
+
+const msrFields = ({ index, flags, value }: Msr): Fields => ({
+	msr: hex(index ?? 0),
+	flags: hex(flags ?? 0),
+	value: hex(value ?? 0),
+});
+
 /** In the order in which libxc saves them: per vCPU basic, extended, XSAVE, MSRs. */
 function pvRecords(domain: DomainModel, layout: PvLayout, preserved: PreservedPages): Record_[] {
 	const pfns = new PfnMap(layout);
 	const vcpus = onlineVcpus(domain).flatMap((id): Record_[] => {
-		const header = structOctets(vcpuHeader, { vcpuId: id });
+		const ofVcpu = (type: number, fields: Fields) => record(type, bodyOf(type, { vcpu: id, ...fields }));
 		const extended = domain.pvExtended?.[id];
 		const xsave = domain.pvXsave?.[id];
 		const msrs = domain.pvMsrs?.[id];
 		return [
-			record(R.X86_PV_VCPU_BASIC, header, contextOctets(domain, id, pfns)),
-			...(extended?.length ? [record(R.X86_PV_VCPU_EXTENDED, header, extended)] : []),
-			...(xsave?.length ? [record(R.X86_PV_VCPU_XSAVE, header, xsave)] : []),
-			...(msrs?.length ? [record(R.X86_PV_VCPU_MSRS, header, ...rowsOctets(S.MsrEntry, msrs))] : []),
+			ofVcpu(R.X86_PV_VCPU_BASIC, { context: hexOf(contextOctets(domain, id, pfns)) }),
+			...(extended?.length ? [ofVcpu(R.X86_PV_VCPU_EXTENDED, { context: hexOf(extended) })] : []),
+			...(xsave?.length ? [ofVcpu(R.X86_PV_VCPU_XSAVE, { area: hexOf(xsave) })] : []),
+			...(msrs?.length ? [ofVcpu(R.X86_PV_VCPU_MSRS, { msrs: msrs.map(msrFields) })] : []),
 		];
 	});
 	const shared = preserved.get(Number(domain.sharedInfo?.mfn ?? NONE64));
 	const { guestWidth, ptLevels, startPfn, mfns, p2mPfns } = layout;
-	const frames = p2mPfns.map((value) => structOctets(u64Entry, { value }));
+	const endPfn = startPfn + mfns.length - 1;
 	return [
-		record(R.X86_PV_INFO, structOctets(pvInfo, { guestWidth, ptLevels })),
+		record(R.X86_PV_INFO, bodyOf(R.X86_PV_INFO, { guestWidth, ptLevels })),
 		...policies(domain),
-		record(R.X86_PV_P2M_FRAMES, structOctets(p2mFrames, { startPfn, endPfn: startPfn + mfns.length - 1 }), ...frames),
+		record(R.X86_PV_P2M_FRAMES, bodyOf(R.X86_PV_P2M_FRAMES, { startPfn, endPfn, pfns: p2mPfns })),
 		...tscRecord(domain),
 		...(shared ? [record(R.SHARED_INFO, shared)] : []),
 		...vcpus,
@@ -189,59 +185,27 @@ export function libxcImage(
 	xen: { major: number; minor: number },
 ): Uint8Array {
 	const records = isPv(domain) && layout ? pvRecords(domain, layout, preserved) : hvmRecords(domain);
-	const header = new Uint8Array(LIBXC_HEADER_BYTES);
-	const view = new DataView(header.buffer);
-	view.setBigUint64(0, NONE64);
-	view.setUint32(8, LIBXC_ID);
-	view.setUint32(12, 3);
 	const type = isPv(domain) ? LIBXC_TYPE_X86_PV : LIBXC_TYPE_X86_HVM;
-	const parts = [
-		header,
-		structOctets(domainHeader, { type, pageShift: PAGE_SHIFT, xenMajor: xen.major, xenMinor: xen.minor }),
-	];
-	for (const { type: recordType, body } of [...records, record(R.END)]) {
-		const octets = new Uint8Array(8 + alignUp(body.length, 8));
-		const head = new DataView(octets.buffer);
-		head.setUint32(0, recordType, true);
-		head.setUint32(4, body.length, true);
-		octets.set(body, 8);
-		parts.push(octets);
-	}
-	return concat(parts);
-}
-
-export interface LibxcRecord {
-	readonly type: number;
-	/** Octets from the start of the image. */
-	readonly offset: number;
-	readonly body: Uint8Array;
-}
-
-/** Records of an image whose framing has been read. */
-export function libxcRecords(image: Uint8Array): LibxcRecord[] {
-	const view = new DataView(image.buffer, image.byteOffset, image.byteLength);
-	const records: LibxcRecord[] = [];
-	for (let at = LIBXC_HEADER_BYTES + LIBXC_DOMAIN_HEADER_BYTES; at + 8 <= image.length; ) {
-		const length = view.getUint32(at + 4, true);
-		const body = image.subarray(at + 8, at + 8 + length);
-		records.push({ type: view.getUint32(at, true), offset: at, body });
-		at += 8 + alignUp(length, 8);
-	}
-	return records;
+	const header = imageFormat.encode({
+		layer: "libxc",
+		kind: "header",
+		type: null,
+		name: "header",
+		isLittle: true,
+		fields: { version: 3, options: 0, type, pageShift: PAGE_SHIFT, xenMajor: xen.major, xenMinor: xen.minor },
+	});
+	return concat([header, ...[...records, record(R.END)].map(({ type, body }) => frameRecord(type, body, true))]);
 }
 
 /** What X86_PV_INFO and X86_PV_P2M_FRAMES say; undefined where they are not there or too short. */
 export function pvLayoutOf(image: Uint8Array, pfns: Pick<PvLayout, "startPfn" | "mfns">): PvLayout | undefined {
-	const records = libxcRecords(image);
-	const info = records.find(({ type }) => type === R.X86_PV_INFO)?.body;
-	const frames = records.find(({ type }) => type === R.X86_PV_P2M_FRAMES)?.body;
-	if (!info || info.length < pvInfo.size || !frames || frames.length < p2mFrames.size) return undefined;
-	const view = new DataView(frames.buffer, frames.byteOffset, frames.byteLength);
-	const count = Math.floor((frames.length - p2mFrames.size) / u64Entry.size);
-	return {
-		...pfns,
-		guestWidth: info[0] as number,
-		ptLevels: info[1] as number,
-		p2mPfns: Array.from({ length: count }, (_, i) => Number(view.getBigUint64(p2mFrames.size + 8 * i, true))),
+	const records = [...libxcRecords(image)];
+	const fieldsOf = (type: number): Fields => {
+		const found = records.find((candidate) => candidate.type === type);
+		return found ? bodyFields(type, found.body, true) : {};
 	};
+	const { guestWidth, ptLevels } = fieldsOf(R.X86_PV_INFO);
+	const p2mPfns = fieldsOf(R.X86_PV_P2M_FRAMES).pfns as readonly Json[] | undefined;
+	if (guestWidth === undefined || p2mPfns === undefined) return undefined;
+	return { ...pfns, guestWidth: Number(guestWidth), ptLevels: Number(ptLevels), p2mPfns: p2mPfns.map(Number) };
 }

@@ -11,9 +11,19 @@ import type { DomainModel } from "../machine/model.ts";
 import { type CheckedBundle, reportResult } from "./check.ts";
 import { freeFrameCount, neededFrames } from "./receive.ts";
 import { allCpus } from "./solo.ts";
-import { deviceAreas, homeOf, parentOf, type Store, textOfValue } from "./store.ts";
+import { canWatch, deviceAreas, homeOf, parentOf, type Store, type StoreNode, textOfValue } from "./store.ts";
 
 type Say = (rule: FormatRule, field: string, expected: string, got: string) => void;
+
+/** Of something in the store, which stands at its record. */
+type SayOfStore = (
+	rule: FormatRule,
+	record: string,
+	thing: object,
+	field: string,
+	expected: string,
+	got: string,
+) => void;
 
 /** Rules that could not be looked at, by what is not known. */
 export interface OntoResult {
@@ -28,9 +38,11 @@ export function reportOnto(core: Core, target: Host, checked: CheckedBundle, fin
 	const { domid, solo, offsets } = checked;
 	const { domain } = solo;
 	const place: Place = { layer: "bundle", record: "LIVE_UPDATE", offset: offsets.stream, domid };
-	const inStore: Place = { layer: "xenstore", record: "NODE_DATA", offset: offsets.xenstore, domid };
 	const say: Say = (rule, field, expected, got) => findings.report(rule, { ...place, field }, expected, got);
-	const sayOfStore: Say = (rule, field, expected, got) => findings.report(rule, { ...inStore, field }, expected, got);
+	const sayOfStore: SayOfStore = (rule, record, thing, field, expected, got) => {
+		const offset = offsets.xenstore + (checked.storeOffsets.get(thing) ?? 0);
+		findings.report(rule, { layer: "xenstore", record, offset, field, domid }, expected, got);
+	};
 	const alive = new Set(
 		target.model.domains
 			.filter(({ domain: other }) => Number(other.life ?? LIFE.alive) === LIFE.alive)
@@ -48,7 +60,7 @@ export function reportOnto(core: Core, target: Host, checked: CheckedBundle, fin
 	if (free < needed) say(rules.memory, "frames", `${needed} free frames`, `${free}`);
 	const notCheckable = reportMachine(target, checked, say);
 	reportPorts(domain, say);
-	if (checked.store) reportStore(checked.store, target.store, { domid, alive }, sayOfStore);
+	if (checked.store) reportStore(checked.store, target.store, { domid, alive }, say, sayOfStore);
 	if (findings.errors.length === 0) reportResult(core, target, checked, findings, place);
 	return { notCheckable: checked.store && target.store ? notCheckable : [...notCheckable, rules.nodeTaken.code] };
 }
@@ -57,13 +69,21 @@ export function reportOnto(core: Core, target: Host, checked: CheckedBundle, fin
 
 const isGuest = (domid: number): boolean => domid < DOMID.FIRST_RESERVED;
 
+/** Why a domain has to be there: what of the guest names it, and the node where it is one of those. */
+interface Reason {
+	readonly what: string;
+	readonly node?: StoreNode | undefined;
+}
+
 /** Who has to be there, and why. */
-export function peersOf(domain: DomainModel, store: Store | undefined): Map<number, string[]> {
+export function peersOf(domain: DomainModel, store: Store | undefined): Map<number, Reason[]> {
 	const self = domain.domain.domid;
-	const peers = new Map<number, string[]>();
-	const need = (domid: number, why: string): void => {
+	const peers = new Map<number, Reason[]>();
+	const need = (domid: number, what: string, node?: StoreNode): void => {
 		if (domid === self || !isGuest(domid)) return;
-		peers.set(domid, [...(peers.get(domid) ?? []), why]);
+		const reasons = peers.get(domid);
+		if (reasons) reasons.push({ what, node });
+		else peers.set(domid, [{ what, node }]);
 	};
 	(domain.ports ?? []).forEach((row, port) => {
 		const state = Number(row?.state ?? EVTCHN_STATE.free);
@@ -75,7 +95,9 @@ export function peersOf(domain: DomainModel, store: Store | undefined): Map<numb
 		if (row) need(Number(row.grantee), `grant ${reference}`);
 	});
 	for (const { emulator, serverId } of domain.ioreqServerList ?? []) need(Number(emulator), `I/O server ${serverId}`);
-	for (const { frontend, backendId } of store ? deviceAreas(store.nodes, self) : []) need(backendId, frontend);
+	for (const { frontend, backendId } of store ? deviceAreas(store.nodes, self) : []) {
+		need(backendId, frontend, store?.nodes.get(`${frontend}/backend`));
+	}
 	return peers;
 }
 
@@ -84,13 +106,16 @@ function reportPeers(
 	store: Store | undefined,
 	alive: ReadonlySet<number>,
 	say: Say,
-	sayOfStore: Say,
+	sayOfStore: SayOfStore,
 ): void {
 	for (const [domid, reasons] of peersOf(domain, store)) {
 		if (alive.has(domid)) continue;
-		const list = `${reasons.slice(0, 4).join(", ")}${reasons.length > 4 ? ` and ${reasons.length - 4} more` : ""}`;
-		const isOfStore = reasons.every((reason) => reason.startsWith("/"));
-		(isOfStore ? sayOfStore : say)(rules.backendDomain, list, `domain ${domid} alive`, "no such domain");
+		const names = reasons.slice(0, 4).map(({ what }) => what);
+		const list = `${names.join(", ")}${reasons.length > 4 ? ` and ${reasons.length - 4} more` : ""}`;
+		const [expected, got] = [`domain ${domid} alive`, "no such domain"];
+		const [first] = reasons;
+		if (first?.node) sayOfStore(rules.backendDomain, "NODE_DATA", first.node, list, expected, got);
+		else say(rules.backendDomain, list, expected, got);
 	}
 }
 
@@ -209,57 +234,58 @@ interface Receiver {
 	alive: ReadonlySet<number>;
 }
 
-function reportStore(store: Store, target: Store | undefined, receiver: Receiver, say: Say): void {
-	const { domid, alive } = receiver;
-	for (const { txId } of store.daemon?.transactions ?? []) {
-		say(rules.transaction, `transaction ${txId}`, "committed", "EAGAIN when it ends");
+function reportStore(
+	store: Store,
+	target: Store | undefined,
+	{ domid, alive }: Receiver,
+	say: Say,
+	sayOfStore: SayOfStore,
+): void {
+	for (const transaction of store.daemon?.transactions ?? []) {
+		const what = `transaction ${transaction.txId}`;
+		sayOfStore(rules.transaction, "TRANSACTION_DATA", transaction, what, "committed", "EAGAIN when it ends");
 	}
-	for (const { path, token } of store.daemon?.watches ?? []) {
-		if (!canWatch(path)) say(rules.watch, `watch ${JSON.stringify(token)}`, "a path that can be watched", path);
+	for (const watch of store.daemon?.watches ?? []) {
+		if (canWatch(watch.path)) continue;
+		const what = `watch ${JSON.stringify(watch.token)}`;
+		sayOfStore(rules.watch, "WATCH_DATA", watch, what, "a path that can be watched", watch.path);
 	}
-	const absent = new Map<number, string>();
-	for (const [path, { perms }] of store.nodes) {
-		for (const perm of perms) {
+	const absent = new Set<number>();
+	for (const [path, node] of store.nodes) {
+		for (const perm of node.perms) {
 			const other = Number(perm.slice(1));
-			if (other !== domid && isGuest(other) && !alive.has(other) && !absent.has(other)) absent.set(other, path);
+			if (other === domid || !isGuest(other) || alive.has(other) || absent.has(other)) continue;
+			absent.add(other);
+			sayOfStore(rules.permission, "NODE_DATA", node, path, `domain ${other}`, "no such domain");
 		}
 	}
-	for (const [other, path] of absent) say(rules.permission, path, `domain ${other}`, "no such domain");
-	if (!target) {
-		say(rules.targetStore, "xenstore", "the target's nodes", "not known");
-		return;
-	}
-	reportNodes(store, target, domid, say);
+	if (target) reportNodes(store, target, domid, sayOfStore);
+	else say(rules.targetStore, "xenstore", "the target's nodes", "not known");
 }
 
-/** Paths hold letters, digits and a few signs, no two slashes in a row, at most 3072 octets, 2048 where relative (xenstore.txt). */
-const PATH = /^[A-Za-z0-9\-/_@]+$/;
-const MOST_ABSOLUTE = 3072;
-const MOST_RELATIVE = 2048;
+const shown = (node: StoreNode): string => JSON.stringify(textOfValue(node)).slice(0, 64);
 
-function canWatch(path: string): boolean {
-	if (path.startsWith("@")) return path === "@introduceDomain" || path === "@releaseDomain";
-	if (path === "/") return true;
-	if (!PATH.test(path) || path.includes("//") || path.endsWith("/")) return false;
-	return path.length <= (path.startsWith("/") ? MOST_ABSOLUTE : MOST_RELATIVE);
-}
-
-function reportNodes(store: Store, target: Store, domid: number, say: Say): void {
-	const made = new Set<string>();
+function reportNodes(store: Store, target: Store, domid: number, say: SayOfStore): void {
+	const made = new Map<string, StoreNode>();
 	for (const [path, node] of store.nodes) {
 		const other = target.nodes.get(path);
+		const [perms, otherPerms] = [node.perms.join(), other?.perms.join()];
 		if (other && Buffer.compare(other.value, node.value) !== 0) {
-			const text = JSON.stringify(textOfValue(other)).slice(0, 64);
-			say(rules.nodeTaken, path, JSON.stringify(textOfValue(node)).slice(0, 64), text);
+			say(rules.nodeTaken, "NODE_DATA", node, path, shown(node), shown(other));
+		} else if (other && perms !== otherPerms) {
+			say(rules.nodeTaken, "NODE_DATA", node, path, `permissions ${perms}`, `${otherPerms}`);
 		}
 		for (let up = parentOf(path); up !== "/"; up = parentOf(up)) {
 			if (store.nodes.has(up) || target.nodes.has(up)) break;
-			made.add(up);
+			made.set(up, node);
 		}
 	}
-	for (const path of made) say(rules.nodeParent, path, "a node on the target", "none: it is made");
+	for (const [path, node] of made) {
+		say(rules.nodeParent, "NODE_DATA", node, path, "a node on the target", "none: it is made");
+	}
 	const home = homeOf(domid);
 	const left = [...target.nodes.keys()].filter((path) => path.startsWith(`${home}/`) && !store.nodes.has(path));
-	if (left.length > 0)
-		say(rules.nodeTaken, left[0] as string, `nothing of a former domain ${domid}`, `${left.length} nodes`);
+	if (left.length === 0) return;
+	const what = `nothing of a former domain ${domid}`;
+	say(rules.nodeTaken, "NODE_DATA", store.nodes.get(home) ?? {}, left[0] as string, what, `${left.length} nodes`);
 }

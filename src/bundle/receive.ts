@@ -5,21 +5,32 @@
  *     frames         free ones of the target, 2 MiB pages stay 2 MiB pages where aligned runs are free
  *     P2M, tables    the same GFNs and PFNs, the new MFNs
  *     ports          the same numbers; interdomain ends become unbound, for the other side to bind again
- *     grants         the same table and references; nobody has them mapped yet
+ *     grants         the same table and references; nobody has them mapped yet, and no entry says so
+ *     xenstore       the same nodes; transactions that were open cannot be committed
  *     time           deadlines as far ahead as they were
  *     emulators      their I/O request servers, pages and ports are made anew by themselves
  *
  * Unhappy paths: a record that names a frame that is not the domain's is told to `problem`; too little memory ends it.
  */
 import { CONSUMER, CREATE, DOMID, EVTCHN_STATE, FEATURE, NONE64, P2M_BITS, PAGE_TYPE } from "../format/enums.ts";
+import { GDT_ENTRIES_PER_FRAME } from "../formats/libxc/guestContext.ts";
 import { freeFrames } from "../handover/frames.ts";
 import { mergeRuns } from "../handover/regions.ts";
 import type { Host } from "../host.ts";
+import {
+	GRANT_ENTRIES_PER_FRAME,
+	GTF,
+	readGrantStatus,
+	readGrantV1,
+	STATUS_WORDS_PER_FRAME,
+	writeGrantStatusWord,
+	writeGrantV1,
+} from "../machine/guestPages.ts";
 import type { DomainModel, HostModel, PreservedPages, PvLayout } from "../machine/model.ts";
 import { PAGE_BYTES } from "../machine/preserved.ts";
 import { resourcePages } from "./movable.ts";
 import { allCpus, framesOf, isNone, keptMfns, type SoloDomain } from "./solo.ts";
-import type { Store } from "./store.ts";
+import { parentOf, type Store, type StoreNode } from "./store.ts";
 
 const SUPERPAGE = 512;
 const PRESENT = 1n << BigInt(P2M_BITS.present);
@@ -280,8 +291,6 @@ function placeDomain(
 
 type Registers = NonNullable<NonNullable<DomainModel["pvVcpu"]>[number]>;
 
-const GDT_ENTRIES_PER_FRAME = 512;
-
 function placeRegisters(row: Registers, id: number, to: Translation): Registers {
 	const gdtCount = Math.ceil(Number(row.gdtEntries ?? 0) / GDT_ENTRIES_PER_FRAME);
 	return {
@@ -303,19 +312,55 @@ export interface Arriving {
 	readonly systemTimeNs: bigint;
 }
 
-/** The target's nodes, then the domain's. Its connection, watches and transactions are its own, the latter to end with EAGAIN. */
+/** Parents that nobody has are made as a daemon makes them: empty, with the permissions of the one above. */
+function* madeParents(nodes: ReadonlyMap<string, StoreNode>, path: string): Generator<[string, StoreNode]> {
+	const missing: string[] = [];
+	let up = parentOf(path);
+	for (; up !== "/" && !nodes.has(up); up = parentOf(up)) missing.push(up);
+	const perms = nodes.get(up)?.perms ?? ["n0"];
+	for (const made of missing.reverse()) yield [made, { value: new Uint8Array(0), perms }];
+}
+
+/** The target's nodes, then the domain's; its connection, watches and transactions, the latter to end with EAGAIN. */
 function placeStore(target: Store | undefined, store: Store | undefined): Store | undefined {
 	if (!target || !store) return target ?? store;
-	const nodes = new Map([...target.nodes, ...store.nodes]);
+	const nodes = new Map(target.nodes);
+	for (const [path, node] of store.nodes) {
+		for (const [made, parent] of madeParents(nodes, path)) nodes.set(made, parent);
+		nodes.set(path, node);
+	}
 	if (!target.daemon || !store.daemon) return { nodes, daemon: undefined };
+	const { connections, watches, transactions, domains } = target.daemon;
+	const arrived = store.daemon.transactions.map((row) => ({ ...row, endsWith: "EAGAIN" as const }));
 	return {
 		nodes,
 		daemon: {
-			connections: [...target.daemon.connections, ...store.daemon.connections],
-			watches: [...target.daemon.watches, ...store.daemon.watches],
-			transactions: [...target.daemon.transactions, ...store.daemon.transactions],
+			connections: [...connections, ...store.daemon.connections],
+			watches: [...watches, ...store.daemon.watches],
+			transactions: [...transactions, ...arrived],
+			domains: [...domains, ...store.daemon.domains],
 		},
 	};
+}
+
+const IN_USE = GTF.reading | GTF.writing;
+
+/** Nobody has a grant mapped but the domain its own: no other entry says that it is in use. */
+function releaseGrants(domain: DomainModel, pages: PreservedPages): void {
+	const { grantTable, grantFrames, statusFrames, grantActive } = domain;
+	const isV2 = Number(grantTable?.version ?? 1) === 2;
+	const perFrame = isV2 ? STATUS_WORDS_PER_FRAME : GRANT_ENTRIES_PER_FRAME[1];
+	for (const [frame, { mfn }] of ((isV2 ? statusFrames : grantFrames) ?? []).entries()) {
+		const page = pages.get(Number(mfn));
+		for (let i = 0; page && i < perFrame; i++) {
+			if (grantActive?.[frame * perFrame + i]) continue;
+			if (isV2) writeGrantStatusWord(page, i, readGrantStatus(page, i) & ~IN_USE);
+			else {
+				const entry = readGrantV1(page, i);
+				if (entry.flags & IN_USE) writeGrantV1(page, i, { ...entry, flags: entry.flags & ~IN_USE });
+			}
+		}
+	}
 }
 
 /**
@@ -350,6 +395,7 @@ export function receive(
 	const hasXsave = domain.pvXsave?.some((area) => area !== undefined) ?? false;
 	const needed =
 		(Number(domain.domain.createFlags ?? 0) & CREATE.hap ? FEATURE.hap : 0) | (hasXsave ? FEATURE.xsave : 0);
+	releaseGrants(domain, preserved);
 	const { domid } = domain.domain;
 	const placedLayout = layout && { ...layout, mfns: layout.mfns.map((mfn) => to.find(mfn) ?? -1) };
 	return {

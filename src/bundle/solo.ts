@@ -3,6 +3,7 @@
  * live-update stream; and the way back, from that stream to the model. What crosses domains stands in the domain's own
  * records (S1), so nothing of the others is needed.
  */
+import { XluError } from "../errors.ts";
 import { decodeRecord } from "../format/decode.ts";
 import { FRAME, FRAME_OWNER_MASK, KIND, NONE64 } from "../format/enums.ts";
 import type { Row } from "../format/layout.ts";
@@ -29,6 +30,31 @@ export function framesOf(frameOwners: BigUint64Array, domid: number): number[] {
 		if (bits & FRAME.owned && (bits & FRAME_OWNER_MASK) === domid) mfns.push(mfn);
 	}
 	return mfns;
+}
+
+const SPECIAL = FRAME.xenheap | FRAME.extra;
+
+/** MFNs of a domain's memory, ascending: those that nr_pages counts. */
+export function ordinaryFrames(frameOwners: BigUint64Array, domid: number): number[] {
+	const halves = new Uint32Array(frameOwners.buffer, frameOwners.byteOffset, frameOwners.length * 2);
+	return framesOf(frameOwners, domid).filter((mfn) => ((halves[2 * mfn] as number) & SPECIAL) === 0);
+}
+
+/** What INFO says of a domain. */
+export function infoOf(host: HostModel, domain: DomainModel, flags: number) {
+	return {
+		domid: domain.domain.domid,
+		kind: domain.domain.kind,
+		guestWidth: Number(domain.domain.guestWidth ?? 8),
+		vcpuCount: domain.vcpuIds.length,
+		frameCount: BigInt(ordinaryFrames(host.frameOwners, domain.domain.domid).length),
+		xenMajor: Number(host.version.xenMajor ?? 0),
+		xenMinor: Number(host.version.xenMinor ?? 0),
+		cpuKhz: Number(host.host.cpuKhz ?? 0),
+		flags,
+		systemTimeNs: BigInt(host.host.systemTimeNs ?? 0),
+		handle: (domain.domain.handle ?? []).map(Number),
+	};
 }
 
 /** Cuts a domain out of a host. What the host's rows say of others is left behind. */
@@ -67,8 +93,8 @@ export function cutOut(host: HostModel, preserved: PreservedPages, domain: Domai
 
 const camel = (name: string): string => (name[0] as string).toLowerCase() + name.slice(1);
 
-/** Frames of a machine of 16 TiB: beyond it a claim is no memory. */
-const MOST_FRAMES = 2 ** 32;
+/** Frames of a machine or a guest of 512 GiB: a stream of a few octets can claim any number, and tables are held whole. */
+export const MOST_FRAMES = 2 ** 27;
 
 /** Rows by slot. */
 function slotted(rows: readonly Row[], count: number): (Row | undefined)[] {
@@ -99,6 +125,17 @@ function fill<T extends BigUint64Array | Uint8Array>(table: T, slices: readonly 
 	return table;
 }
 
+/** Entries of a bulk table: up to where its last slice ends. */
+function lengthOf(slices: readonly Slice[]): number {
+	const length = slices.reduce((most, { first, count }) => Math.max(most, first + count), 0);
+	if (length <= MOST_FRAMES) return length;
+	const expected = `tables of at most ${MOST_FRAMES} frames`;
+	throw new XluError("XLU_E_IMAGE", `LIVE_UPDATE: expected ${expected}, got ${length}.`, {
+		expected,
+		got: `${length}`,
+	});
+}
+
 const bitmapOf = (words: readonly Row[]): bigint =>
 	words.reduceRight((bits, { value }) => (bits << 64n) | BigInt(value as bigint), 0n);
 
@@ -106,6 +143,7 @@ const bitmapOf = (words: readonly Row[]): bigint =>
  * The domain that a stream holds. The core has opened and planned the stream: framing, checksums, counts and sizes hold.
  * @param preserved the pages that go with it
  * @returns undefined if the stream holds no domain, or several
+ * @throws XLU_E_IMAGE for tables of more frames than `MOST_FRAMES`
  */
 export function soloDomain(stream: Uint8Array, preserved: PreservedPages): SoloDomain | undefined {
 	const host: Draft = {};
@@ -125,10 +163,7 @@ export function soloDomain(stream: Uint8Array, preserved: PreservedPages): SoloD
 	const [entry] = drafts;
 	if (drafts.size !== 1 || !entry) return undefined;
 	const domain = finish(entry[1], slices.P2m as Slice[]);
-	const frameCount = Number((host.host as Row | undefined)?.frameCount ?? 0);
-	if (frameCount > MOST_FRAMES) return undefined;
-	const ends = [...(slices.FrameOwners as Slice[]), ...(slices.FrameTypes as Slice[])].map((s) => s.first + s.count);
-	const length = Math.max(0, ...ends);
+	const length = lengthOf([...(slices.FrameOwners as Slice[]), ...(slices.FrameTypes as Slice[])]);
 	const model = {
 		...host,
 		m2pRanges: [],
@@ -204,12 +239,11 @@ function readVcpu(draft: Draft, name: string, head: Row, parts: Parts, body: Uin
 
 function finish(draft: Draft, p2m: readonly Slice[]): DomainModel {
 	const { vcpuSlots, vcpus: _, ...rest } = draft;
-	const highest = Math.max(0, ...p2m.map(({ first, count }) => first + count));
 	return {
 		...rest,
 		domainState: draft.domainState ?? {},
 		vcpuIds: ((vcpuSlots ?? []) as Row[]).map(({ vcpuId }) => Number(vcpuId)),
-		...(p2m.length > 0 ? { p2m: fill(new BigUint64Array(highest), p2m, 8) } : {}),
+		...(p2m.length > 0 ? { p2m: fill(new BigUint64Array(lengthOf(p2m)), p2m, 8) } : {}),
 	} as unknown as DomainModel;
 }
 

@@ -9,6 +9,8 @@ export interface StoreNode {
 	readonly value: Uint8Array;
 	/** Such as n0, r1: letter and domid; the first one is the owner's. */
 	readonly perms: readonly string[];
+	/** Flags of each of them, where any is set: 1 for one of a domain that is gone, which counts no more. */
+	readonly permFlags?: readonly number[];
 }
 
 export interface StoreWatch {
@@ -29,6 +31,21 @@ export interface StoreConnection {
 	readonly outRespLength: number;
 }
 
+/** Open: what it changed is nobody's, and goes when it ends. */
+export interface StoreTransaction {
+	readonly domid: number;
+	readonly txId: number;
+	/** Of one that came with its domain from another host: it cannot be committed, whatever it did. */
+	readonly endsWith?: "EAGAIN";
+}
+
+/** What a daemon keeps of a domain: the features that it showed on the ring page, quotas set for it alone. */
+export interface StoreDomain {
+	readonly domid: number;
+	readonly features: number;
+	readonly quotas: readonly { readonly name: string; readonly value: number }[];
+}
+
 export interface Store {
 	/** By path, in an order in which parents precede their children. */
 	readonly nodes: ReadonlyMap<string, StoreNode>;
@@ -37,7 +54,8 @@ export interface Store {
 		| {
 				readonly connections: readonly StoreConnection[];
 				readonly watches: readonly StoreWatch[];
-				readonly transactions: readonly { readonly domid: number; readonly txId: number }[];
+				readonly transactions: readonly StoreTransaction[];
+				readonly domains: readonly StoreDomain[];
 		  }
 		| undefined;
 }
@@ -151,12 +169,58 @@ export function pathsOfDomain(nodes: ReadonlyMap<string, StoreNode>, domid: numb
 /** What of a store relates to one domain. */
 export function storeOfDomain({ nodes, daemon }: Store, domid: number): Store {
 	const paths = pathsOfDomain(nodes, domid);
+	const own = <T extends { domid: number }>(list: readonly T[]): T[] => list.filter((row) => row.domid === domid);
 	return {
 		nodes: new Map([...nodes].filter(([path]) => paths.has(path))),
 		daemon: daemon && {
-			connections: daemon.connections.filter((connection) => connection.domid === domid),
-			watches: daemon.watches.filter((watch) => watch.domid === domid),
-			transactions: daemon.transactions.filter((transaction) => transaction.domid === domid),
+			connections: own(daemon.connections),
+			watches: own(daemon.watches),
+			transactions: own(daemon.transactions),
+			domains: own(daemon.domains),
 		},
 	};
+}
+
+// --- what a daemon takes (Xen, xenstore.txt) ---
+
+/** Letters, digits and a few signs. */
+const PATH = /^[A-Za-z0-9\-/_@]+$/;
+const MOST_ABSOLUTE = 3072;
+const MOST_RELATIVE = 2048;
+
+const isWellFormed = (path: string, most: number): boolean =>
+	path.length <= most && PATH.test(path) && !path.includes("//") && !path.endsWith("/");
+
+const SPECIAL = ["@introduceDomain", "@releaseDomain"];
+
+/** Whether a node can have this path; the special ones hold who may watch them. */
+export const isNodePath = (path: string): boolean =>
+	path === "/" || SPECIAL.includes(path) || (path.startsWith("/") && isWellFormed(path, MOST_ABSOLUTE));
+
+/** Whether a watch can be set there: a node, one relative to the domain's home, or one of the two special ones. */
+export function canWatch(path: string): boolean {
+	return path.startsWith("/") || path.startsWith("@") ? isNodePath(path) : isWellFormed(path, MOST_RELATIVE);
+}
+
+/** What TRANSACTION_END answers: OK, or an error's name. */
+export type TransactionEnd = "OK" | "EAGAIN" | "ENOENT";
+
+/**
+ * Ends a transaction that came with its domain: to be started again if it was to be committed, gone in any case. No node
+ * changes.
+ * @param isCommitted true for T, false for F
+ * @returns the daemon's answer, and the store from then on; ENOENT where the domain has no such transaction
+ */
+export function endArrived(
+	store: Store,
+	domid: number,
+	txId: number,
+	isCommitted: boolean,
+): { answer: TransactionEnd; store: Store } {
+	const isIt = (row: StoreTransaction): boolean =>
+		row.domid === domid && row.txId === txId && row.endsWith !== undefined;
+	const { daemon } = store;
+	if (!daemon?.transactions.some(isIt)) return { answer: "ENOENT", store };
+	const transactions = daemon.transactions.filter((row) => !isIt(row));
+	return { answer: isCommitted ? "EAGAIN" : "OK", store: { ...store, daemon: { ...daemon, transactions } } };
 }

@@ -57,14 +57,16 @@ const controlBlock = layOut("evtchn_fifo_control_block", "A vCPU's FIFO queues."
 /** Every layout above, for the test that holds them against the public headers. */
 export const guestPageLayouts: readonly Struct[] = [vcpuInfo, sharedInfo, grantV1, grantV2, grantStatus, controlBlock];
 
-/** Flags of a grant entry (GTF_) that an import makes. */
+/** Flags of a grant entry (GTF_): what it is, what a guest allows, what Xen notes of who has it mapped. */
+export const GTF = { typeMask: 3, readonly: 1 << 2, reading: 1 << 3, writing: 1 << 4 } as const;
+/** The type that grants access to a frame. */
 export const GTF_PERMIT_ACCESS = 1;
 
 export const GRANT_ENTRIES_PER_FRAME: Readonly<Record<1 | 2, number>> = {
 	1: PAGE_BYTES / grantV1.size,
 	2: PAGE_BYTES / grantV2.size,
 };
-const STATUS_WORDS_PER_FRAME = PAGE_BYTES / grantStatus.size;
+export const STATUS_WORDS_PER_FRAME = PAGE_BYTES / grantStatus.size;
 
 /** Status frames of a version 2 table with so many shared frames. */
 export function statusFrameCount(version: 1 | 2, grantFrames: number): number {

@@ -3,11 +3,11 @@ import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, it } from "vitest";
 import { extractDomain } from "../../src/bundle/extract.ts";
-import { libxcRecords } from "../../src/bundle/libxc.ts";
 import { deviceAreas, parseStoreListing, storeOfDomain } from "../../src/bundle/store.ts";
 import { readStore } from "../../src/bundle/storeStream.ts";
 import { readCapture } from "../../src/capture/read.ts";
 import { XluError } from "../../src/errors.ts";
+import { libxcRecords } from "../../src/formats/bundle/parts.ts";
 import { LIBXC_RECORD } from "../../src/formats/libxc/layout.ts";
 import { emptyHost, Machine } from "../../src/machine/live/index.ts";
 import { parseSynthetic, syntheticHost } from "../../src/machine/synthetic/index.ts";
@@ -51,7 +51,7 @@ describe.each(names)("the guest of the captured %s host", (name) => {
 
 	it("has the state records that xl save wrote, octet for octet", async () => {
 		const { bundle } = await read(capturedBundle(name));
-		const records = libxcRecords(bundle?.libxc?.octets as Uint8Array);
+		const records = [...libxcRecords(bundle?.libxc?.octets as Uint8Array)];
 		const body = (type: number) =>
 			records.filter((record) => record.type === type).map((record) => Buffer.from(record.body));
 		const perVcpu = (map: ReadonlyMap<number, Uint8Array> | undefined) =>

@@ -1,10 +1,10 @@
 /** Bundles for tests: of captured and living guests, taken apart, changed, and put together again. */
 import { join } from "node:path";
 import { type CheckedBundle, checkBundle } from "../../src/bundle/check.ts";
-import { extractDomain, infoOf, soloStream } from "../../src/bundle/extract.ts";
+import { extractDomain, soloStream } from "../../src/bundle/extract.ts";
 import { libxcImage } from "../../src/bundle/libxc.ts";
 import { reportOnto } from "../../src/bundle/onto.ts";
-import { type SoloDomain, soloDomain } from "../../src/bundle/solo.ts";
+import { infoOf, type SoloDomain, soloDomain } from "../../src/bundle/solo.ts";
 import type { Store } from "../../src/bundle/store.ts";
 import { readStore, writeStore } from "../../src/bundle/storeStream.ts";
 import { XluError } from "../../src/errors.ts";

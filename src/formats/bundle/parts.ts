@@ -1,71 +1,79 @@
 /** The libxc image that stands within a bundle, as items with offsets from its own start. */
-import { alignUp, readStruct } from "../../format/layout.ts";
-import { recordByType } from "../../format/schema.ts";
-import { fieldsOf, namedRow } from "../../inspect/stream.ts";
-import { RECORD_HEADER_BYTES } from "../common/framing.ts";
+import { alignUp } from "../../format/layout.ts";
+import { hex } from "../common/findings.ts";
+import { RECORD_ALIGNMENT, RECORD_HEADER_BYTES } from "../common/framing.ts";
 import type { Fields, Layer, StreamItem } from "../common/record.ts";
-import { guestContext64 } from "../libxc/guestContext.ts";
-import {
-	LIBXC_DOMAIN_HEADER_BYTES,
-	LIBXC_HEADER_BYTES,
-	LIBXC_RECORD,
-	libxcRecordNames,
-	VCPU_CONTEXT_BYTES,
-} from "../libxc/layout.ts";
-
-/** What stands before the context in X86_PV_VCPU_BASIC: vcpu_id u32, reserved u32. */
-const VCPU_HEADER_BYTES = 8;
-const ALL_ROWS = Number.POSITIVE_INFINITY;
+import { viewOf } from "../common/values.ts";
+import { bodyFields } from "../libxc/bodies.ts";
+import { LIBXC_DOMAIN_HEADER_BYTES, LIBXC_HEADER_BYTES, LIBXC_RECORD, libxcRecordNames } from "../libxc/layout.ts";
 
 /** An item before it has a place in the bundle. */
-export type NestedItem = Omit<StreamItem, "index" | "isLittle">;
+export type NestedItem = Omit<StreamItem, "index" | "isLittle" | "octets"> & { readonly octets: Uint8Array };
 
-const LAYER: Layer = "libxc";
-
-function fieldsOfRecord(type: number, body: Uint8Array): Fields {
-	const view = new DataView(body.buffer, body.byteOffset, body.byteLength);
-	if (type === LIBXC_RECORD.X86_PV_VCPU_BASIC && body.length === VCPU_HEADER_BYTES + VCPU_CONTEXT_BYTES[8]!) {
-		const { fpu: _fpu, traps: _traps, ...row } = readStruct(guestContext64, view, VCPU_HEADER_BYTES);
-		return { vcpuId: view.getUint32(0, true), ...namedRow(guestContext64, row) } as Fields;
-	}
-	// What the live-update stream shares with libxc is defined once.
-	const def = type === LIBXC_RECORD.END ? undefined : recordByType(type);
-	return def && body.length >= (def.head?.size ?? 0) ? (fieldsOf(def, body, ALL_ROWS) as Fields) : {};
+/** The header of a stream within a bundle. */
+export function nestedHeader(layer: Layer, octets: Uint8Array, fields: Fields): NestedItem {
+	return { layer, kind: "header", type: null, name: "header", offset: 0, length: octets.length, octets, fields };
 }
 
-/** Items of an image; one that is cut off ends the row. */
-export function* libxcItems(image: Uint8Array): Generator<NestedItem> {
-	const view = new DataView(image.buffer, image.byteOffset, image.byteLength);
-	const headers = LIBXC_HEADER_BYTES + LIBXC_DOMAIN_HEADER_BYTES;
-	if (image.length < headers) return;
-	yield {
-		layer: LAYER,
-		kind: "header",
-		type: null,
-		name: "header",
-		offset: 0,
-		length: headers,
-		octets: image.subarray(0, headers),
-		fields: { version: view.getUint32(12), type: view.getUint32(LIBXC_HEADER_BYTES, true) },
+/** A record of a stream within a bundle; its fields are made when they are asked for. */
+export function nestedRecord(
+	layer: Layer,
+	{ type, name, offset, length }: Pick<NestedItem, "type" | "name" | "offset" | "length">,
+	octets: Uint8Array,
+	decode: (body: Uint8Array) => Fields,
+): NestedItem {
+	return {
+		layer,
+		kind: "record",
+		type,
+		name,
+		offset,
+		length,
+		octets,
+		get fields() {
+			return decode(octets.subarray(RECORD_HEADER_BYTES, RECORD_HEADER_BYTES + length));
+		},
 	};
-	for (let at = headers; at + RECORD_HEADER_BYTES <= image.length; ) {
-		const type = view.getUint32(at, true);
-		const length = view.getUint32(at + 4, true);
-		const end = at + RECORD_HEADER_BYTES + alignUp(length, 8);
+}
+
+/** Octets of an image's two headers. */
+export const LIBXC_HEADERS_BYTES = LIBXC_HEADER_BYTES + LIBXC_DOMAIN_HEADER_BYTES;
+
+/** A record of an image that lies in memory. */
+export interface LibxcRecord {
+	readonly type: number;
+	/** Octets from the start of the image to the record, and to what follows its padding. */
+	readonly offset: number;
+	readonly end: number;
+	readonly body: Uint8Array;
+}
+
+/** Records of an image, up to and with END; one that is cut off ends the row. */
+export function* libxcRecords(image: Uint8Array): Generator<LibxcRecord> {
+	const view = viewOf(image);
+	for (let offset = LIBXC_HEADERS_BYTES; offset + RECORD_HEADER_BYTES <= image.length; ) {
+		const type = view.getUint32(offset, true);
+		const length = view.getUint32(offset + 4, true);
+		const start = offset + RECORD_HEADER_BYTES;
+		const end = start + alignUp(length, RECORD_ALIGNMENT);
 		if (end > image.length) return;
-		const body = image.subarray(at + RECORD_HEADER_BYTES, at + RECORD_HEADER_BYTES + length);
-		yield {
-			layer: LAYER,
-			kind: "record",
-			type,
-			name: libxcRecordNames[type] ?? `unknown 0x${type.toString(16)}`,
-			offset: at,
-			length,
-			octets: image.subarray(at, end),
-			get fields() {
-				return fieldsOfRecord(type, body);
-			},
-		};
-		at = end;
+		yield { type, offset, end, body: image.subarray(start, start + length) };
+		if (type === LIBXC_RECORD.END) return;
+		offset = end;
+	}
+}
+
+/** Items of an image; what is behind the last whole record is none. */
+export function* libxcItems(image: Uint8Array): Generator<NestedItem> {
+	if (image.length < LIBXC_HEADERS_BYTES) return;
+	const view = viewOf(image);
+	yield nestedHeader("libxc", image.subarray(0, LIBXC_HEADERS_BYTES), {
+		version: view.getUint32(12),
+		type: view.getUint32(LIBXC_HEADER_BYTES, true),
+	});
+	for (const { type, offset, end, body } of libxcRecords(image)) {
+		const name = libxcRecordNames[type] ?? `unknown ${hex(type)}`;
+		const place = { type, name, offset, length: body.length };
+		yield nestedRecord("libxc", place, image.subarray(offset, end), (octets) => bodyFields(type, octets, true));
 	}
 }

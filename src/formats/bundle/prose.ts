@@ -36,12 +36,14 @@ Ordinary memory is not in it, nor a device model's state, which is libxl's EMULA
 - **Ports keep their numbers.** One that was bound to another domain becomes unbound, open to that same domain; the
   backend binds it again when it finds its own \`state\` at 4. Linux's block and network backends do so. VIRQs, IPIs and
   bindings of the guest to itself stay.
-- **Grant references stay**, with the pages of the table. That others had them mapped is not carried over: they map again.
+- **Grant references stay**, with the pages of the table. That others had them mapped is not carried over: they map again,
+  and until then no entry says that it is in use (GTF_reading, GTF_writing).
 - **I/O request servers** are not carried over; a device model registers its own, with pages and ports.
 - **Permissions** for I/O ports, I/O memory and interrupts are a machine's own: none is carried over.
-- **Open transactions end with EAGAIN**, upon which every client of xenstore starts again.
+- **Open transactions end with EAGAIN**, upon which every client of xenstore starts again. Their ids are in the bundle, what
+  they changed is not: it could only be committed, which they cannot. Rolling back is OK.
 - **Nodes have the values that they had.** Parents that the target lacks are made. A node that stands there with another
-  value refuses the bundle.
+  value or other permissions refuses the bundle. A permission of a domain that is gone stays stale.
 - **Deadlines** are as far ahead as they were. Machine frames are the target's free ones; 2 MiB pages stay whole as far as
   aligned frames are free. Page-table entries that led to frames of others are not present, as after any migration.
 
@@ -73,7 +75,7 @@ export const bundleEnding = `
   X86_TSC_INFO, SHARED_INFO, then each online vCPU's records. HVM and PVH: policies, STATIC_DATA_END, X86_TSC_INFO,
   HVM_CONTEXT, HVM_PARAMS. There is no PAGE_DATA. MFNs of the live-update part are PFNs here: CR3, CR1 where its bit 0 is
   set, GDT frames.
-- **XENSTORE**: version 1 (2 where a watch has a depth): the domain's CONNECTION_DATA, its watches and transactions, then
-  its nodes, parents first. Lengths count the padding, as the daemons have it. \`evtchn\` is the daemon's port where the
+- **XENSTORE**: version 1 (2 where a watch has a depth or the domain has features): the domain's CONNECTION_DATA, its watches and transactions, its DOMAIN_DATA (quotas,
+  features), then its nodes, parents first. Lengths count the padding, as the daemons have it. \`evtchn\` is the daemon's port where the
   bundle comes from; the target's daemon binds its own. Where nothing is known of the store there is END alone.
 `;

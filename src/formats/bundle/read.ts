@@ -58,6 +58,8 @@ export interface Bundle {
 	readonly pages: Map<number, Uint8Array>;
 	libxc: BundleStream | undefined;
 	xenstore: BundleStream | undefined;
+	/** Octets from the start of the bundle to the first record of each name. */
+	readonly offsets: Map<string, number>;
 }
 
 export const emptyBundle = (): Bundle => ({
@@ -68,6 +70,7 @@ export const emptyBundle = (): Bundle => ({
 	pages: new Map(),
 	libxc: undefined,
 	xenstore: undefined,
+	offsets: new Map(),
 });
 
 type Place = Pick<StreamItem, "layer" | "kind" | "type" | "name" | "offset" | "length">;
@@ -128,7 +131,6 @@ class BundleReader {
 	#index = 0;
 	/** Number of the record in `bundleRecords` that came last. */
 	#last = -1;
-	readonly #seen = new Set<string>();
 	#lastMfn = -1;
 
 	constructor(reader: StreamReader, options: ReadOptions) {
@@ -200,7 +202,7 @@ class BundleReader {
 		}
 		yield* this.#tail();
 		for (const { name, cardinality } of bundleRecords) {
-			if (cardinality === "one" && !this.#seen.has(name)) {
+			if (cardinality === "one" && !this.bundle.offsets.has(name)) {
 				this.#findings.report(rules.order, { layer: LAYER, record: name, offset: 0 }, "one", "none");
 			}
 		}
@@ -249,7 +251,7 @@ class BundleReader {
 			this.#findings.report(rules.order, { layer: LAYER, record: def.name, offset }, expected, def.name);
 		}
 		this.#last = Math.max(at, this.#last);
-		this.#seen.add(def.name);
+		if (!this.bundle.offsets.has(def.name)) this.bundle.offsets.set(def.name, offset);
 	}
 
 	/** What a body says goes into the bundle. Returns whether its head is there. */
@@ -286,13 +288,17 @@ class BundleReader {
 			return mfn >= 1n << 52n ? -1 : Number(mfn);
 		});
 		const known = this.bundle.pfns;
+		const place = { layer: LAYER, record: "PFNS", offset, field: "firstPfn" } as const;
+		if (count === 0 || first + count > 2 ** 32) {
+			this.#findings.report(rules.pfns, place, "one PFN at least, all below 2^32", `${count} from ${hex(first)} on`);
+			return;
+		}
 		if (!known) {
 			this.bundle.pfns = { startPfn: first, mfns };
 			return;
 		}
 		const next = known.startPfn + known.mfns.length;
 		if (first !== next) {
-			const place = { layer: LAYER, record: "PFNS", offset, field: "firstPfn" } as const;
 			this.#findings.report(rules.pfns, place, hex(next), hex(first));
 			return;
 		}
@@ -345,7 +351,7 @@ class BundleReader {
 			yield new BundleItem(
 				this.#index++,
 				{ ...placeOf(item), offset: offset + item.offset },
-				item.octets ?? new Uint8Array(0),
+				item.octets,
 				() => item.fields,
 			);
 		}

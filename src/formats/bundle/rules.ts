@@ -69,7 +69,7 @@ export const bundleRules = {
 		"XLU-B009",
 		"damaged",
 		"docs/FORMAT.md",
-		"The live-update part is a stream that opens: its framing, checksums and counts hold.",
+		"The live-update part is a stream of a machine of at most 512 GiB, whose tables are whole.",
 		AGAIN,
 	),
 	solo: formatRule(
@@ -119,7 +119,7 @@ export const bundleRules = {
 		"XLU-B017",
 		"refused",
 		STORE,
-		"The xenstore part is a stream that can be read, version 1 or 2.",
+		"The xenstore part is a stream that can be read, version 1 or 2: each path once and after its parent, connections and transactions before what names them.",
 		AGAIN,
 	),
 	storeScope: formatRule(
@@ -133,21 +133,21 @@ export const bundleRules = {
 		"XLU-B019",
 		"refused",
 		`${STORE}, CONNECTION_DATA`,
-		"The xenstore part has at most one connection, the domain's shared ring; watches and transactions are that connection's.",
-		"Leave connections of other domains and sockets out.",
+		"The xenstore part has at most one connection, the domain's shared ring, with its watches and transactions, and nothing of the host.",
+		"Leave connections of other domains, sockets and global records out.",
 	),
 	devicePorts: formatRule(
 		"XLU-B020",
 		"refused",
 		`${DESIGN}, section 1.3.4`,
-		"An event channel that a frontend area names is a port of the domain, unbound or interdomain, towards the backend.",
+		"An event channel that a connected frontend, the console or the store names is a port of the domain, unbound or interdomain, towards the backend.",
 		"The guest was extracted while a device was being set up or torn down; let it settle and extract again.",
 	),
 	deviceGrants: formatRule(
 		"XLU-B021",
 		"refused",
 		`${DESIGN}, section 1.3.5`,
-		"A grant reference that a frontend area names lies within the domain's grant table.",
+		"A grant reference that a connected frontend names is an entry of the domain's grant table that grants the backend access.",
 		"The guest was extracted while a device was being set up or torn down; let it settle and extract again.",
 	),
 	movable: formatRule(
@@ -191,6 +191,20 @@ export const bundleRules = {
 		"Xen, LibXenCtrl Domain Image Format, section 4.4",
 		"PFNs are the guest's own.",
 		"The host has no image of the guest, so PFNs were assigned; they serve tests, not a guest.",
+	),
+	devicePairs: formatRule(
+		"XLU-B028",
+		"refused",
+		`${DESIGN}, section 1.2`,
+		"A frontend area names, by backend and backend-id, a backend area that is in the bundle and names it, by frontend and frontend-id.",
+		"Extract again where both areas are whole: neither side finds the other without.",
+	),
+	backendState: formatRule(
+		"XLU-B029",
+		"warning",
+		`${DESIGN}, section 1.2`,
+		"Where a frontend is connected (state 4), so is its backend, upon which that connects again.",
+		"The device was being set up or torn down, and goes on with that on the target.",
 	),
 	domidTaken: formatRule(
 		"XLU-B040",
@@ -273,7 +287,7 @@ export const bundleRules = {
 		"XLU-B051",
 		"refused",
 		`${DESIGN}, section 1.2`,
-		"Frontend and backend areas arrive with their values unchanged: no node stands there with another value.",
+		"Frontend and backend areas arrive with their values unchanged: no node stands there with another value or other permissions.",
 		"Remove what a former domain of that domid left in the target's xenstore.",
 	),
 	nodeParent: formatRule(
@@ -310,13 +324,6 @@ export const bundleRules = {
 		`${DESIGN}, section 1.2`,
 		"What the target's xenstore holds is known.",
 		"Put xenstore-ls.txt or xenstore.dump into the target's capture: without it nobody looks for collisions.",
-	),
-	result: formatRule(
-		"XLU-B057",
-		"refused",
-		"docs/RULES.md",
-		"The target with the domain on it is a host of which every rule of the live update holds.",
-		"See the rule that is named.",
 	),
 	permissions: formatRule(
 		"XLU-B058",

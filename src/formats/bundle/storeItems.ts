@@ -2,7 +2,6 @@
 import { XluError } from "../../errors.ts";
 import { alignUp, readStruct } from "../../format/layout.ts";
 import { hex } from "../common/findings.ts";
-import type { Layer } from "../common/record.ts";
 import {
 	RECORD_ALIGNMENT,
 	RECORD_HEADER_BYTES,
@@ -16,9 +15,7 @@ import {
 	xenstoreRecordNames,
 } from "../xenstore/layout.ts";
 import { decodeBody } from "../xenstore/records.ts";
-import type { NestedItem } from "./parts.ts";
-
-const LAYER: Layer = "xenstore";
+import { type NestedItem, nestedHeader, nestedRecord } from "./parts.ts";
 
 function damaged(offset: number, field: string, expected: string, got: string): XluError {
 	return new XluError("XLU_E_IMAGE", `xenstore at ${hex(offset)}: ${field}: expected ${expected}, got ${got}.`, {
@@ -45,16 +42,11 @@ export function* xenstoreItems(stream: Uint8Array): Generator<NestedItem> {
 	if (!XENSTORE_VERSIONS.includes(version)) throw damaged(8, "version", XENSTORE_VERSIONS.join(" or "), `${version}`);
 	if ((flags & ~XENSTORE_BIG_ENDIAN) !== 0) throw damaged(12, "flags", "0 or 1", hex(flags));
 	const isLittle = (flags & XENSTORE_BIG_ENDIAN) === 0;
-	yield {
-		layer: LAYER,
-		kind: "header",
-		type: null,
-		name: "header",
-		offset: 0,
-		length: XENSTORE_HEADER_BYTES,
-		octets: stream.subarray(0, XENSTORE_HEADER_BYTES),
-		fields: { version, flags, byteOrder: isLittle ? "little" : "big" },
-	};
+	yield nestedHeader("xenstore", stream.subarray(0, XENSTORE_HEADER_BYTES), {
+		version,
+		flags,
+		byteOrder: isLittle ? "little" : "big",
+	});
 	for (let at = XENSTORE_HEADER_BYTES; ; ) {
 		if (at + RECORD_HEADER_BYTES > stream.length) throw damaged(at, "record", "END", `${stream.length - at} octets`);
 		const { type, len } = readStruct(recordHeader, view, at, isLittle) as { type: number; len: number };
@@ -64,19 +56,8 @@ export function* xenstoreItems(stream: Uint8Array): Generator<NestedItem> {
 		if (len > RECORD_LIMIT_BYTES || end > stream.length) {
 			throw damaged(at, "len", `at most ${stream.length - at - RECORD_HEADER_BYTES}`, `${len}`);
 		}
-		const octets = stream.subarray(at, end);
-		yield {
-			layer: LAYER,
-			kind: "record",
-			type,
-			name,
-			offset: at,
-			length: len,
-			octets,
-			get fields() {
-				return decodeBody(type, octets.subarray(RECORD_HEADER_BYTES, RECORD_HEADER_BYTES + len), isLittle);
-			},
-		};
+		const place = { type, name, offset: at, length: len };
+		yield nestedRecord("xenstore", place, stream.subarray(at, end), (body) => decodeBody(type, body, isLittle));
 		if (type === XENSTORE_RECORD.END) {
 			if (end !== stream.length) throw damaged(end, "record", "nothing after END", `${stream.length - end} octets`);
 			return;

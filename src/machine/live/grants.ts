@@ -10,6 +10,7 @@
 import { FRAME, GRANT_MAP, KIND, NONE64, P2M_ACCESS, P2M_TYPE } from "../../format/enums.ts";
 import {
 	GRANT_ENTRIES_PER_FRAME,
+	GTF,
 	GTF_PERMIT_ACCESS,
 	grantStatusPlace,
 	PAGE_BYTES,
@@ -28,8 +29,6 @@ import type { Machine } from "./machine.ts";
 import { frameOfGfn, lookUp, setEntry } from "./p2m.ts";
 import { clearGrantEntry, makeEntry, placeGrantEntry } from "./pageTables.ts";
 
-/** GTF_readonly, reading, writing. */
-const GTF = { typeMask: 3, readonly: 1 << 2, reading: 1 << 3, writing: 1 << 4 } as const;
 const FIRST_FREE_REFERENCE = 8;
 const MAPTRACK_PER_FRAME = PAGE_BYTES / 16;
 /** Each counter of pins has 8 bits, of which the highest is a warning. */
