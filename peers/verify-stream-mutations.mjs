@@ -13,6 +13,7 @@ import { runnerImport } from "vite";
 const root = join(dirname(fileURLToPath(import.meta.url)), "..");
 const load = async (path) => (await runnerImport(join(root, path), { configFile: false })).module;
 const { errorsOf, imageNames, itemsOf, joined, mutate, smallImage } = await load("test/support/images.ts");
+const { checkpointed, verified } = await load("test/support/checkpoints.ts");
 const { imageFormat } = await load("src/formats/image.ts");
 const { convertImage } = await load("src/formats/libxc/convert.ts");
 const { MemorySink } = await load("src/formats/common/sink.ts");
@@ -83,6 +84,14 @@ for (const name of imageNames) {
 	whole.push([`${name} xl`, "xl", items], [`${name} xl, version 2`, "xl", second]);
 	whole.push([`${name} libxl`, "libxl", withoutXl(items)], [`${name} libxc`, "libxc", libxcAlone(items)]);
 	whole.push([`${name} libxc, 2 and 3 again`, "libxc", libxcAlone(await converted(second, 3))]);
+}
+// Checkpoints without libxl alone: the peer does not hand back to libxl at a CHECKPOINT.
+for (const name of imageNames) {
+	const { pieces } = (await checkpointed(name, { checkpoints: 2 })).only("libxc");
+	whole.push(
+		[`${name} libxc, checkpoints`, "libxc", pieces],
+		[`${name} verified`, "xl", (await verified(name)).pieces],
+	);
 }
 await each(whole, async ([name, format, items]) => {
 	const octets = joined(items);

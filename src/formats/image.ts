@@ -6,8 +6,8 @@
  *     libxl   header, LIBXC_CONTEXT, (the libxc image), EMULATOR_*, ..., END
  *     libxc   headers, records, END
  *
- * A checkpointed stream alternates: libxc up to CHECKPOINT, libxl up to CHECKPOINT_END, libxc again. What follows the
- * outermost END (a live migration ends with xl's own protocol) is a tail.
+ * A checkpointed stream alternates: libxc up to CHECKPOINT, libxl up to CHECKPOINT_END (with COLO up to CHECKPOINT_STATE),
+ * libxc again. What follows the outermost END (a live migration ends with xl's own protocol) is a tail.
  */
 import { XluError } from "../errors.ts";
 import { hex } from "./common/findings.ts";
@@ -42,6 +42,8 @@ class ImageReader {
 	readonly #reader: StreamReader;
 	readonly #options: ReadOptions;
 	#index = 0;
+	/** CHECKPOINT_END has come, and no record of libxc since. */
+	#isBetweenCheckpoints = false;
 	#told = 0;
 
 	constructor(reader: StreamReader, options: ReadOptions) {
@@ -199,8 +201,9 @@ class ImageReader {
 		}
 		const isLittle = (options & libxl.LIBXL_OPTION_BIG_ENDIAN) === 0;
 		if (options >>> 2 !== 0) findings.report(X.options, place("options", 12), "bits 0 and 1 alone", hex(options));
+		if (!isLittle) findings.report(X.byteOrder, place("options", 12), "bit 0 clear", hex(options));
 		yield this.#header("libxl", offset, octets, isLittle, { version, options });
-		const checks = new LibxlChecks(findings, isLittle);
+		const checks = new LibxlChecks(findings, options);
 		let inner: LibxcLayer | undefined;
 		for (;;) {
 			const record = await readRecordHeader(this.#reader, "libxl", libxl.libxlRecordNames, isLittle, findings);
@@ -213,11 +216,23 @@ class ImageReader {
 				yield* this.#libxcHeader(inner);
 				yield* this.#libxcRecords(inner);
 				checks.libxc(inner.ended);
-			} else if (record.type === libxl.LIBXL_RECORD.CHECKPOINT_END && inner?.ended === "checkpoint") {
+			} else if (inner?.ended === "checkpoint" && (await this.#isBackInLibxc(record, isLittle))) {
 				yield* this.#libxcRecords(inner);
 				checks.libxc(inner.ended);
 			}
 		}
+	}
+
+	/** Whether libxc's records go on behind one of libxl's. */
+	async #isBackInLibxc({ type }: RecordHeader, isLittle: boolean): Promise<boolean> {
+		const { CHECKPOINT_END, CHECKPOINT_STATE } = libxl.LIBXL_RECORD;
+		if (type === CHECKPOINT_END) this.#isBetweenCheckpoints = true;
+		if (!this.#isBetweenCheckpoints || (type !== CHECKPOINT_END && type !== CHECKPOINT_STATE)) return false;
+		const head = viewOf(await this.#reader.peek(8));
+		const isState =
+			head.byteLength === 8 && libxl.isCheckpointState(head.getUint32(0, isLittle), head.getUint32(4, isLittle));
+		this.#isBetweenCheckpoints = isState;
+		return !isState;
 	}
 
 	/** A libxc image without libxl around it: checkpoints follow each other. */
@@ -252,6 +267,7 @@ class ImageReader {
 		if (octets.subarray(18, libxc.LIBXC_HEADER_BYTES).some((octet) => octet !== 0)) {
 			findings.report(C.options, place("reserved", 18), "zeros", hexOf(octets.subarray(18, libxc.LIBXC_HEADER_BYTES)));
 		}
+		if (!isLittle) findings.report(C.byteOrder, place("options", 16), "bit 0 clear", hex(options));
 		const domain = libxc.LIBXC_HEADER_BYTES;
 		const type = view.getUint32(domain, isLittle);
 		const pageShift = view.getUint16(domain + 4, isLittle);
@@ -281,6 +297,7 @@ class ImageReader {
 			const record = await readRecordHeader(this.#reader, "libxc", libxc.libxcRecordNames, isLittle, findings);
 			const { type } = record;
 			checks.begin(record);
+			if (type === libxc.LIBXC_RECORD.VERIFY) totals.isVerifying = true;
 			if (type === libxc.LIBXC_RECORD.PAGE_DATA) {
 				const how = { isLittle, isPv, pages, endPfn: checks.endPfn };
 				const found = await readPageData(this.#reader, record, how, totals, findings);
@@ -290,13 +307,13 @@ class ImageReader {
 			const { octets, body } = await readRecordBody(this.#reader, record, isLittle, findings);
 			checks.body(record, body);
 			const isEnd = type === libxc.LIBXC_RECORD.END;
-			if (isEnd) checks.end(record);
 			yield this.#record(record, octets, isLittle, () => {
 				const fields = bodyFields(type, body, isLittle);
 				return isEnd && totals.records > 0 ? { ...fields, pages: totals.fields() } : fields;
 			});
 			if (isEnd || type === libxc.LIBXC_RECORD.CHECKPOINT) {
 				layer.ended = isEnd ? "end" : "checkpoint";
+				totals.isVerifying = false;
 				return;
 			}
 		}

@@ -132,7 +132,7 @@ export async function readRecordBody(
 	return { octets, body: octets.subarray(RECORD_HEADER_BYTES, end) };
 }
 
-export function checkPadding(padding: Uint8Array, header: RecordHeader, findings: Findings): void {
+function checkPadding(padding: Uint8Array, header: RecordHeader, findings: Findings): void {
 	if (padding.some((octet) => octet !== 0)) {
 		findings.report(framingRules.padding, placeOf(header, "padding"), "zeros", Buffer.from(padding).toString("hex"));
 	}

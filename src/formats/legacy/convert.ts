@@ -27,7 +27,7 @@ import {
 	PAGE_SHIFT,
 	VCPU_CONTEXT_BYTES,
 } from "../libxc/layout.ts";
-import { LIBXL_IDENT, LIBXL_RECORD, LIBXL_VERSION } from "../libxl/layout.ts";
+import { LIBXL_IDENT, LIBXL_OPTION_LEGACY, LIBXL_RECORD, LIBXL_VERSION } from "../libxl/layout.ts";
 import { XL_FLAG_STREAM_V2 } from "../xl/layout.ts";
 import { legacyRules } from "./check.ts";
 import { MAGIC_PFN_PARAMS, PFN_MASK, TYPE_SHIFT } from "./layout.ts";
@@ -61,8 +61,6 @@ export interface ConvertLegacyResult {
 
 const C = LIBXC_RECORD;
 const X = LIBXL_RECORD;
-/** libxl-migration-stream section 3: made by a converter. */
-const LIBXL_OPTION_LEGACY = 2;
 /** libxl-migration-stream section 4.1: the emulator of a legacy stream is not known, its index 0. */
 const EMULATOR_HEADER = Buffer.alloc(8);
 /** Xen's converter says that Xen 0.1 wrote the image: the legacy format does not tell which version did. */

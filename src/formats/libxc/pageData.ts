@@ -5,7 +5,6 @@
 import { createHash } from "node:crypto";
 import { type Findings, hex } from "../common/findings.ts";
 import {
-	checkPadding,
 	framingRules,
 	placeOf,
 	RECORD_HEADER_BYTES,
@@ -24,6 +23,7 @@ const PFN_HIGH_MASK = 0xfffff;
 /** Bits 52 to 59 of an entry. */
 const RESERVED_MASK = 0x0ff00000;
 const BITMAP_PFNS = 1 << 18;
+const BITMAP_LIMIT = 1 << 12;
 
 /** What all PAGE_DATA of an image together say. */
 export class PageTotals {
@@ -33,16 +33,29 @@ export class PageTotals {
 	distinct = 0;
 	withData = 0;
 	zero = 0;
+	/** PFNs named behind VERIFY, where memory comes again to be compared. */
+	verified = 0;
+	/** PFNs too far apart to be told from each other. */
+	notFollowed = 0;
+	/** Behind VERIFY. */
+	isVerifying = false;
 	readonly byType = new Array<number>(16).fill(0);
 	readonly #seen = new Map<number, Uint8Array>();
 
 	see(pfn: number): void {
 		this.frames++;
+		if (this.isVerifying) {
+			this.verified++;
+			return;
+		}
 		const key = Math.floor(pfn / BITMAP_PFNS);
 		let bits = this.#seen.get(key);
 		if (!bits) {
-			// 2^16 of these cover 2^34 PFNs, 64 TiB; a hostile list of PFNs far apart is not followed further.
-			if (this.#seen.size >= 1 << 12) return;
+			// 2^12 of these, 128 MiB, cover 2^30 PFNs, 4 TiB; a hostile list of PFNs far apart is not followed further.
+			if (this.#seen.size >= BITMAP_LIMIT) {
+				this.notFollowed++;
+				return;
+			}
 			bits = new Uint8Array(BITMAP_PFNS / 8);
 			this.#seen.set(key, bits);
 		}
@@ -58,7 +71,9 @@ export class PageTotals {
 			records: this.records,
 			frames: this.frames,
 			distinct: this.distinct,
-			sentAgain: this.frames - this.distinct,
+			sentAgain: this.frames - this.distinct - this.verified - this.notFollowed,
+			...(this.verified === 0 ? {} : { verified: this.verified }),
+			...(this.notFollowed === 0 ? {} : { notFollowed: this.notFollowed }),
 			withData: this.withData,
 			zero: this.zero,
 			byType: countsByName(this.byType),
@@ -108,14 +123,9 @@ function readList(
 		if (isWrong && !isTold) {
 			isTold = true;
 			const expected = `a known type, bits 52-59 zero${endPfn === undefined ? "" : `, at most ${hex(endPfn)}`}`;
-			findings.report(
-				C.pageType,
-				placeOf(record, `pfn[${i}]`),
-				expected,
-				`0x${high.toString(16)}${low.toString(16).padStart(8, "0")}`,
-			);
+			findings.report(C.pageType, placeOf(record, `pfn[${i}]`), expected, hex((BigInt(high) << 32n) | BigInt(low)));
 		}
-		if (type !== PAGE_TYPE.NOTAB && type < FIRST_TYPE_WITHOUT_DATA) tables++;
+		if (pageTypeNames[type] !== undefined && type !== PAGE_TYPE.NOTAB && type < FIRST_TYPE_WITHOUT_DATA) tables++;
 		pfns[i] = pfn;
 		types[i] = type;
 		byType[type] = (byType[type] as number) + 1;
@@ -139,7 +149,7 @@ export interface PageRecord {
 	fields: Fields;
 }
 
-/** Reads the body of a PAGE_DATA whose header has been read, and its padding. */
+/** Reads the body of a PAGE_DATA whose header has been read; its length, a multiple of 8, leaves no padding. */
 export async function readPageData(
 	reader: StreamReader,
 	record: RecordHeader,
@@ -190,16 +200,13 @@ export async function readPageData(
 		left -= chunk.length / PAGE_BYTES;
 	}
 	totals.zero += zero;
-	const padding = await reader.take(record.padding);
-	if (padding.length < record.padding) throw cut(`${record.padding} octets of padding`, padding.length);
-	checkPadding(padding, record, findings);
 	const summary = { ...list.fields, zero };
 	if (pages === "summary") return { octets: undefined, fields: summary };
 	const pfns = { pfns: Array.from(list.pfns), pageTypes: Array.from(list.types) };
 	if (pages === "hash") return { octets: undefined, fields: { ...summary, ...pfns, hashes } };
 	const header = recordHeaderOctets(record.type, length, isLittle);
-	const octets = new Uint8Array(Buffer.concat([header, head, entries, ...kept, padding]));
-	const contents = octets.subarray(RECORD_HEADER_BYTES + 8 + 8 * count, octets.length - padding.length);
+	const octets = new Uint8Array(Buffer.concat([header, head, entries, ...kept]));
+	const contents = octets.subarray(RECORD_HEADER_BYTES + 8 + 8 * count);
 	return {
 		octets,
 		get fields() {

@@ -1,8 +1,14 @@
 /** Rules of a libxl stream (libxl-migration-stream sections 3 to 5). */
-import { type Findings, formatRule } from "../common/findings.ts";
+import { type Findings, formatRule, hex } from "../common/findings.ts";
 import { placeOf, type RecordHeader } from "../common/framing.ts";
 import { viewOf } from "../common/values.ts";
-import { EMULATOR_HEADER_BYTES, emulatorNames, LIBXL_RECORD } from "./layout.ts";
+import {
+	EMULATOR_HEADER_BYTES,
+	emulatorNames,
+	LIBXL_OPTION_BIG_ENDIAN,
+	LIBXL_OPTION_LEGACY,
+	LIBXL_RECORD,
+} from "./layout.ts";
 
 const DOCUMENT = "libxl-migration-stream";
 
@@ -27,6 +33,13 @@ export const libxlRules = {
 		`${DOCUMENT} 3`,
 		"Options are the byte order and the mark of a legacy conversion alone.",
 		"A sender newer than this tool, or damage.",
+	),
+	byteOrder: formatRule(
+		"XLU-L004",
+		"strict",
+		`${DOCUMENT} 3`,
+		"The stream of an x86 host is little-endian.",
+		"Readers take both byte orders; convert --to little makes it what Xen writes.",
 	),
 	bodyForm: formatRule(
 		"XLU-L010",
@@ -56,7 +69,41 @@ export const libxlRules = {
 		"EMULATOR_XENSTORE_DATA is a row of keys and values, each ending in a NUL.",
 		"libxl refuses it while it restores. A writer that is wrong, or damage.",
 	),
+	unknownEmulator: formatRule(
+		"XLU-L014",
+		"strict",
+		`${DOCUMENT} 4.1`,
+		"Emulator 0, unknown, occurs in streams alone that were made of legacy ones (bit 1 of the options).",
+		"Readers take it for QEMU: nothing to do.",
+	),
+	keys: formatRule(
+		"XLU-L015",
+		"refused",
+		`${DOCUMENT} 5.3`,
+		"A key of EMULATOR_XENSTORE_DATA is a relative path of letters, digits and -/_@.",
+		"xenstored refuses such a node while the guest is restored. A writer that is wrong, or damage.",
+	),
+	values: formatRule(
+		"XLU-L016",
+		"warning",
+		`${DOCUMENT} 5.3`,
+		"A value of EMULATOR_XENSTORE_DATA is readable ASCII.",
+		"xenstored takes any octets; the emulator may not.",
+	),
+	checkpointState: formatRule(
+		"XLU-L017",
+		"refused",
+		`${DOCUMENT} 5.6`,
+		"CHECKPOINT_STATE says 0, a new checkpoint, and its padding is zero; 1 to 3 travel from the secondary to the primary alone.",
+		"This is the back channel of COLO, or damage.",
+	),
 } as const;
+
+/** Parts that are not empty, with single slashes between them. */
+const RELATIVE_PATH = /^[0-9A-Za-z\-_@]+(?:\/[0-9A-Za-z\-_@]+)*$/;
+/** As much as one message to xenstored holds: a longer key or value cannot be written. */
+const XENSTORE_PAYLOAD_BYTES = 4096;
+const EMULATOR_LIMIT = 1024;
 
 const R = LIBXL_RECORD;
 const X = libxlRules;
@@ -65,12 +112,16 @@ const X = libxlRules;
 export class LibxlChecks {
 	readonly #findings: Findings;
 	readonly #isLittle: boolean;
+	readonly #isLegacy: boolean;
 	readonly #emulators = new Set<string>();
 	#hasLibxc = false;
 	#inner: "checkpoint" | "end" | undefined;
 
-	constructor(findings: Findings, isLittle: boolean) {
+	/** @param options of the header */
+	constructor(findings: Findings, options: number) {
+		const isLittle = (options & LIBXL_OPTION_BIG_ENDIAN) === 0;
 		this.#findings = findings;
+		this.#isLegacy = (options & LIBXL_OPTION_LEGACY) !== 0;
 		this.#isLittle = isLittle;
 	}
 
@@ -102,10 +153,20 @@ export class LibxlChecks {
 				return;
 			case R.CHECKPOINT_STATE:
 				if (length !== 8) report(X.bodyForm, "body_length", "8", `${length}`);
+				else this.#checkpointState(record, viewOf(body));
 				return;
 			default:
 				this.#emulator(record, body);
 		}
+	}
+
+	#checkpointState(record: RecordHeader, view: DataView): void {
+		const id = view.getUint32(0, this.#isLittle);
+		const padding = view.getUint32(4, this.#isLittle);
+		const report = (field: string, got: string) =>
+			this.#findings.report(X.checkpointState, placeOf(record, field), "0", got);
+		if (id !== 0) report("control_id", `${id}`);
+		if (padding !== 0) report("padding", hex(padding));
 	}
 
 	#emulator(record: RecordHeader, body: Uint8Array): void {
@@ -121,13 +182,40 @@ export class LibxlChecks {
 		if (emulatorNames[id] === undefined) {
 			report(X.emulator, "emulator_id", Object.keys(emulatorNames).join(", "), `${id}`);
 		}
+		if (id === 0 && !this.#isLegacy) report(X.unknownEmulator, "emulator_id", "1 or 2", "0");
 		const key = `${name} ${id} ${index}`;
 		if (this.#emulators.has(key)) report(X.emulator, "index", "once between checkpoints", "a second one");
-		this.#emulators.add(key);
+		// No domain has more; a hostile stream has one a record.
+		if (this.#emulators.size < EMULATOR_LIMIT) this.#emulators.add(key);
 		if (type !== R.EMULATOR_XENSTORE_DATA) return;
-		const data = body.subarray(EMULATOR_HEADER_BYTES);
+		this.#pairs(record, body.subarray(EMULATOR_HEADER_BYTES));
+	}
+
+	#pairs(record: RecordHeader, data: Uint8Array): void {
+		const report = (rule: (typeof X)[keyof typeof X], field: string, expected: string, got: string) =>
+			this.#findings.report(rule, placeOf(record, field), expected, got);
+		if (data.length > 0 && data.at(-1) !== 0) {
+			report(X.pairs, "data", "a NUL at the end", "none");
+			return;
+		}
 		const strings = data.reduce((count, octet) => count + (octet === 0 ? 1 : 0), 0);
-		if (data.length > 0 && data.at(-1) !== 0) report(X.pairs, "data", "a NUL at the end", "none");
-		else if (strings % 2 !== 0) report(X.pairs, "data", "a value for each key", `${strings} strings`);
+		if (strings % 2 !== 0) {
+			report(X.pairs, "data", "a value for each key", `${strings} strings`);
+			return;
+		}
+		let at = 0;
+		for (let index = 0; index < strings; index++) {
+			const end = data.indexOf(0, at);
+			const octets = Buffer.from(data.buffer, data.byteOffset + at, Math.min(end - at, XENSTORE_PAYLOAD_BYTES));
+			const text = octets.toString("latin1");
+			at = end + 1;
+			const field = `pairs[${index >> 1}]`;
+			const shown = JSON.stringify(text.slice(0, 60));
+			if (index % 2 === 0 && !RELATIVE_PATH.test(text)) {
+				report(X.keys, `${field}.key`, "a relative path of letters, digits and -/_@", shown);
+			} else if (index % 2 !== 0 && !/^[\t\n\r\x20-\x7e]*$/.test(text)) {
+				report(X.values, `${field}.value`, "readable ASCII", shown);
+			}
+		}
 	}
 }

@@ -3,10 +3,12 @@
  * alternates: libxc up to CHECKPOINT, libxl up to CHECKPOINT_END, libxc again, until both have had their END.
  * Every fault is an XLU_E_IMAGE with offset, expected and got.
  */
+import { RECORD_HEADER_BYTES } from "../common/framing.ts";
 import { hex, type ImageCursor, type RecordFrame } from "../cursor.ts";
 import { type LibxcImage, LibxcReader } from "../libxc/read.ts";
 import {
 	EMULATOR_HEADER_BYTES,
+	isCheckpointState,
 	LIBXL_HEADER_BYTES,
 	LIBXL_IDENT,
 	LIBXL_OPTION_BIG_ENDIAN,
@@ -122,11 +124,17 @@ export function readLibxl(cursor: ImageCursor): LibxlImage {
 				if (libxc === undefined || !inCheckpoint) {
 					throw cursor.recordError(record, "order", "a libxc CHECKPOINT before it", "none");
 				}
+				// COLO's own signalling (section 5.6) says nothing about the guest.
+				while (
+					cursor.remaining >= RECORD_HEADER_BYTES &&
+					isCheckpointState(cursor.u32(cursor.offset), cursor.u32(cursor.offset + 4))
+				) {
+					cursor.offset = cursor.readRecord("libxl", libxlRecordNames).nextOffset;
+				}
 				inCheckpoint = libxc.run() === "checkpoint";
 				emulators.nextCheckpoint();
 				break;
 			case R.CHECKPOINT_STATE:
-				// COLO's own signalling (section 5.6); says nothing about the guest.
 				break;
 			case R.EMULATOR_XENSTORE_DATA:
 			case R.EMULATOR_CONTEXT:
