@@ -1,159 +1,136 @@
-/** Stage 6, frames: page ownership, page types, regions, and what else names frames of the host. */
-
-import { ALLOCATED, type Domain, EXTRA, type Host, KIND, must, OWNED, SEG_DESC, type Table, XENHEAP } from "./host.ts";
+/** Page ownership, page types, regions and frames that stay: FORMAT.md, the paragraphs of these names; RULES.md, 13. */
+import { mustKnow } from "./checkHost.ts";
+import {
+	ALLOCATED,
+	type Domain,
+	type Host,
+	isTable,
+	must,
+	ownerOf,
+	type Table,
+	typeOf,
+	WRITABLE,
+	XENHEAP,
+} from "./host.ts";
 import type { Fields } from "./octets.ts";
-import { ALL_ONES } from "./octets.ts";
 import { DOMID_IO, DOMID_XEN, type StreamRecord } from "./stream.ts";
 
-const KNOWN_FRAME_BITS = 0x3f_ffffn;
+const KNOWN_BITS = 0x3f_ffffn;
 const BROKEN_OFFLINED = 0x30_0000n;
 const PINNED = 8n;
 const PAE_XEN_L2 = 32n;
-const KNOWN_TYPES = [0n, 1n, 2n, 3n, 4n, SEG_DESC, 7n];
+const UNKNOWN_FLAGS = 0xc0n;
+const UNKNOWN_TYPE = 6;
 
-/** Slices ascend, do not overlap, and stay within their table. */
-export function addSlices(table: Table, records: StreamRecord[], part: string, length: bigint): void {
-	let end = 0n;
-	for (const record of records) {
-		const first: bigint = record.head.firstGfn ?? record.head.firstMfn;
-		const field = record.head.firstGfn === undefined ? "firstMfn" : "firstGfn";
-		must(first >= end, 21, record, field);
-		end = first + BigInt(record.head.entryCount);
-		must(end <= length, 21, record, field);
-		for (const run of record.parts[part]) table.runs.push({ ...run, record });
-	}
+/** Slices ascend, do not overlap, and stay within their table of `length` entries. */
+export function mustFollow(record: StreamRecord, before: StreamRecord | undefined, length: bigint): void {
+	const firstOf = (r: StreamRecord): bigint => r.head.firstGfn ?? r.head.firstMfn;
+	const endOf = (r: StreamRecord): bigint => firstOf(r) + BigInt(r.head.entryCount);
+	const field = record.head.firstGfn === undefined ? "firstMfn" : "firstGfn";
+	must(firstOf(record) >= (before ? endOf(before) : 0n) && endOf(record) <= length, 21, record, field);
+}
+
+function addSlice(
+	host: Host,
+	table: Table,
+	record: StreamRecord,
+	before: StreamRecord | undefined,
+	part: string,
+): void {
+	mustFollow(record, before, host.frameCount);
+	for (const run of record.parts[part]) table.runs.push({ ...run, record });
 }
 
 export function checkOwners(host: Host): void {
 	const records = host.frameSection.records.filter((r) => r.name === "LU_FRAMES");
-	addSlices(host.owners, records, "FrameOwners", host.frameCount);
-	const heap = new Map<number, bigint>();
-	const pages = new Map<number, bigint>();
-	for (const { entry, count, first, record } of host.owners.runs) {
-		const field = `FrameOwners[${first}]`;
-		must((entry & ~KNOWN_FRAME_BITS) === 0n, 50, record, field);
-		if (!(entry & OWNED)) {
-			must((entry & ~BROKEN_OFFLINED) === 0n, 50, record, field);
-			continue;
+	for (const [i, record] of records.entries()) {
+		addSlice(host, host.owners, record, records[i - 1], "FrameOwners");
+		for (const { entry } of record.parts.FrameOwners) {
+			must((entry & ~KNOWN_BITS) === 0n, 50, record, "firstMfn", "an unknown bit");
+			const owner = ownerOf(entry);
+			if (owner < 0) must((entry & ~BROKEN_OFFLINED) === 0n, 50, record, "firstMfn", "flags of a free frame");
+			if (owner < 0 || owner === DOMID_XEN || owner === DOMID_IO) continue;
+			must(host.domains.has(owner), 51, record, "firstMfn");
+			must(!(entry & XENHEAP) || (entry & ALLOCATED) !== 0n, 50, record, "firstMfn", "xenheap, not allocated");
 		}
-		const owner = Number(entry & 0xffffn);
-		must(host.domains.has(owner) || owner === DOMID_XEN || owner === DOMID_IO, 51, record, field);
-		if (!host.domains.has(owner)) continue;
-		if (entry & XENHEAP) must((entry & ALLOCATED) !== 0n, 50, record, field, "a xenheap frame is allocated");
-		if (entry & XENHEAP) heap.set(owner, (heap.get(owner) ?? 0n) + count);
-		else if (!(entry & EXTRA)) pages.set(owner, (pages.get(owner) ?? 0n) + count);
-	}
-	for (const domain of host.domains.values())
-		must((pages.get(domain.domid) ?? 0n) <= domain.record.head.maxPages, 54, domain.record, "maxPages");
-	for (const domain of host.domains.values()) {
-		const expected = BigInt(heapFrames(domain).length);
-		if (!domain.isAlive) must((heap.get(domain.domid) ?? 0n) === 0n, 45, domain.record);
-		must((heap.get(domain.domid) ?? 0n) === expected, 53, domain.record);
 	}
 }
 
 export function checkTypes(host: Host): void {
 	const records = host.frameSection.records.filter((r) => r.name === "LU_PAGE_TYPES");
-	addSlices(host.types, records, "FrameTypes", host.frameCount);
-	for (const run of host.types.runs) {
-		if (run.entry === 0n) continue;
-		const field = `FrameTypes[${run.first}]`;
-		const type = run.entry & 7n;
-		must(KNOWN_TYPES.includes(type) && run.entry < 64n, 56, run.record, field);
-		must((run.entry & PAE_XEN_L2) === 0n, 44, run.record, field);
-		must(type !== 0n, 56, run.record, field);
-		must(!(run.entry & PINNED) || type <= 4n, 56, run.record, field);
-		for (const owner of host.owners.between(run.first, run.count)) {
-			must((owner.entry & OWNED) !== 0n, 56, run.record, field, "a free frame");
-			const isTable = type <= SEG_DESC;
-			const domain = host.domains.get(Number(owner.entry & 0xffffn));
-			must(!isTable || domain?.record.head.kind === KIND.pv, 56, run.record, field);
+	for (const [i, record] of records.entries()) {
+		addSlice(host, host.types, record, records[i - 1], "FrameTypes");
+		for (const { first, count, entry } of record.parts.FrameTypes) {
+			if (entry === 0n) continue;
+			const type = typeOf(entry);
+			must((entry & UNKNOWN_FLAGS) === 0n && type !== 0 && type !== UNKNOWN_TYPE, 56, record, "firstMfn");
+			must(!(entry & PINNED) || isTable(type), 56, record, "firstMfn", "pinned");
+			must(!(entry & PAE_XEN_L2), 44, record, "firstMfn");
+			for (const stretch of host.owners.between(first, count)) {
+				const owner = ownerOf(stretch.entry);
+				must(owner >= 0, 56, record, "firstMfn", "of a free frame");
+				must(type === WRITABLE || host.domains.get(owner)?.isPv === true, 56, record, "firstMfn", "of no PV domain");
+			}
 		}
 	}
+	host.countTables();
 }
 
-interface Range {
-	first: bigint;
-	count: bigint;
-	rule: number;
-	record: StreamRecord;
-	field: string;
+function mustLieInHost(host: Host, rule: number, record: StreamRecord, part: string, i: number): void {
+	const { firstMfn, frameCount } = record.parts[part][i];
+	must(firstMfn < host.frameCount, rule, record, `${part}[${i}].firstMfn`);
+	must(frameCount <= host.frameCount - firstMfn, rule, record, `${part}[${i}].frameCount`);
 }
 
-/** Regions, kept page tables, and frames kept for IOMMUs: in the host, free, none in two of them. */
-export function freeRanges(host: Host): Range[] {
-	const ranges: Range[] = [];
-	const add = (record: StreamRecord | undefined, part: string, rule: number) =>
-		record?.parts[part].forEach((row: Fields, i: number) => {
-			const [first, count] = [row.firstMfn, row.frameCount];
-			ranges.push({ first, count, rule, record, field: `${part}[${i}].firstMfn` });
-		});
-	add(host.one("LU_REGIONS"), "RegionList", 46);
-	add(host.one("LU_DEVICES"), "IommuRanges", 52);
-	for (const domain of host.domains.values()) add(domain.one("LU_KEPT_FRAMES"), "KeptRanges", 52);
-	return ranges;
+/** Frames that nobody owns, in no range before. The first frame that is wrong decides which rule is broken. */
+function reserve(host: Host, rule: number, record: StreamRecord, part: string, i: number): void {
+	mustLieInHost(host, rule, record, part, i);
+	const { firstMfn: first, frameCount } = record.parts[part][i];
+	const twice = host.firstReserved(first, first + frameCount);
+	const stretches = host.owners.between(first, frameCount);
+	const owned = [...stretches].find((s) => s.entry !== 0n)?.first;
+	const field = `${part}[${i}].firstMfn`;
+	must(twice === undefined || (owned !== undefined && owned < twice), rule, record, field, "reserved twice");
+	must(owned === undefined, 52, record, field, "owned");
+	host.reserved.push({ first, end: first + frameCount });
 }
 
 export function checkRegions(host: Host): void {
-	const regions = host.one("LU_REGIONS")!;
-	const kinds = regions.parts.RegionList.map((r: Fields) => r.kind);
-	for (const [i, kind] of kinds.entries()) must([1, 2, 3].includes(kind), 46, regions, `RegionList[${i}].kind`);
-	must(kinds.filter((k: number) => k === 1).length === 1, 46, regions);
-	const ranges = freeRanges(host);
-	for (const { first, count, record, field } of ranges)
-		must(first + count <= host.frameCount && first + count >= first, 46, record, field);
-	for (const { first, count, record, field } of ranges)
-		for (const { entry } of host.owners.between(first, count)) must(entry === 0n, 52, record, field);
-	for (const [i, a] of ranges.entries())
-		for (const b of ranges.slice(0, i))
-			must(a.first + a.count <= b.first || b.first + b.count <= a.first, 46, a.record, a.field, "overlaps");
+	const record = host.one("LU_REGIONS")!;
+	const rows: Fields[] = record.parts.RegionList;
+	for (const [i, { frameCount }] of rows.entries()) {
+		mustKnow(46, record, "kind", "RegionList", i);
+		must(frameCount > 0n, 46, record, `RegionList[${i}].frameCount`);
+		reserve(host, 46, record, "RegionList", i);
+	}
+	must(rows.filter((row) => row.kind === 1).length === 1, 46, record, "regionCount", "not one bootmem");
+	const devices = host.one("LU_DEVICES");
+	for (let i = 0; i < (devices?.head.rangeCount ?? 0); i++) reserve(host, 52, devices!, "IommuRanges", i);
 }
 
 export function checkM2p(host: Host): void {
-	const m2p = host.one("LU_M2P")!;
-	const ranges: Fields[] = m2p.parts.M2pRanges;
-	for (const [i, a] of ranges.entries()) {
-		const field = `M2pRanges[${i}].firstMfn`;
-		must(a.firstMfn + a.frameCount <= host.frameCount, 55, m2p, field);
-		for (const { entry } of host.owners.between(a.firstMfn, a.frameCount))
-			must((entry & OWNED) !== 0n && Number(entry & 0xffffn) === DOMID_XEN, 55, m2p, field);
-		for (const b of ranges.slice(0, i))
-			must(a.firstMfn + a.frameCount <= b.firstMfn || b.firstMfn + b.frameCount <= a.firstMfn, 55, m2p, field);
+	const record = host.one("LU_M2P")!;
+	const ranges: Fields[] = record.parts.M2pRanges;
+	for (const [i, { firstMfn: first, frameCount }] of ranges.entries()) {
+		mustLieInHost(host, 52, record, "M2pRanges", i);
+		for (const { entry } of host.owners.between(first, frameCount))
+			must(ownerOf(entry) === DOMID_XEN, 52, record, `M2pRanges[${i}].firstMfn`);
+		const meets = (other: Fields) =>
+			frameCount > 0n &&
+			other.frameCount > 0n &&
+			first < other.firstMfn + other.frameCount &&
+			other.firstMfn < first + frameCount;
+		must(!ranges.slice(0, i).some(meets), 52, record, `M2pRanges[${i}].firstMfn`, "twice");
 	}
 }
 
-/** The xenheap frames that a domain's records take: shared_info, grant and status frames. */
-export function heapFrames(domain: Domain): { mfn: bigint; record: StreamRecord; field: string }[] {
-	const frames: { mfn: bigint; record: StreamRecord; field: string }[] = [];
-	const info = domain.one("LU_SHARED_INFO");
-	if (info) frames.push({ mfn: info.head.mfn, record: info, field: "mfn" });
-	const table = domain.one("LU_GRANT_TABLE");
-	for (const part of ["GrantFrames", "StatusFrames"])
-		table?.parts[part].forEach((row: Fields, i: number) => {
-			frames.push({ mfn: row.mfn, record: table, field: `${part}[${i}].mfn` });
-		});
-	return frames;
-}
-
-export function checkHeapFrames(host: Host, domain: Domain): void {
-	const seen = new Set<bigint>();
-	for (const { mfn, record, field } of heapFrames(domain)) {
-		const rule = record.name === "LU_SHARED_INFO" ? 102 : 55;
-		must(host.isOwnedBy(mfn, domain.domid) && (host.owners.at(mfn) & XENHEAP) !== 0n, rule, record, field);
-		must(!seen.has(mfn), 53, record, field, "taken twice");
-		seen.add(mfn);
+export function checkKept(host: Host, domain: Domain): void {
+	const record = domain.one("LU_KEPT_FRAMES");
+	if (!record) return;
+	for (const [i, { rootMfn, levels }] of record.parts.KeptRoots.entries()) {
+		for (const field of ["purpose", "format"]) mustKnow(52, record, field, "KeptRoots", i);
+		must(levels >= 3 && levels <= 5, 52, record, `KeptRoots[${i}].levels`);
+		must(rootMfn < host.frameCount, 52, record, `KeptRoots[${i}].rootMfn`);
 	}
-}
-
-/** Other frames that a domain's records name. */
-export function checkNamedFrames(host: Host, domain: Domain): void {
-	const own = (mfn: bigint, record: StreamRecord, field: string) =>
-		must(host.isOwnedBy(mfn, domain.domid), 55, record, field);
-	const state = domain.one("LU_DOMAIN_STATE")!;
-	if (state.head.pirqEoiMfn !== ALL_ONES) own(state.head.pirqEoiMfn, state, "pirqEoiMfn");
-	for (const record of domain.all("LU_VCPU"))
-		if (record.head.vcpuInfoMfn !== ALL_ONES) own(record.head.vcpuInfoMfn, record, "vcpuInfoMfn");
-	for (const record of domain.all("LU_PV_VCPU"))
-		for (let i = 0; i < Math.ceil(record.head.gdtEntries / 512); i++)
-			own(record.head.gdtMfn[i], record, `gdtMfn[${i}]`);
+	for (let i = 0; i < record.head.rangeCount; i++) reserve(host, 52, record, "KeptRanges", i);
 }

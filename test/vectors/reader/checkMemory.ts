@@ -1,111 +1,94 @@
-/** Stage 12, the preserved memory and the page tables in it: FORMAT.md, "Preserved memory", XLU-R034 and XLU-R057. */
-import { freeRanges, heapFrames } from "./checkFrames.ts";
-import { type Domain, type Host, must, OWNED, Refused, SEG_DESC, WRITABLE } from "./host.ts";
-import { type Fields, hash, Octets } from "./octets.ts";
-import { DOMID_IO, finding, type StreamRecord } from "./stream.ts";
+/** The preserved memory and the page tables in it: FORMAT.md, "Preserved memory", "References"; RULES.md, 17. */
+import { type Host, isTable, must, ownerOf, typeOf, WRITABLE } from "./host.ts";
+import { hash, Octets } from "./octets.ts";
+import { DOMID_IO, type StreamRecord } from "./stream.ts";
 
 const FRAME = 4096;
 const HEADER = 32;
 
+/** Contents of preserved frames. */
 export type Memory = Map<bigint, Octets>;
 
-/** @throws Refused, XLU-R034 */
 export function readMemory(bytes: Uint8Array, stream: Uint8Array, host: Host): Memory {
 	const octets = new Octets(bytes);
-	const must = (holds: boolean, field: string) => {
-		if (!holds) throw new Refused(finding(34, 0, field));
-	};
-	must(bytes.length >= HEADER, "length");
-	must(new TextDecoder("latin1").decode(bytes.subarray(0, 8)) === "XLUMEM01", "magic");
+	const hold = (holds: boolean, field: string) => must(holds, 34, undefined, field);
+	hold(bytes.length >= HEADER, "length");
+	hold(new TextDecoder("latin1").decode(bytes.subarray(0, 8)) === "XLUMEM01", "magic");
 	const pageCount = octets.u32(24);
-	const pagesOffset = Math.ceil((HEADER + 8 * pageCount) / FRAME) * FRAME;
-	must(octets.u32(28) === pagesOffset, "pagesOffset");
-	must(bytes.length === pagesOffset + FRAME * pageCount, "length");
-	must(octets.u64(8) === hash(stream.subarray(0, host.stream.length)), "streamHash");
-	must(octets.u64(16) === hash(bytes.subarray(HEADER)), "hash");
+	const directoryEnd = HEADER + 8 * pageCount;
+	const pagesOffset = Math.ceil(directoryEnd / FRAME) * FRAME;
+	hold(octets.u32(28) === pagesOffset, "pagesOffset");
+	hold(bytes.length === pagesOffset + FRAME * pageCount, "length");
+	hold(octets.u64(16) === hash(bytes.subarray(HEADER)), "hash");
+	hold(octets.u64(8) === hash(stream.subarray(0, host.stream.length)), "streamHash");
+	hold(octets.firstNonZero(directoryEnd, pagesOffset) < 0, "zero octets");
 	const memory: Memory = new Map();
 	let last = -1n;
 	for (let i = 0; i < pageCount; i++) {
 		const mfn = octets.u64(HEADER + 8 * i);
-		must(mfn > last && mfn < host.frameCount, `mfn[${i}]`);
+		hold(mfn > last && mfn < host.frameCount, `mfn[${i}]`);
 		memory.set(mfn, new Octets(bytes.subarray(pagesOffset + i * FRAME, pagesOffset + (i + 1) * FRAME)));
 		last = mfn;
 	}
-	must(octets.firstNonZero(HEADER + 8 * pageCount, pagesOffset) < 0, "padding");
 	return memory;
 }
 
-const isTable = (type: bigint): boolean => type >= 1n && type <= 4n;
-
 export function checkPresent(host: Host, memory: Memory): void {
-	const need = (mfn: bigint, record: StreamRecord, field: string) => must(memory.has(mfn), 34, record, field);
-	for (const domain of host.domains.values()) {
-		for (const { mfn, record, field } of heapFrames(domain)) need(mfn, record, field);
-		const channels = domain.one("LU_EVTCHN");
-		channels?.parts.ControlBlocks.forEach((b: Fields, i: number) => {
-			need(b.mfn, channels, `ControlBlocks[${i}].mfn`);
-		});
-		channels?.parts.EventArrays.forEach((b: Fields, i: number) => {
-			need(b.mfn, channels, `EventArrays[${i}].mfn`);
-		});
-	}
-	for (const { first, count, entry, record } of host.types.runs)
-		if (isTable(entry & 7n)) for (let i = 0n; i < count; i++) need(first + i, record, `FrameTypes[${first + i}]`);
-}
-
-const FRAME_OF = (entry: bigint): bigint => (entry >> 12n) & ((1n << 40n) - 1n);
-const isXensOwn = (level: bigint, slot: number): boolean => level === 4n && slot >= 256 && slot <= 271;
-
-/** What a domain's registers name. */
-export function checkRegisters(host: Host, domain: Domain): void {
-	if (!hasL1(host, domain)) return;
-	for (const record of domain.all("LU_PV_VCPU")) {
-		for (const i of [3, 1]) {
-			const mfn = record.head.cr[i] >> 12n;
-			if (record.head.cr[i] === 0n) continue;
-			const isL4 = host.isOwnedBy(mfn, domain.domid) && (host.types.at(mfn) & 7n) === 4n;
-			must(isL4, 57, record, `cr[${i}]`);
-		}
-		for (let i = 0; i < Math.ceil(record.head.gdtEntries / 512); i++)
-			must((host.types.at(record.head.gdtMfn[i]) & 7n) === SEG_DESC, 57, record, `gdtMfn[${i}]`);
+	const need = (record: StreamRecord | undefined, part: string) => {
+		for (const [i, { mfn }] of (record?.parts[part] ?? []).entries())
+			must(memory.has(mfn), 34, record, `${part}[${i}].mfn`);
+	};
+	for (const domain of host.inOrder) {
+		need(domain.one("LU_GRANT_TABLE"), "GrantFrames");
+		need(domain.one("LU_GRANT_TABLE"), "StatusFrames");
+		const info = domain.one("LU_SHARED_INFO");
+		must(info === undefined || memory.has(info.head.mfn), 34, info, "mfn");
+		need(domain.one("LU_EVTCHN"), "ControlBlocks");
+		need(domain.one("LU_EVTCHN"), "EventArrays");
 	}
 }
 
-function tablesOf(host: Host, domain: Domain): { mfn: bigint; level: bigint; record: StreamRecord }[] {
-	const tables = [];
-	for (const { first, count, entry, record } of host.types.runs)
-		if (isTable(entry & 7n))
-			for (let mfn = first; mfn < first + count; mfn++)
-				if (host.isOwnedBy(mfn, domain.domid)) tables.push({ mfn, level: entry & 7n, record });
-	return tables;
+/** The frame that an entry of a page table names: bits 12 to 51. */
+const frameOf = (entry: bigint): bigint => (entry >> 12n) & ((1n << 40n) - 1n);
+const isReadWrite = (entry: bigint): boolean => (entry & 2n) !== 0n;
+const isXensOwn = (level: number, slot: number): boolean => level === 4 && slot >= 256 && slot <= 271;
+
+/** An entry of an L2, L3 or L4 table: the domain's table one level lower, or read-only the table itself. */
+function isUpperSound(host: Host, owner: number, mfn: bigint, level: number, entry: bigint): boolean {
+	const to = frameOf(entry);
+	if (to === mfn) return !isReadWrite(entry);
+	return host.isOwnedBy(to, owner) && typeOf(host.types.at(to)) === level - 1;
 }
 
-const hasL1 = (host: Host, domain: Domain): boolean => tablesOf(host, domain).some((t) => t.level === 1n);
+/** An entry of an L1 table: no reserved frame; read-write only what that does not contradict. */
+function isLowestSound(host: Host, owner: number, entry: bigint): boolean {
+	const to = frameOf(entry);
+	if (to >= host.frameCount) return true;
+	if (host.firstReserved(to, to + 1n) !== undefined) return false;
+	const toOwner = ownerOf(host.owners.at(to));
+	if (toOwner < 0 || toOwner === DOMID_IO || !isReadWrite(entry)) return true;
+	const other = host.domains.get(toOwner);
+	const takesType = toOwner === owner || other === undefined || other.isPv;
+	return !takesType || typeOf(host.types.at(to)) === WRITABLE;
+}
 
-export function checkPageTables(host: Host, domain: Domain, memory: Memory): void {
-	if (!domain.isPv || !hasL1(host, domain)) return;
-	const free = freeRanges(host);
-	for (const { mfn, level, record } of tablesOf(host, domain)) {
-		const table = memory.get(mfn)!;
-		for (let slot = 0; slot < 512; slot++) {
-			const entry = table.u64(slot * 8);
-			if (!(entry & 1n) || isXensOwn(level, slot)) continue;
-			const to = FRAME_OF(entry);
-			const field = `FrameTypes[${mfn}], slot ${slot}`;
-			const isWritable = (entry & 2n) !== 0n;
-			const type = host.types.at(to) & 7n;
-			if (level > 1n) {
-				const isBelow = host.isOwnedBy(to, domain.domid) && type === level - 1n;
-				must(isBelow || (to === mfn && !isWritable), 57, record, field);
-				continue;
+export function checkPageTables(host: Host, memory: Memory): void {
+	for (const { first, count, entry: type, record } of host.types.runs) {
+		const level = typeOf(type);
+		if (!isTable(level)) continue;
+		for (let mfn = first; mfn < first + count; mfn++) {
+			const owner = ownerOf(host.owners.at(mfn));
+			// The place is the record, the domain that of the table.
+			const place = { ...record, section: { ...record.section!, domid: owner } };
+			const table = memory.get(mfn);
+			must(table !== undefined, 34, place, "firstMfn", `${mfn}`);
+			if (!host.hasL1(owner)) continue;
+			for (let slot = 0; slot < 512; slot++) {
+				const entry = table.u64(slot * 8);
+				if ((entry & 1n) === 0n || isXensOwn(level, slot)) continue;
+				const isSound = level === 1 ? isLowestSound(host, owner, entry) : isUpperSound(host, owner, mfn, level, entry);
+				must(isSound, 57, place, "", `table ${mfn}, slot ${slot}`);
 			}
-			must(!free.some((r) => to >= r.first && to < r.first + r.count), 57, record, field);
-			const owner = host.owners.at(to);
-			if (to >= host.frameCount || !(owner & OWNED) || Number(owner & 0xffffn) === DOMID_IO || !isWritable) continue;
-			must(type !== SEG_DESC && !isTable(type), 57, record, field);
-			const other = host.domains.get(Number(owner & 0xffffn));
-			const takesType = other === undefined || other === domain || other.isPv;
-			must(!takesType || type === WRITABLE, 57, record, field);
 		}
 	}
 }

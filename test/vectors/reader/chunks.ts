@@ -1,4 +1,4 @@
-/** Stage 3, chunks: FORMAT.md, "Chunks". The entries of a slice, as maximal runs. */
+/** Chunks: FORMAT.md, "Chunks". The entries of a slice, as maximal runs. */
 import { align8, type Octets } from "./octets.ts";
 import { Damaged, type EntryRun, finding, type StreamRecord } from "./stream.ts";
 
@@ -24,7 +24,7 @@ function append(runs: EntryRun[], first: bigint, count: bigint, entry: bigint): 
 
 /**
  * @param first number of the slice's first entry in its table
- * @throws Damaged: XLU-R020
+ * @throws Damaged: XLU-R020, -R021
  */
 export function readChunks(octets: Octets, record: StreamRecord, at: number, size: 1 | 8, first: bigint): EntryRun[] {
 	const { entryCount, chunkBytes } = record.head as Record<string, number>;
@@ -36,7 +36,7 @@ export function readChunks(octets: Octets, record: StreamRecord, at: number, siz
 	const must = (holds: boolean, note: string): void => {
 		if (!holds) throw new Damaged(finding(20, record, `chunk ${chunk}`, note));
 	};
-	must(left >= 1 && left <= LONGEST_SLICE, "entryCount");
+	if (left < 1 || left > LONGEST_SLICE) throw new Damaged(finding(21, record, "entryCount"));
 
 	for (; left > 0; chunk++) {
 		must(at + 8 <= end, "no whole chunk header");

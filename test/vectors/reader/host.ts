@@ -1,4 +1,5 @@
 /** The host that the rules look at: domains, their records, and the bulk tables put together from their slices. */
+import type { Fields } from "./octets.ts";
 import { type EntryRun, type Finding, finding, type Section, type Stream, type StreamRecord } from "./stream.ts";
 
 export const KIND = { pv: 1, pvh: 2, hvm: 3 };
@@ -6,8 +7,14 @@ export const OWNED = 0x10000n;
 export const ALLOCATED = 0x20000n;
 export const XENHEAP = 0x40000n;
 export const EXTRA = 0x80000n;
-export const SEG_DESC = 5n;
-export const WRITABLE = 7n;
+export const SEG_DESC = 5;
+export const WRITABLE = 7;
+
+/** The owner that a frame's entry names; -1 if nobody owns it. */
+export const ownerOf = (entry: bigint): number => (entry & OWNED ? Number(entry & 0xffffn) : -1);
+/** The type in a frame's page-type entry; 1 to 4 are page tables of that level. */
+export const typeOf = (entry: bigint): number => Number(entry & 7n);
+export const isTable = (type: number): boolean => type >= 1 && type <= 4;
 
 /** Ends a check; `report` catches it. */
 export class Refused extends Error {
@@ -20,11 +27,17 @@ export class Refused extends Error {
 }
 
 /** A rule of the check that must hold. */
-export function must(holds: boolean, rule: number, record: StreamRecord, field = "", note = ""): asserts holds {
+export function must(
+	holds: boolean,
+	rule: number,
+	record: StreamRecord | undefined,
+	field = "",
+	note = "",
+): asserts holds {
 	if (!holds) throw new Refused(finding(rule, record, field, note));
 }
 
-const smaller = (a: bigint, b: bigint): bigint => (a < b ? a : b);
+export const smaller = (a: bigint, b: bigint): bigint => (a < b ? a : b);
 const larger = (a: bigint, b: bigint): bigint => (a > b ? a : b);
 
 /** A bulk table: the runs of all its slices. What no run covers is zero. */
@@ -70,7 +83,8 @@ export class Domain {
 	readonly create: Section;
 	readonly grants: Section;
 	readonly rest: Section;
-	readonly p2m = new Table();
+	/** Foreign entries of its P2M, as counted. */
+	foreignEntries = 0;
 
 	constructor(domid: number, [create, grants, rest]: [Section, Section, Section]) {
 		this.domid = domid;
@@ -89,6 +103,20 @@ export class Domain {
 
 	get record(): StreamRecord {
 		return this.one("LU_DOMAIN")!;
+	}
+
+	/** Which vCPUs exist, ascending. */
+	get vcpus(): number[] {
+		return this.one("LU_VCPUS")!.parts.VcpuSlots.map((slot: Fields) => slot.vcpuId);
+	}
+
+	/** One more than the highest vCPU; 0 without vCPUs. */
+	get vcpuEnd(): number {
+		return 1 + Math.max(-1, ...this.vcpus);
+	}
+
+	get ports(): Fields[] {
+		return this.one("LU_EVTCHN_PORTS")?.parts.Ports ?? [];
 	}
 
 	get isPv(): boolean {
@@ -120,6 +148,11 @@ export class Host {
 		}
 	}
 
+	/** Ascending. */
+	get inOrder(): Domain[] {
+		return [...this.domains.values()].sort((a, b) => a.domid - b.domid);
+	}
+
 	one(name: string): StreamRecord | undefined {
 		return this.hostSection.records.find((r) => r.name === name);
 	}
@@ -132,29 +165,57 @@ export class Host {
 		return this.record.head.frameCount;
 	}
 
-	/** Whether a domain has page tables, whose entries are counted one by one. */
-	isWalked(domid: number): boolean {
-		return this.walked.has(domid);
-	}
+	/** Page tables of a domain, and those of them that are L1 tables. */
+	readonly tables = new Map<number, { all: bigint; l1: bigint }>();
 
-	private walkedDomains: Set<number> | undefined;
-
-	private get walked(): Set<number> {
-		if (!this.walkedDomains) {
-			this.walkedDomains = new Set();
-			for (const run of this.types.runs) {
-				if ((run.entry & 7n) === 0n || (run.entry & 7n) > 4n) continue;
-				for (const owner of this.owners.between(run.first, run.count)) {
-					const domid = Number(owner.entry & 0xffffn);
-					if (owner.entry & OWNED && this.domains.get(domid)?.isPv) this.walkedDomains.add(domid);
-				}
+	/** Counts the page tables; after the checks of page ownership and page types. */
+	countTables(): void {
+		this.tables.clear();
+		for (const { first, count, entry } of this.types.runs) {
+			const level = typeOf(entry);
+			if (!isTable(level)) continue;
+			for (const stretch of this.owners.between(first, count)) {
+				const sum = this.tables.get(ownerOf(stretch.entry)) ?? { all: 0n, l1: 0n };
+				sum.all += stretch.count;
+				if (level === 1) sum.l1 += stretch.count;
+				this.tables.set(ownerOf(stretch.entry), sum);
 			}
 		}
-		return this.walkedDomains;
 	}
 
+	/** Whether a domain has page tables, whose entries are counted one by one. */
+	isWalked(domid: number): boolean {
+		return this.tables.has(domid);
+	}
+
+	hasL1(domid: number): boolean {
+		return (this.tables.get(domid)?.l1 ?? 0n) > 0n;
+	}
+
+	/** Ranges of frames that nobody may own or name: regions, and page tables that stay in place. */
+	readonly reserved: { first: bigint; end: bigint }[] = [];
+
+	/** The first frame of [first, end) that is reserved. */
+	firstReserved(first: bigint, end: bigint): bigint | undefined {
+		const inside = this.reserved.filter((r) => r.first < end && first < r.end).map((r) => larger(r.first, first));
+		return inside.length === 0 ? undefined : inside.reduce(smaller);
+	}
+
+	/** Xenheap frames that a record has taken. */
+	readonly taken = new Set<bigint>();
+
 	isOwnedBy(mfn: bigint, domid: number): boolean {
-		const entry = this.owners.at(mfn);
-		return mfn < this.frameCount && (entry & OWNED) !== 0n && Number(entry & 0xffffn) === domid;
+		return mfn < this.frameCount && ownerOf(this.owners.at(mfn)) === domid;
+	}
+
+	mustOwn(domid: number, mfn: bigint, record: StreamRecord, field: string): void {
+		must(this.isOwnedBy(mfn, domid), 55, record, field);
+	}
+
+	/** A record names a xenheap frame of the domain, which no other one names. */
+	takeXenheap(domid: number, mfn: bigint, record: StreamRecord, field: string): void {
+		this.mustOwn(domid, mfn, record, field);
+		must((this.owners.at(mfn) & XENHEAP) !== 0n && !this.taken.has(mfn), 53, record, field);
+		this.taken.add(mfn);
 	}
 }

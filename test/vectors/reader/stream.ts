@@ -25,6 +25,7 @@ export interface StreamRecord {
 	offset: number;
 	bodyOffset: number;
 	bodyLength: number;
+	/** The one that it stands in, or that it opens. */
 	section: Section | undefined;
 	head: Fields;
 	/** Rows, rows with their `slot` (sparse table), runs of entries (chunks), or octets, by the part's name. */
@@ -51,7 +52,7 @@ export interface Stream {
 /** A broken rule, and where. */
 export interface Finding {
 	rule: string;
-	/** Of the record's header; of the place itself where no record stands. */
+	/** Of the record's header; 0 without a record. */
 	offset: number;
 	record: string;
 	domid: number | null;
@@ -71,9 +72,14 @@ export class Damaged extends Error {
 	}
 }
 
-export function finding(rule: number, record: StreamRecord | number, field = "", note = ""): Finding {
-	const text = `XLU-R${String(rule).padStart(3, "0")}`;
-	if (typeof record === "number") return { rule: text, offset: record, record: "", domid: null, field, note };
-	const domid = record.section?.domid ?? (record.name === "LU_SECTION" ? record.head.domid : undefined) ?? null;
-	return { rule: text, offset: record.offset, record: record.name, domid, field, note };
+export function finding(rule: number, record: StreamRecord | undefined, field = "", note = ""): Finding {
+	const { offset = 0, name = "", section } = record ?? {};
+	return {
+		rule: `XLU-R${String(rule).padStart(3, "0")}`,
+		offset,
+		record: name,
+		domid: section?.domid ?? null,
+		field,
+		note,
+	};
 }
