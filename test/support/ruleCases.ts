@@ -2049,6 +2049,14 @@ const vcpus: RuleCase[] = [
 	},
 	{
 		rule: "HVM_CONTEXT",
+		what: "a CPU entry of a number between two vCPUs",
+		fault: "2/2 HVM_CONTEXT.HvmContext[32]: 3, not 1",
+		stream: (s) => {
+			s.record("HVM_CONTEXT").body[34] = 1;
+		},
+	},
+	{
+		rule: "HVM_CONTEXT",
 		what: "no END",
 		fault: "2/2 HVM_CONTEXT.HvmContext[0]: 8, not 0",
 		stream: (s) => {
