@@ -30,6 +30,9 @@ export function checkMemory(ctx: usize): bool {
 	if (hash != header.hash) return memoryFail(ctx, header.hash, hash);
 	const stream = xxh3_64(c.streamPtr, c.streamUsed);
 	if (stream != header.streamHash) return memoryFail(ctx, stream, header.streamHash);
+	for (let p = memoryPtr + <usize>directory; p < memoryPtr + <usize>pages; p++) {
+		if (load<u8>(p) != 0) return memoryFail(ctx, 0, load<u8>(p));
+	}
 	let next: u64 = 0;
 	for (let i: u32 = 0; i < header.pageCount; i++) {
 		const mfn = load<u64>(memoryPtr + L.MEMORY_HEADER_BYTES + i * 8);

@@ -148,7 +148,8 @@ function checkHvmContext(ctx: usize, plan: L.DomainPlan, record: usize): bool {
 		first = false;
 		entry += HVM_DESCRIPTOR + length;
 		if (type == 0) break;
-		if (type == HVM_CPU && <u32>instance >= plan.vcpuSlots)
+		const isOfNone = <u32>instance >= plan.vcpuSlots || (vcpuMark(ctx, instance) & 1) == 0;
+		if (type == HVM_CPU && isOfNone)
 			return fail(ctx, L.RULE_HVM_CONTEXT, entry - length - HVM_DESCRIPTOR, plan.vcpuSlots, instance);
 	}
 	if (entry != end) return fail(ctx, L.RULE_HVM_CONTEXT, body, end - body, entry - body);

@@ -161,7 +161,8 @@ respects the order within a section is free, and every permutation restores to t
 
 The five per-vCPU types (LU_VCPU, LU_PV_VCPU, X86_PV_VCPU_EXTENDED, X86_PV_VCPU_XSAVE, X86_PV_VCPU_MSRS) depend on each
 other only where they name the same vCPU: vCPU 1's LU_VCPU may stand behind vCPU 0's LU_PV_VCPU. A vCPU's other records
-stand behind its own LU_VCPU, which must be there. X86_TSC_INFO, which is the domain's, stands behind every LU_VCPU.
+stand behind its own LU_VCPU, and the X86_PV_VCPU records behind its own LU_PV_VCPU, which must be there (R015).
+X86_TSC_INFO, which is the domain's, stands behind every LU_VCPU.
 
 The writer of this project takes the order of the table of record types, and within a per-vCPU type ascending vCPUs.
 
@@ -327,7 +328,7 @@ writer of this project cuts a table at multiples of 2^20 entries and leaves out 
 no other entries may be left out. A superpage lies whole within one slice.
 
 Every LU_P2M of a domain has the same \`highestGfn\` and the same \`defaultAccess\`. \`highestGfn\` is the last GFN whose
-entry is not zero; a domain in whose P2M every entry is zero has no LU_P2M at all.
+entry is not zero; a domain in whose P2M every entry is zero has no LU_P2M at all, so that it is never all ones.
 
 ## Entries of the bulk tables
 
@@ -390,67 +391,102 @@ Page tables and descriptor tables occur in PV domains alone. Nothing is said of 
 
 ## What records demand of each other
 
-A reader checks all of this before it writes anything ([RULES.md](RULES.md)); a writer must hold to it. A field with an
-enumeration holds one of its values, a field with flags no other bit. Exceptions: what LU_IRQS and LU_CPUPOOLS say, and
-LU_DEVICES but for its frames, is held to lengths, counts and reserved fields alone in this release (a pool's identifier
-excepted), and the entries of HVM_CONTEXT to the framing given below.
+A reader checks all of this before it writes anything; a writer must hold to it. In brackets stands the rule that is
+broken otherwise; [RULES.md](RULES.md) has them all, and in which order a reader looks. A field with an enumeration holds
+one of its values, a field with flags no other bit. Exceptions: what LU_IRQS and LU_CPUPOOLS say, and LU_DEVICES but for
+its frames, is held to lengths, counts and reserved fields alone in this release (a pool's identifier excepted), and the
+entries of HVM_CONTEXT to the framing given below. A PV domain is *walked* if it owns a page table
+([References](#references-that-restore-rebuilds)). A field that is said to be 0 or 1 holds nothing else.
 
-- **Host.** \`domainCount\` is the number of sections 0. \`frameCount\` is at most 2^28, \`cpuCount\` 1 to 8192. VirqHandlers
-  ascend by VIRQ, below 24, and name domains that exist.
-- **Regions.** Exactly one is bootmem; for a hand-over there is one xenImage, directly above it. Regions do not overlap,
-  and every frame of theirs is free: its owner entry is zero. So it is for the ranges of LU_KEPT_FRAMES and the frames
-  that LU_DEVICES keeps for IOMMUs, and no frame is in two of these. Frames of the M2P belong to DOMID_XEN and are
-  listed once.
-- **CPU pools** are at most \`cpuCount\`.
-- **Domains.** LU_DOMAIN's domid is its section's. At most one domain is the hardware domain. Its CPU pool is in
-  LU_CPUPOOLS. A 64-bit PV guest has \`guestWidth\` 8; a PV guest with 4 is refused. \`maxVcpus\` is at most 8192. A domain
-  owns at most \`maxPages\` frames, xenheap and extra ones not counted.
-- **Kinds.** LU_PV_VCPU and the X86_PV_VCPU records stand for PV domains alone, LU_P2M, LU_FOREIGN_MAPS, HVM_PARAMS,
-  HVM_CONTEXT and LU_IOREQ_SERVERS for HVM and PVH ones.
-- **Dead domains** have no LU_SHARED_INFO, LU_EVTCHN_PORTS or LU_GRANT_MAPS and no grant frames; their active grants may
-  lie anywhere below \`maxGrantFrames\`. Every living domain has LU_SHARED_INFO.
-- **vCPUs.** LU_VCPUS lists those that exist, ascending, below \`maxVcpus\`. Exactly these have an LU_VCPU, with the flag
-  \`exists\`. The three affinities of an LU_VCPU have \`affinityWordCount\` words each, which is LU_HOST's \`cpuCount\`
-  divided by 64, rounded up. A PV vCPU has an LU_PV_VCPU exactly if it is \`initialised\`. A living HVM or PVH domain with
-  an initialised vCPU has an HVM_CONTEXT. At least one vCPU of a living domain is not \`down\`, unless the domain is shut
-  down or \`creationFinished\` is 0.
-- **PV registers.** \`gdtEntries\` is at most 8192; the first \`gdtEntries / 512\`, rounded up, of \`gdtMfn\` are frames of
-  the domain. CR3 and CR1 are machine addresses, 0 for none.
-- **Frames that records name** (vcpu_info, control blocks, event arrays, the PIRQ EOI map, the GDT and the page tables
-  of a PV vCPU, I/O request pages) are owned by the domain. No two records take the same xenheap frame. vcpu_info, 64
-  octets, and a control block, 72 octets at a multiple of 8, lie within one frame.
-- **Grant tables.** \`version\` is 1 or 2. Frames are at most \`maxGrantFrames\`, \`maptrackFrameCount\` at most
-  \`maxMaptrackFrames\`. Version 1 has no status frames; version 2 has one for each 8 grant frames, rounded up.
-  \`slotCount\` of LU_GRANT_ACTIVE is at most what the table holds: 512 entries a frame in version 1, 256 in version 2.
-- **Active grants.** A domain whose table of active grants has slots has an LU_GRANT_TABLE. At least one of the four
-  counters is not zero, none is above 128. The grantee exists. The frame is the domain's or DOMID_IO's, unless only the
-  host's mappings of a walked grantee are counted: it may have overwritten its L1 entry, which held the frame, and not
-  unmapped, and then the frame is whoever's.
+- **Host.** \`frameCount\` is at most 2^28, \`cpuCount\` 1 to 8192, \`domainCount\` the number of sections 0 (R040). No
+  feature is unknown (R044). VirqHandlers ascend by VIRQ, below 24 (R083), and name domains that exist (R043).
+- **CPU pools** are at most \`cpuCount\` (R040).
+- **Domains.** LU_DOMAIN's domid is its section's (R041). Kind, life and flags are known, and of the domains with the flag
+  \`hardware\` there is at most one (R042). \`guestWidth\` is 4 or 8 (R042); a PV guest with 4 is refused (R044). \`maxVcpus\`
+  is at most 8192, \`grantVersionLimit\` at most 2 (R042). The CPU pool is in LU_CPUPOOLS (R043).
+- **LU_VCPUS** lists the vCPUs that exist, ascending, below \`maxVcpus\` (R090). Below, *the highest vCPU* is the last of
+  them; in a domain without vCPUs no number is at most that.
+- **Page ownership.** Slices are as said above (R021). An entry has no unknown bit; one that is not \`owned\` has none but
+  \`broken\` and \`offlined\` (R050). The owner exists (R051). A domain's xenheap frame is allocated (R050).
+- **Page types.** Slices (R021). An entry that is not zero has a known type other than none and no unknown flag, and
+  \`pinned\` only as a page table (R056). It has no \`paeXenL2\` (R044). Its frame is owned, and unless the type is
+  \`writable\` by a PV domain (R056).
+- **Regions.** Of each: a known kind, at least one frame, all of them below \`frameCount\`, none in a region before it (R046),
+  each of them free: its owner entry is zero (R052). Exactly one is bootmem (R046); for a hand-over there is one xenImage,
+  directly above it.
+- **Frames that stay.** LU_DEVICES' IommuRanges and the KeptRanges of LU_KEPT_FRAMES begin and end below \`frameCount\`, are
+  free likewise, and no frame is in two of these or in a region (R052). A KeptRoot has a known purpose and format, 3 to 5
+  levels, and lies below \`frameCount\` (R052). Regions and frames that stay are *reserved* below. Frames of the M2P belong to
+  DOMID_XEN and are listed once (R052).
+- **P2M.** LU_P2M and LU_FOREIGN_MAPS stand for HVM and PVH domains alone (R095). \`highestGfn\` is not all ones (R064).
+  Slices (R021). \`defaultAccess\` is known (R060), \`highestGfn\` and \`defaultAccess\` are those of the first slice (R064).
+  Entries that continue each other, in one chunk or in several of a slice, are looked at as one run. Of each run that is not
+  zero: bits 54 to 62 are zero, access and order are known (R060); the type is not pagingOut, paged, pagingIn or shared
+  (R044); the first GFN and the number of entries are multiples of the order's frames (R061). If absent: MFN 0, type
+  populateOnDemand or mmioDm (R060). If present: the MFN is a multiple of the order's frames (R061); the type is not
+  populateOnDemand, mmioDm or invalid (R060); foreign and ioreqServer have order 0 (R063); RAM is below \`frameCount\` and the
+  domain's (R062); foreign entries are as said below; an entry of another type names no reserved frame (R052). Of the frames
+  below \`frameCount\`, mmioDirect names such as nobody or DOMID_IO owns, or an extra one of the domain itself; a mapped grant
+  one that a domain or DOMID_IO owns; broken any (R062). The last entry of the last slice that is not zero is
+  \`highestGfn\`'s (R064).
+- **Foreign mappings.** LU_FOREIGN_MAPS lists the foreign entries of the P2M, all of them, by ascending GFN: the n-th row
+  has GFN and MFN of the n-th foreign entry (R063), its owner is a domain that exists, DOMID_XEN or DOMID_IO (R043) and
+  owns the frame (R055). There are no further rows (R063).
+- **Grant tables.** \`version\` is 1 or 2, and at most \`grantVersionLimit\`. Frames are at most \`maxGrantFrames\`,
+  \`maptrackFrameCount\` at most \`maxMaptrackFrames\`. Version 1 has no status frames; version 2 has one for each 8 grant
+  frames, rounded up (R070). A dead domain has none (R045). Grant and status frames are the domain's (R055), xenheap
+  frames, and in no other place of these two parts and LU_SHARED_INFO (R053).
+- **Active grants.** \`slotCount\` is at most what the table holds: 512 entries a frame in version 1, 256 in version 2,
+  none without LU_GRANT_TABLE; a dead domain's may lie anywhere below \`maxGrantFrames\` frames (R071). At least one of the
+  four counters is not zero, none is above 128 (R071). The grantee exists (R043). The frame is the domain's or DOMID_IO's
+  (R055), unless only the host's mappings of a walked grantee are counted: it may have overwritten its L1 entry, which held
+  the frame, and not unmapped, and then the frame is whoever's, below \`frameCount\` (R055).
 - **Maptrack.** \`slotCount\` is at most 256 for each of \`maxMaptrackFrames\`. An entry has the flag \`host\` or \`device\` or
-  both; it names an active grant of \`domid\` whose grantee is this domain. Each entry counts once in that grant's host
-  counter and once in its device counter, as its flags say, among the read-only ones if it is \`readonly\`. The counters
-  are exactly these sums. But a PV domain may have written over the L1 entry of a mapping without unmapping, and the granting
-  domain may be gone by now, or another one: a handle of a walked domain that maps for the host alone may find no such grant,
-  and the host's counters of a grant to a walked domain may be less than their sums.
-- **Event channels.** LU_EVTCHN_PORTS comes with LU_EVTCHN. Ports: at most 1024 with \`guestWidth\` 4 or 4096 with 8 in
-  the 2-level ABI, 131,072 in the FIFO ABI, and none above \`maxEvtchnPort\`. Port 0 is never used. \`priority\` and
-  \`lastPriority\` are below 16, \`notifyVcpu\` and \`lastVcpu\` are at most the highest vCPU. An interdomain port's other end
-  is interdomain and names this one. An unbound port's remote domain need not exist. A VIRQ is below 24 and bound once:
-  TIMER, DEBUG, XENOPROF and XENPMU once for each vCPU, all others once for the domain. Control blocks and event arrays
-  stand in the FIFO ABI alone, blocks by ascending vCPU, at most 128 arrays of 1024 words each; a queue's tail is 0 or
-  below \`slotCount\`.
-- **PIRQs** ascend. A \`port\` that is not 0 is a port in state pirq with the same PIRQ, and there are no other ports in
-  that state.
-- **Foreign mappings.** LU_FOREIGN_MAPS lists the foreign entries of the P2M, all of them, by ascending GFN, with the
-  domain that owns the frame (or DOMID_XEN or DOMID_IO).
-- **I/O request servers** ascend by identifier, at most 8, below 65536. Ports are ports of this domain that are unbound
-  or interdomain. Ranges ascend by server, then kind, then address, and do not overlap.
-- **Permissions** (LU_CAPS) ascend by kind, then by address, and do not overlap.
+  both and no unknown one, and its vCPU is below \`maxVcpus\` (R072). It names an active grant of \`domid\` whose grantee is
+  this domain (R073). Each entry counts once in that grant's host counter and once in its device counter, as its flags say,
+  among the read-only ones if it is \`readonly\`; the 256th for one counter is refused (R074). The counters are exactly these
+  sums (R074). But a PV domain may have written over the L1 entry of a mapping without unmapping, and the granting domain may
+  be gone by now, or another one: a handle of a walked domain that maps for the host alone may find no such grant if \`domid\`
+  is below 0x7FF0, or be the 256th, and the host's counters of a grant to a walked domain may be less than their sums.
+- **Event channels.** LU_EVTCHN_PORTS comes with LU_EVTCHN (R017). The ABI is known (R080). Control blocks and event arrays
+  stand in the FIFO ABI alone, at most 128 arrays of 1024 words each (R084). Blocks ascend by vCPU, at most the highest
+  vCPU, and lie at a multiple of 8, 72 octets within one frame (R084), which is the domain's (R055); a queue's tail is 0 or
+  below \`slotCount\` of LU_EVTCHN_PORTS (R084). Frames of arrays are the domain's (R055).
+- **Ports.** \`slotCount\` is at most 1024 with \`guestWidth\` 4 or 4096 with 8 in the 2-level ABI, 131,072 in the FIFO ABI
+  (R081). Port 0 is never used; state and consumer are known, \`priority\` and \`lastPriority\` below 16, \`notifyVcpu\` and
+  \`lastVcpu\` at most the highest vCPU, \`pending\` 0 or 1 (R080). No port is above \`maxEvtchnPort\` (R081). An interdomain
+  port's other end is interdomain and names this one (R082). An unbound port's remote domain need not exist. A VIRQ is below
+  24 and bound once: TIMER, DEBUG, XENOPROF and XENPMU once for each vCPU, all others once for the domain (R083).
+- **PIRQs** ascend, with known flags. A \`port\` that is not 0 is a port in state pirq with the same PIRQ, and there are no
+  other ports in that state (R085).
+- **Domain state.** \`shutdownState\` is known, \`creationFinished\`, \`callbackAsserted\` and \`suspendedS3\` are 0 or 1,
+  \`pirqEoiMode\` at most 2 (R096). \`target\` exists or is DOMID_INVALID (R043). The PIRQ EOI map is the domain's (R055).
+- **Dead domains** have no LU_EVTCHN_PORTS, LU_SHARED_INFO or LU_GRANT_MAPS (R045). Every living domain has LU_SHARED_INFO
+  (R102), whose frame is the domain's (R055), a xenheap frame, and not a grant or status frame as well (R053).
+- **vCPUs.** Exactly the vCPUs of LU_VCPUS have an LU_VCPU (R090). Of the records of section 2, LU_PV_VCPU and the
+  X86_PV_VCPU records stand for PV domains alone, LU_FOREIGN_MAPS, HVM_PARAMS, HVM_CONTEXT and LU_IOREQ_SERVERS for HVM and
+  PVH ones (R095). An LU_VCPU has the flag \`exists\` and no unknown one; its three affinities have \`affinityWordCount\` words
+  each, which is LU_HOST's \`cpuCount\` divided by 64, rounded up; \`runstate\` and \`ioPrivilege\` are at most 3; the kinds of
+  its two areas are known (R091). vcpu_info, 64 octets, lies within one frame (R091), which is the domain's (R055); where
+  there is none its offset is 0 (R091). A PV vCPU has an LU_PV_VCPU exactly if it is \`initialised\` (R092). A living HVM or
+  PVH domain with an initialised vCPU has an HVM_CONTEXT (R017). At least one vCPU of a living domain is not \`down\`, unless
+  \`shutdownState\` is not none or \`creationFinished\` is 0 (R091).
+- **PV registers.** \`gdtEntries\` is at most 8192 (R092); the first \`gdtEntries / 512\`, rounded up, of \`gdtMfn\` are frames
+  of the domain (R055), and of type segDesc if it has an L1 table (R057). CR1 and CR3 are machine addresses, 0 for none, in
+  frames of the domain (R055), of type l4 if it has an L1 table (R057).
+- **X86_PV_VCPU_XSAVE**: behind the head stands nothing, or XCR0 and the XCR0 bits ever set (u64 each) and then the area:
+  512 octets of legacy region, 64 of XSAVE header, the components. XCR0 has bit 0 and is within the second word, and so is
+  the header's first word (R093).
 - **HVM_CONTEXT** is a row of entries: type u16, instance u16, length u32, then \`length\` octets. The first has type 1
-  (HEADER), the last type 0 (END), where the body ends. An entry of type 2 (CPU) has as instance a vCPU that exists.
-- **X86_PV_VCPU_XSAVE**: behind the head stand XCR0 and the XCR0 bits ever set (u64 each), then the area: 512 octets of
-  legacy region, the XSAVE header, the components. XCR0 has bit 0 and is within the second word, and so is the header's
-  first word.
+  (HEADER), the last type 0 (END), where the body ends. An entry of type 2 (CPU) has as instance a vCPU that exists (R094).
+- **I/O request servers** ascend by identifier, at most 8, below 65536 (R100). The emulator exists (R043). Mode and flags are
+  known; \`bufferedPort\` is 0 or a port of this domain that is unbound or interdomain (R100). What belongs to a server names
+  one of the list. A vCPU's port is unbound or interdomain likewise, its vCPU at most the highest vCPU (R100). There are at
+  most 65 pages for each server, of known role and flags (R100), the domain's (R055). Ranges are of a known kind, not empty,
+  ascend by server, then kind, then address, and do not overlap (R100).
+- **Permissions** (LU_CAPS) are of a known kind, not empty, ascend by kind, then by address, and do not overlap (R101).
+- **Sums of frames.** A domain owns as many xenheap frames as LU_SHARED_INFO, GrantFrames and StatusFrames name (R053), and
+  of frames that are neither xenheap nor extra at most \`maxPages\` (R054).
 
 ## Where a fact lives, when it lives twice
 
@@ -493,7 +529,7 @@ Little-endian:
 
 \`pagesOffset\` is \`32 + 8 * pageCount\` rounded up to a multiple of 4096; the whole is \`pagesOffset + 4096 * pageCount\`
 octets. \`streamHash\` is the XXH3-64 of the stream from its first octet to the end of END; \`hash\` is that of everything
-behind the first 32 octets. MFNs are distinct and below LU_HOST's \`frameCount\`.
+behind the first 32 octets. MFNs are distinct and below LU_HOST's \`frameCount\`. Whatever of this does not hold breaks R034.
 
 Every frame of these is among the pages: grant and status frames, shared_info, FIFO control blocks, event arrays, and
 the page tables that LU_PAGE_TYPES lists. Others may be. A stream alone can be checked but for the rules about this
@@ -540,6 +576,11 @@ Pass 2 of a walked domain adds besides:
 - for each of its tables that is pinned: one page and one type reference;
 - for each of its vCPUs that is initialised, down or not: one page and one type reference on the tables in CR3 and CR1
   (the user's), which are machine addresses, 0 for none; and on each GDT frame that \`gdtEntries\` needs, 512 a frame.
+
+No count may reach 2^31. A reader adds up an upper bound and refuses more than 2^31 (R110): over the domains by ascending
+domid, 2048, its foreign entries, and four for each number up to its highest vCPU; if it is walked 513 for each of its
+tables and 18 for each number up to its highest vCPU; then the counters of its active grants. It looks at the sum before
+and after the active grants of each domain.
 
 These entries are counted as they stand: grants, foreign frames and I/O memory are legal in them. XLU-R057 refuses those
 that contradict the types in use, in domains that have an L1 table: without one a domain maps nothing.
@@ -631,10 +672,68 @@ and as properties of the library's \`XluError\`, the same facts stand apart: \`r
 record ([CORE.md](CORE.md)). Where a rule is about names and not amounts, \`expected\` is the nearest value that would
 have been accepted, such as the highest known number of an enumeration.
 
-Checking stops at the first rule that is broken. The order is: the framing of the whole stream (\`open\`), sizes (\`plan\`),
-then (\`check\`) which sections and records there are and in what order, the host, the domains, page ownership and types,
-regions, P2Ms, grants, events, then state, vCPUs, I/O servers and permissions of each domain, and last the preserved
-memory and the page tables in it. A refusal leaves the target image as it was.
+Checking stops at the first rule that is broken ([The order of checks](#the-order-of-checks)). A refusal leaves the target
+image as it was.
+
+## The order of checks
+
+Two readers name the same rule and the same place for a stream that breaks several only if they look in the same order.
+It is this one. Domains are taken by ascending domid, records in the order of the stream, rows and entries ascending; of one
+head, row or entry the demands stand in FORMAT.md in the order in which they are checked. The place is the record that is
+looked at, unless another one is named here.
+
+The whole stream first, front to back (\`open\`):
+
+1. **Image header**: its 24 octets (R001), marker and id (R002), version (R003), options (R004), reserved octets (R005).
+2. **Each record**: its header is whole, \`body_length\` at most 2^27 (R006), the body with its padding whole, the padding zero
+   (R005). What is not whole breaks R001, within a section R010; without a whole header the place is the record before it.
+3. **Outside sections**: END stands behind LU_INDEX (R012), nothing else does (R013), all else is LU_SECTION (R008).
+   LU_INDEX must have come before the stream ends (R001).
+4. **LU_SECTION**: its body; \`pass\` is known and not below the one before (R009); \`domid\` is DOMID_XEN, or below 0x7FF0 where
+   the section is a domain's (R009); \`length\` lies in the stream (R001) and is a multiple of 8 (R010); \`hash\` (R011). Then the
+   section's records. Last \`recordCount\` (R010).
+5. **A record in a section**: 2; its type is known or optional (R007); it stands in that section (R014), which LU_SECTION,
+   LU_INDEX and END never do; its body.
+6. **A body**: not shorter than the head (R006); the head's reserved fields (R005); then each part: the octets that it takes
+   are there, and whole rows (R006); what is in it: runs and rows of a sparse table (R019), \`entryCount\` of a slice 1 to 2^20
+   (R021) and its chunks (R020); reserved fields of its rows (R005); the octets up to the next part are there (R006) and zero
+   (R005). Last, nothing follows the last part (R006).
+7. **LU_INDEX**: its body, \`sectionCount\` (R012), \`hash\` (R011), entries (R012). **END**: its body is empty, and nothing
+   follows it but, where the stream was handed over in frames, fewer than 4096 zero octets (R013).
+
+Then sizes (\`plan\`):
+
+8. Section H is the first one (R018, without a record). It has LU_HOST (R017, at its LU_SECTION), of which \`frameCount\` and
+   \`cpuCount\` are looked at (R040). At LU_INDEX: at most 0x7FF0 sections 0 (R041), and in all at most two sections and three
+   for each section 0 (R009): more are a section that stands twice, or one of a domain that has no section 0.
+9. For each section 0 in the order of the stream: \`highestGfn\` of every LU_P2M is all ones or below 2^29 (R064), a limit of
+   this core; vCPU numbers of the first LU_VCPUS are below 8192 (R090). Last, image and workspace have less than 4 GiB (R040 at
+   LU_HOST), another limit of this core: other readers have their own.
+
+Then what the records say (\`check\`). Where a record that is looked at is missing, its checks are left out.
+
+10. **Sections**: no domain has two sections 0 (R041, at the second one's LU_SECTION). Each domain has its sections 1d and 2
+    (R018, at its section 0), and there is a section 1h (R018, at the first LU_SECTION).
+11. **Records**: of section H, of each domain's sections 0, 1d and 2, and of section 1h. Each record: one that names a vCPU
+    names one below 8192 (R090); it is not repeated (R016); none of those that depend on it stands before it (R015); those of
+    its vCPU that must stand before it are there (R015). Last, none that stands once is missing (R017, at LU_SECTION).
+12. **The host**: \`domainCount\` and what follows it in FORMAT.md; CPU pools; LU_DOMAIN of each domain; LU_VCPUS of each domain.
+13. **Frames**: page ownership; page types; regions, IommuRanges, M2P; of each domain LU_KEPT_FRAMES; of each domain the P2M
+    with LU_FOREIGN_MAPS. What is wrong with a run of the P2M has the LU_P2M as its place, the foreign rows of these entries
+    included; a wrong last entry the last LU_P2M; rows that no entry has, LU_FOREIGN_MAPS.
+14. **Grants**: of each domain LU_GRANT_TABLE, then LU_GRANT_ACTIVE; of each domain LU_GRANT_MAPS; of each domain the counters,
+    at LU_GRANT_ACTIVE. Then the sums of references (R110, at LU_DOMAIN, or behind the counters at LU_GRANT_ACTIVE).
+15. **Events**: of each domain LU_EVTCHN (its absence at LU_EVTCHN_PORTS), LU_EVTCHN_PORTS, LU_PIRQS (ports that no PIRQ names
+    at LU_EVTCHN_PORTS).
+16. **The rest of each domain**, all of it before the next one's: LU_DOMAIN_STATE; what a dead domain must not have, in the
+    order in which FORMAT.md names it, or LU_SHARED_INFO (its absence at LU_DOMAIN_STATE); LU_VCPU records against LU_VCPUS, at
+    the latter; the records of section 2 in their order, as to kind, vCPUs, registers, XSAVE areas and HVM context; a missing
+    HVM_CONTEXT and vCPUs that are all down, both at LU_DOMAIN_STATE; LU_IOREQ_SERVERS: servers, ports, pages, ranges; LU_CAPS;
+    sums of frames, at LU_DOMAIN.
+17. **The preserved memory** (R034): of the window itself, without a record: length, magic, \`pagesOffset\`, length again,
+    \`hash\`, \`streamHash\`, the zero octets, MFNs. Of each domain grant and status frames, shared_info, control blocks, event
+    arrays. Then page tables in the order of LU_PAGE_TYPES, which is the place, and the owner the domain: that each is there
+    (R034), and if its owner has an L1 table, its entries by ascending slot (R057).
 
 ## Exit status
 

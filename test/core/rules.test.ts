@@ -5,35 +5,20 @@
 import { describe, expect, test } from "vitest";
 import { ruleByNumber, rules } from "../../src/format/rules.ts";
 import { records } from "../../src/format/schema.ts";
-import { memoryFor, newCore, openCheck, refusal, restoreAll, saveModel, saveTiny } from "../support/core.ts";
+import { memoryFor, newCore, openCheck, refusal, restoreAll, saveTiny } from "../support/core.ts";
 import { faultText } from "../support/faultText.ts";
 import { parse, StreamRecord } from "../support/restitch.ts";
-import { type RuleCase, ruleCases } from "../support/ruleCases.ts";
+import { brokenStream, ruleCases } from "../support/ruleCases.ts";
 import { tinyHost } from "../support/tinyHost.ts";
 
 const tiny = saveTiny();
-
-/** The stream and the memory of a case. */
-function broken(one: RuleCase): { stream: Uint8Array; memory: Uint8Array } {
-	const { model, preserved } = tinyHost();
-	one.model?.(model, preserved);
-	let { stream } = saveModel(model, preserved);
-	if (one.stream) {
-		const parsed = parse(stream);
-		one.stream(parsed);
-		stream = parsed.build();
-	}
-	stream = one.octets?.(stream) ?? stream;
-	one.memory?.(preserved);
-	return { stream, memory: memoryFor(stream, preserved) };
-}
 
 const severityCodes = { damaged: "XLU_E_DAMAGED", version: "XLU_E_VERSION", refused: "XLU_E_REFUSED" };
 
 describe.each([...new Set(ruleCases.map(({ rule }) => rule))])("%s", (name) => {
 	const rule = rules.find((entry) => entry.name === name);
 	test.each(ruleCases.filter((one) => one.rule === name))("$what: refused at $fault", (one) => {
-		const { stream, memory } = broken(one);
+		const { stream, memory } = brokenStream(one);
 		const core = newCore();
 		const bystander = core.allocate(8192);
 		core.bytes(bystander).fill(0xa5);
@@ -149,7 +134,7 @@ describe("without the preserved memory", () => {
 
 	test("what the stream alone shows is refused: one case of each rule of check", () => {
 		for (const one of new Map(ruleCases.filter(({ memory }) => !memory).map((entry) => [entry.rule, entry])).values()) {
-			const { stream } = broken(one);
+			const { stream } = brokenStream(one);
 			const result = refusal(stream);
 			expect(result && ruleByNumber(result.fault.rule)?.name, one.what).toBe(one.rule);
 		}

@@ -16,8 +16,9 @@ import {
 	VCPU_FLAG,
 } from "../../src/format/enums.ts";
 import type { DomainModel, HostModel, PreservedPages } from "../../src/machine/model.ts";
-import { concatenate, frame, type Restitched, StreamRecord } from "./restitch.ts";
-import { p2mEntry, pte } from "./tinyHost.ts";
+import { memoryFor, saveModel } from "./core.ts";
+import { concatenate, frame, parse, type Restitched, StreamRecord } from "./restitch.ts";
+import { p2mEntry, pte, tinyHost } from "./tinyHost.ts";
 
 export interface RuleCase {
 	/** Name of the rule. */
@@ -33,6 +34,21 @@ export interface RuleCase {
 	memory?: (preserved: PreservedPages) => void;
 	/** Handed over without the preserved memory. */
 	alone?: true;
+}
+
+/** The stream and the preserved memory of a case. */
+export function brokenStream(one: RuleCase): { stream: Uint8Array<ArrayBuffer>; memory: Uint8Array<ArrayBuffer> } {
+	const { model, preserved } = tinyHost();
+	one.model?.(model, preserved);
+	let { stream } = saveModel(model, preserved);
+	if (one.stream) {
+		const parsed = parse(stream);
+		one.stream(parsed);
+		stream = parsed.build();
+	}
+	stream = one.octets?.(stream) ?? stream;
+	one.memory?.(preserved);
+	return { stream, memory: memoryFor(stream, preserved) };
 }
 
 const owned = BigInt(FRAME.owned | FRAME.allocated);
@@ -2045,6 +2061,14 @@ const vcpus: RuleCase[] = [
 		fault: "2/2 HVM_CONTEXT.HvmContext[32]: 3, not 3",
 		stream: (s) => {
 			s.record("HVM_CONTEXT").body[34] = 3;
+		},
+	},
+	{
+		rule: "HVM_CONTEXT",
+		what: "a CPU entry of a number between two vCPUs",
+		fault: "2/2 HVM_CONTEXT.HvmContext[32]: 3, not 1",
+		stream: (s) => {
+			s.record("HVM_CONTEXT").body[34] = 1;
 		},
 	},
 	{

@@ -1,0 +1,378 @@
+/**
+ * The streams of the conformance kit: valid ones, and for every rule damaged ones. tools/vectors.mjs writes them, with what
+ * the core and the independent reader say of them, to manifest.json.
+ */
+import { readFileSync } from "node:fs";
+import { join } from "node:path";
+import { EVTCHN_STATE, GRANT_MAP, P2M_ACCESS, P2M_TYPE } from "../../src/format/enums.ts";
+import { ruleId, rules } from "../../src/format/rules.ts";
+import { hashOf, memoryFor, root, saveModel, saveTiny } from "../support/core.ts";
+import { concatenate, parse, type Restitched, StreamRecord } from "../support/restitch.ts";
+import { brokenStream, type RuleCase, ruleCases } from "../support/ruleCases.ts";
+import { p2mEntry, tinyHost } from "../support/tinyHost.ts";
+
+export interface Vector {
+	name: string;
+	what: string;
+	stream: Uint8Array;
+	memory?: Uint8Array;
+	/** Handed over in frames: zeros follow END. */
+	isPadded?: true;
+}
+
+const golden = (file: string) => new Uint8Array(readFileSync(join(root, "test/golden/v1", file)));
+
+function goldenVector(name: string, what: string): Vector {
+	return { name, what, stream: golden(`${name}.xlu`), memory: golden(`${name}.xlu.mem`) };
+}
+
+/** What all other vectors are edits of. */
+export const base: Vector = {
+	name: "small",
+	what: "a host of four domains with every record type, page tables of a PV guest among them; damaged ones are edits of it",
+	...saveTiny(),
+};
+
+/** Its stream, changed. */
+function changed(name: string, what: string, change: (stream: Restitched) => void): Vector {
+	const parsed = parse(base.stream);
+	change(parsed);
+	const stream = parsed.build();
+	return { name, what, stream, memory: memoryFor(stream, tinyHost().preserved) };
+}
+
+/** The same host, changed before it is saved. */
+function saved(name: string, what: string, change: (host: ReturnType<typeof tinyHost>) => void): Vector {
+	const host = tinyHost();
+	change(host);
+	const { stream, memory } = saveModel(host.model, host.preserved);
+	return { name, what, stream, memory };
+}
+
+function chunk(form: number, width: number, entryCount: number, payload: Uint8Array): Uint8Array {
+	const octets = new Uint8Array(8 + Math.ceil(payload.length / 8) * 8);
+	const view = new DataView(octets.buffer);
+	view.setUint8(0, form);
+	view.setUint8(1, width);
+	view.setUint16(2, entryCount, true);
+	view.setUint32(4, octets.length - 8, true);
+	octets.set(payload, 8);
+	return octets;
+}
+
+/** Differences of `width` octets to an entry, in a PACKED chunk. */
+function packed(base: bigint, differences: readonly bigint[], width: number): Uint8Array {
+	const payload = new Uint8Array(8 + differences.length * width);
+	new DataView(payload.buffer).setBigUint64(0, base, true);
+	for (const [i, difference] of differences.entries())
+		for (let octet = 0; octet < width; octet++)
+			payload[8 + i * width + octet] = Number((difference >> BigInt(8 * octet)) & 255n);
+	return chunk(2, width, differences.length, payload);
+}
+
+function runs8(list: readonly (readonly [entry: bigint, length: number])[]): Uint8Array {
+	const payload = new Uint8Array(8 + list.length * 10);
+	const view = new DataView(payload.buffer);
+	view.setUint32(0, list.length, true);
+	for (const [i, [entry, length]] of list.entries()) {
+		view.setBigUint64(8 + 8 * i, entry, true);
+		view.setUint16(8 + 8 * list.length + 2 * i, length, true);
+	}
+	return chunk(
+		1,
+		0,
+		list.reduce((sum, [, length]) => sum + length, 0),
+		payload,
+	);
+}
+
+function literal(entries: readonly bigint[]): Uint8Array {
+	return chunk(3, 0, entries.length, new Uint8Array(BigUint64Array.from(entries).buffer));
+}
+
+const CHUNK = 4096;
+/** Device memory far beyond the host's frames. */
+const device = (mfn: bigint) => p2mEntry(0, P2M_TYPE.mmioDirect) | mfn;
+
+/** Adds a slice to the HVM guest's P2M. `highest` is the last GFN that is mapped then. */
+function addSlice(
+	s: Restitched,
+	first: number,
+	entryCount: number,
+	highest: number,
+	chunks: readonly Uint8Array[],
+): void {
+	const { records } = s.section("0", 2);
+	const own = s.record("LU_P2M", 2).set("highestGfn", BigInt(highest));
+	const octets = concatenate(chunks);
+	const slice = new StreamRecord(own.type, concatenate([own.body.slice(0, 32), octets]));
+	slice.set("firstGfn", BigInt(first)).set("entryCount", entryCount).set("chunkBytes", octets.length);
+	records.splice(records.indexOf(own) + 1, 0, slice);
+}
+
+/** One chunk of each width: of 4096 entries few differ, so that the vector is small, and one needs the top octet. */
+function widths(s: Restitched): void {
+	const chunks: Uint8Array[] = [];
+	for (let width = 1; width <= 7; width++) {
+		const base = device(0x12_3400_0000n);
+		const differences = new Array<bigint>(CHUNK).fill(0n);
+		for (let i = 1; i < 16; i++) differences[i] = BigInt(i);
+		// Octets 0 to 4 are the MFN's; octet 5 is access and type, octet 6 the order.
+		if (width <= 5) differences[17] = 1n << BigInt(8 * width - 1);
+		else if (width === 6) differences[17] = BigInt(P2M_ACCESS.rwx ^ P2M_ACCESS.rx) << 44n;
+		else for (let i = 512; i < 1024; i++) differences[i] = (9n << 48n) | BigInt(i - 512);
+		chunks.push(packed(base, differences, width));
+	}
+	addSlice(s, 8192, 7 * CHUNK, 8192 + 7 * CHUNK - 1, chunks);
+}
+
+/** Every order that P3 allows, as far as one stream can have it. */
+function otherOrders(s: Restitched): void {
+	for (const pass of [1, 3, 4]) {
+		const first = s.sections.findIndex((section) => section.pass === pass);
+		const count = s.sections.filter((section) => section.pass === pass).length;
+		s.sections.splice(first, count, ...s.sections.slice(first, first + count).reverse());
+	}
+	const { records } = s.section("2", 1);
+	// What nothing of the section depends on goes last; vCPU 1's records come before vCPU 0's.
+	const state = s.remove("LU_DOMAIN_STATE", 1);
+	const ofVcpu1 = records.filter((r) => r.name.includes("VCPU") && r.get("vcpuId") === 1);
+	s.section("2", 1).records = [
+		...s.section("2", 1).records.filter((r) => r.name === "LU_SHARED_INFO"),
+		...ofVcpu1,
+		...s.section("2", 1).records.filter((r) => r.name !== "LU_SHARED_INFO" && !ofVcpu1.includes(r)),
+		state,
+	];
+	const host = s.section("H").records;
+	host.unshift(...host.splice(2).reverse());
+}
+
+/** A host of no domain and no frame that anybody owns. */
+function nobody(s: Restitched): void {
+	s.sections = s.sections.filter(({ pass }) => pass === 0 || pass === 2);
+	s.section("1h").records = [];
+	const host = s.record("LU_HOST");
+	host.body = host.body.slice(0, 64);
+	host.set("domainCount", 0).set("virqHandlerCount", 0);
+	const m2p = s.record("LU_M2P");
+	m2p.body = m2p.body.slice(0, 8);
+	m2p.set("rangeCount", 0);
+	for (const name of ["LU_IRQS", "LU_DEVICES"]) s.remove(name);
+}
+
+export function validVectors(): Vector[] {
+	const padded = new Uint8Array(Math.ceil(base.stream.length / 4096) * 4096);
+	padded.set(base.stream);
+	return [
+		base,
+		goldenVector(
+			"tiny",
+			"every record type; 2-level and FIFO ports; both grant versions; an emulator; a dead domain (released with version 1)",
+		),
+		goldenVector("forms", "every form of chunk in each table, three slices, one of them left out"),
+		goldenVector("pv", "a captured host with a PV guest"),
+		goldenVector("pvh", "a captured host with a PVH guest"),
+		goldenVector("hvm", "a captured host with an HVM guest"),
+		{ name: "alone", what: "the same without its preserved memory", stream: base.stream },
+		{
+			name: "padded",
+			what: "the same as it is handed over: zeros up to the end of the last frame",
+			stream: padded,
+			memory: base.memory,
+			isPadded: true,
+		},
+		changed("nobody", "no domain, no frame that anybody owns, no optional record", nobody),
+		changed("optional", "unknown optional records in every section", (s) => {
+			for (const [i, { records }] of s.sections.entries()) {
+				records.unshift(new StreamRecord(0x8000_0000 + i, new Uint8Array(i).fill(0xee)));
+				records.push(new StreamRecord(0xffff_ffff, new Uint8Array(0)));
+			}
+		}),
+		changed("orders", "domains descending within a pass, records in another order that is allowed", otherOrders),
+		changed("widths", "PACKED chunks of each width", widths),
+		changed("chunk-forms", "a form that the writer would not take: LITERAL and PACKED where RUNS is smallest", (s) => {
+			const entries = Array.from({ length: 100 }, (_, i) => device(0x2000n + BigInt(i)));
+			const differences = entries.map((entry) => entry ^ entries[0]!);
+			addSlice(s, 4096, CHUNK + 100, 4096 + CHUNK + 99, [
+				literal(new Array(CHUNK).fill(0n)),
+				packed(entries[0]!, differences, 1),
+			]);
+		}),
+		saved("stale", "a PV guest's handle of a domain that is gone, and a second one of a grant with one pin", (host) => {
+			const guest = host.model.domains.find(({ domain }) => domain.domid === 1)!;
+			const maps = (guest.maptrack ?? []) as object[];
+			const flags = GRANT_MAP.host | GRANT_MAP.readonly;
+			guest.maptrack = [...maps, { reference: 77, domid: 9, flags }, { ...maps.find((map) => map) }] as never;
+		}),
+		saved(
+			"ports",
+			"a free port that remembers its queue; a reserved one; unbound ones, also of a domain that is gone",
+			(host) => {
+				const guest = host.model.domains.find(({ domain }) => domain.domid === 1)!;
+				const free = { state: EVTCHN_STATE.free, lastPriority: 7, lastVcpu: 1 };
+				const reserved = { state: EVTCHN_STATE.reserved };
+				const unbound = { state: EVTCHN_STATE.unbound, remoteDomid: 99 };
+				guest.ports = [...(guest.ports ?? []), undefined, free, reserved, undefined, unbound];
+			},
+		),
+	];
+}
+
+type StreamCase = Pick<RuleCase, "rule" | "what" | "stream" | "octets">;
+
+/** Chunks that are not well formed: one for each way that FORMAT.md names. */
+function chunkCase(
+	what: string,
+	chunks: (chunks: Uint8Array[]) => Uint8Array[] | undefined,
+	entries = CHUNK + 100,
+): StreamCase {
+	return {
+		rule: "CHUNK",
+		what,
+		stream: (s) => {
+			const values = Array.from({ length: 100 }, (_, i) => device(0x2000n + BigInt(i)));
+			const differences = values.map((value) => value ^ values[0]!);
+			const sound = [runs8([[0n, CHUNK]]), packed(values[0]!, differences, 1)];
+			addSlice(s, 4096, entries, 4096 + CHUNK + 99, chunks(sound) ?? sound);
+		},
+	};
+}
+
+const view = (octets: Uint8Array) => new DataView(octets.buffer, octets.byteOffset, octets.byteLength);
+
+const chunkCases: StreamCase[] = [
+	chunkCase("no whole header", ([a, b]) => [a!, b!.slice(0, 4)]),
+	chunkCase("a width where the form has none", ([a]) => void view(a!).setUint8(1, 1)),
+	chunkCase("PACKED of width 8", ([, b]) => void view(b!).setUint8(1, 8)),
+	chunkCase("PACKED of width 0", ([, b]) => void view(b!).setUint8(1, 0)),
+	chunkCase("a first chunk of fewer entries than 4096", ([, b]) => [runs8([[0n, 4095]]), b!]),
+	chunkCase("a last chunk of more entries than are left", () => undefined, CHUNK + 99),
+	chunkCase("a payload that is longer than its form makes it", ([a, b]) => {
+		view(b!).setUint32(4, view(b!).getUint32(4, true) + 8, true);
+		return [a!, b!, new Uint8Array(8)];
+	}),
+	chunkCase("a payload beyond the chunks", ([, b]) => void view(b!).setUint32(4, 0xffff_fff8, true)),
+	chunkCase("octets behind the last chunk", ([a, b]) => [a!, b!, new Uint8Array(8)]),
+	chunkCase("RUNS without a run", ([a]) => void view(a!).setUint32(8, 0, true)),
+	chunkCase("RUNS of more runs than entries", ([a]) => void view(a!).setUint32(8, 4097, true)),
+	chunkCase("RUNS with a reserved word that is not zero", ([a]) => void view(a!).setUint32(12, 1, true)),
+	chunkCase("an empty run", ([, b]) => [
+		runs8([
+			[0n, 0],
+			[device(0x9000n), CHUNK],
+		]),
+		b!,
+	]),
+	chunkCase("lengths that do not add up", ([a]) => void view(a!).setUint16(24, CHUNK - 1, true)),
+	chunkCase("a run beyond the entries", ([a]) => void view(a!).setUint16(24, CHUNK + 1, true)),
+	chunkCase("a run that continues the one before it", ([, b]) => [
+		runs8([
+			[device(0x9000n), 96],
+			[device(0x9060n), 4000],
+		]),
+		b!,
+	]),
+	chunkCase("a run whose MFN would count beyond bit 39", ([, b]) => [
+		runs8([[device((1n << 40n) - 4095n), CHUNK]]),
+		b!,
+	]),
+	chunkCase("PACKED whose base is not the first entry", ([, b]) => void view(b!).setUint8(16, 1)),
+	chunkCase("PACKED of a width that is not minimal", ([a, b]) => {
+		const differences = Array.from({ length: 100 }, (_, i) => BigInt(b![16 + i]!));
+		return [a!, packed(view(b!).getBigUint64(8, true), differences, 2)];
+	}),
+	chunkCase("padding that is not zero", ([, b]) => void b!.set([1], b!.length - 1)),
+	{
+		rule: "CHUNK",
+		what: "PACKED in a table of octets",
+		stream: (s) => {
+			const record = s.record("LU_PAGE_TYPES");
+			record.body[record.partOffset("FrameTypes")] = 2;
+		},
+	},
+];
+
+/** What ruleCases do not have. */
+const moreCases: StreamCase[] = [
+	{
+		rule: "WRONG_SECTION",
+		what: "LU_SECTION in a section",
+		stream: (s) => void s.section("2", 1).records.push(new StreamRecord(0x4000003e, new Uint8Array(32))),
+	},
+	{
+		rule: "INDEX",
+		what: "END without LU_INDEX",
+		octets: (stream) => {
+			const at = indexAt(stream);
+			return concatenate([stream.slice(0, at), stream.slice(stream.length - 8)]);
+		},
+	},
+	{
+		rule: "INDEX",
+		what: "an entry with another offset, its hash made anew",
+		octets: (stream) => {
+			const body = indexAt(stream) + 8;
+			const data = view(stream);
+			data.setBigUint64(body + 16 + 8, 32n, true);
+			const count = data.getUint32(body + 8, true);
+			data.setBigUint64(body, hashOf(stream.slice(body + 16, body + 16 + 40 * count)), true);
+			return stream;
+		},
+	},
+];
+
+function indexAt(stream: Uint8Array): number {
+	const sections = view(stream);
+	let at = 24;
+	while (sections.getUint32(at, true) === 0x4000003e) at += 40 + Number(sections.getBigUint64(at + 16, true));
+	return at;
+}
+
+/** Preserved memory that is not whole, or not this stream's. */
+const memoryCases: [
+	what: string,
+	change: (memory: Uint8Array<ArrayBuffer>) => Uint8Array | undefined,
+	isHashed: boolean,
+][] = [
+	["no whole header", (m) => m.slice(0, 31), false],
+	["another magic", (m) => void m.set([0x32], 7), false],
+	["pages elsewhere", (m) => void view(m).setUint32(28, 8192, true), false],
+	["half a page", (m) => m.slice(0, m.length - 2048), false],
+	["an octet of a page", (m) => void m.set([1], 4096), false],
+	["another stream's", (m) => void view(m).setBigUint64(8, 1n, true), false],
+	["octets in front of the pages", (m) => void m.set([1], 4095), true],
+	["one page twice", (m) => void view(m).setBigUint64(40, view(m).getBigUint64(32, true), true), true],
+	["pages that do not ascend", (m) => void view(m).setBigUint64(32, 1023n, true), true],
+];
+
+export interface DamagedVector extends Vector {
+	rule: string;
+}
+
+export function damagedVectors(): DamagedVector[] {
+	const cases: { rule: string; what: string; stream: Uint8Array; memory: Uint8Array }[] = [];
+	for (const one of [...ruleCases, ...chunkCases, ...moreCases]) {
+		cases.push({ rule: one.rule, what: one.what, ...brokenStream({ fault: "", ...one }) });
+	}
+	for (const [what, change, isHashed] of memoryCases) {
+		const memory = new Uint8Array(base.memory!);
+		const other = change(memory) ?? memory;
+		if (isHashed) view(other).setBigUint64(16, hashOf(other.slice(32)), true);
+		cases.push({ rule: "MEMORY", what, stream: base.stream, memory: other });
+	}
+	return rules.flatMap(({ id, name }) =>
+		cases
+			.filter((one) => one.rule === name)
+			.map((one, i) => ({ ...one, name: `${ruleId(id).slice(4)}-${i + 1}`, rule: ruleId(id) })),
+	);
+}
+
+/** Rules that no stream breaks, and what holds them. */
+export const heldElsewhere: Readonly<Record<string, { why: string; test: string }>> = {
+	"XLU-R030": { why: "a window of the caller", test: "test/passes/windows.test.ts" },
+	"XLU-R031": { why: "the order of calls", test: "test/passes/passes.test.ts" },
+	"XLU-R032": { why: "the order of calls", test: "test/passes/passes.test.ts" },
+	"XLU-R033": { why: "a hypervisor image, which is saved", test: "test/core/rules.test.ts" },
+	"XLU-R035": { why: "a restore without the preserved memory", test: "test/passes/passes.test.ts" },
+	"XLU-R111": { why: "two images that are compared", test: "test/core/roundtrip.test.ts" },
+};

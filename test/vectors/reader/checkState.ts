@@ -1,0 +1,119 @@
+/** The rest of a domain: FORMAT.md, "Domain state" to "HVM_CONTEXT", "Sums of frames"; RULES.md, 16. */
+import { mustKnow } from "./checkHost.ts";
+import { type Domain, EXTRA, type Host, must, ownerOf, SEG_DESC, typeOf, XENHEAP } from "./host.ts";
+import { ALL_ONES, Octets } from "./octets.ts";
+import { DOMID_INVALID, type StreamRecord } from "./stream.ts";
+
+const EXISTS = 1;
+const INITIALISED = 2;
+const DOWN = 4;
+const L4 = 4;
+const VCPU_INFO_OCTETS = 64;
+
+export function checkState(host: Host, domain: Domain): void {
+	const record = domain.one("LU_DOMAIN_STATE")!;
+	const { target, pirqEoiMode, pirqEoiMfn } = record.head;
+	mustKnow(96, record, "shutdownState");
+	for (const field of ["creationFinished", "callbackAsserted", "suspendedS3"])
+		must(record.head[field] <= 1, 96, record, field);
+	must(pirqEoiMode <= 2, 96, record, "pirqEoiMode");
+	must(target === DOMID_INVALID || host.domains.has(target), 43, record, "target");
+	if (pirqEoiMfn !== ALL_ONES) host.mustOwn(domain.domid, pirqEoiMfn, record, "pirqEoiMfn");
+	const info = domain.one("LU_SHARED_INFO");
+	if (domain.isAlive) {
+		must(info !== undefined, 102, record, "", "LU_SHARED_INFO");
+		host.takeXenheap(domain.domid, info.head.mfn, info, "mfn");
+	} else {
+		for (const name of ["LU_EVTCHN_PORTS", "LU_SHARED_INFO", "LU_GRANT_MAPS"])
+			must(domain.one(name) === undefined, 45, domain.one(name));
+	}
+}
+
+const PV_ONLY = ["LU_PV_VCPU", "X86_PV_VCPU_EXTENDED", "X86_PV_VCPU_XSAVE", "X86_PV_VCPU_MSRS"];
+const HVM_ONLY = ["LU_FOREIGN_MAPS", "HVM_PARAMS", "HVM_CONTEXT", "LU_IOREQ_SERVERS"];
+
+export function checkVcpus(host: Host, domain: Domain): void {
+	const records = domain.all("LU_VCPU");
+	const ids = records.map((r) => r.head.vcpuId);
+	const hasEach = domain.vcpus.every((id) => ids.includes(id)) && ids.every((id) => domain.vcpus.includes(id));
+	must(hasEach, 90, domain.one("LU_VCPUS"));
+	for (const record of domain.rest.records) {
+		must(!(domain.isPv ? HVM_ONLY : PV_ONLY).includes(record.name), 95, record);
+		if (record.name === "LU_VCPU") checkVcpu(host, domain, record);
+		if (record.name === "LU_PV_VCPU") checkRegisters(host, domain, record);
+		if (record.name === "X86_PV_VCPU_XSAVE") checkXsave(record);
+		if (record.name === "HVM_CONTEXT") checkHvmContext(domain, record);
+	}
+	if (!domain.isAlive) return;
+	const state = domain.one("LU_DOMAIN_STATE")!;
+	const needsContext = !domain.isPv && records.some((r) => r.head.flags & INITIALISED);
+	must(!needsContext || domain.one("HVM_CONTEXT") !== undefined, 17, state, "", "HVM_CONTEXT");
+	const mayRest = state.head.shutdownState !== 0 || state.head.creationFinished === 0;
+	must(mayRest || records.some((r) => !(r.head.flags & DOWN)), 91, state, "", "no vCPU that runs");
+}
+
+function checkVcpu(host: Host, domain: Domain, record: StreamRecord): void {
+	const { vcpuId, flags, vcpuInfoMfn, vcpuInfoOffset, affinityWordCount } = record.head;
+	mustKnow(91, record, "flags");
+	must((flags & EXISTS) !== 0, 91, record, "flags");
+	must(affinityWordCount === Math.ceil(host.record.head.cpuCount / 64), 91, record, "affinityWordCount");
+	for (const field of ["runstate", "ioPrivilege"]) must(record.head[field] <= 3, 91, record, field);
+	for (const field of ["runstateArea", "timeArea"]) mustKnow(91, record, field);
+	if (vcpuInfoMfn !== ALL_ONES) {
+		must(vcpuInfoOffset + VCPU_INFO_OCTETS <= 4096, 91, record, "vcpuInfoOffset");
+		host.mustOwn(domain.domid, vcpuInfoMfn, record, "vcpuInfoMfn");
+	} else must(vcpuInfoOffset === 0, 91, record, "vcpuInfoOffset");
+	const hasContext = domain.all("LU_PV_VCPU").some((r) => r.head.vcpuId === vcpuId);
+	must(!domain.isPv || hasContext === ((flags & INITIALISED) !== 0), 92, record, "flags");
+}
+
+function checkRegisters(host: Host, domain: Domain, record: StreamRecord): void {
+	const { gdtEntries, gdtMfn, cr } = record.head;
+	const name = (mfn: bigint, type: number, field: string) => {
+		host.mustOwn(domain.domid, mfn, record, field);
+		must(!host.hasL1(domain.domid) || typeOf(host.types.at(mfn)) === type, 57, record, field);
+	};
+	must(gdtEntries <= 8192, 92, record, "gdtEntries");
+	for (let i = 0; i < Math.ceil(gdtEntries / 512); i++) name(gdtMfn[i], SEG_DESC, `gdtMfn[${i}]`);
+	for (const i of [1, 3]) if (cr[i] !== 0n) name(cr[i] >> 12n, L4, `cr[${i}]`);
+}
+
+function checkXsave(record: StreamRecord): void {
+	const octets = new Octets(record.parts.PvXsave);
+	if (octets.length === 0) return;
+	must(octets.length >= 16 + 512 + 64, 93, record, "PvXsave[0]");
+	const [xcr0, ever, header] = [octets.u64(0), octets.u64(8), octets.u64(16 + 512)];
+	must((xcr0 & 1n) === 1n && (xcr0 & ~ever) === 0n, 93, record, "PvXsave[0]");
+	must((header & ~ever) === 0n, 93, record, "PvXsave[528]");
+}
+
+function checkHvmContext(domain: Domain, record: StreamRecord): void {
+	const octets = new Octets(record.parts.HvmContext);
+	const [END, HEADER, CPU] = [0, 1, 2];
+	for (let at = 0; ; ) {
+		const field = `HvmContext[${at}]`;
+		must(at + 8 <= octets.length, 94, record, field, "no END");
+		const [type, instance, length] = [octets.u16(at), octets.u16(at + 2), octets.u32(at + 4)];
+		must(at + 8 + length <= octets.length, 94, record, field, "not whole");
+		must(at > 0 || type === HEADER, 94, record, field, "no HEADER");
+		must(type !== CPU || domain.vcpus.includes(instance), 94, record, field, "no such vCPU");
+		at += 8 + length;
+		if (type !== END) continue;
+		must(at === octets.length, 94, record, field, "octets behind END");
+		return;
+	}
+}
+
+export function checkCounts(host: Host, domain: Domain): void {
+	let heap = 0n;
+	let pages = 0n;
+	for (const { entry, count } of host.owners.runs) {
+		if (ownerOf(entry) !== domain.domid) continue;
+		if (entry & XENHEAP) heap += count;
+		else if (!(entry & EXTRA)) pages += count;
+	}
+	const { grantFrameCount = 0, statusFrameCount = 0 } = domain.one("LU_GRANT_TABLE")?.head ?? {};
+	const named = grantFrameCount + statusFrameCount + (domain.one("LU_SHARED_INFO") ? 1 : 0);
+	must(heap === BigInt(named), 53, domain.record);
+	must(pages <= domain.record.head.maxPages, 54, domain.record, "maxPages");
+}
