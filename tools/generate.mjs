@@ -449,12 +449,17 @@ function rulesDocument() {
 		`<!-- ${GENERATED} Rules: src/format/rules.ts -->`,
 		docs.rulesIntroduction.trim(),
 		"",
-		"| rule | name | what must hold | from | if broken |",
-		"|---|---|---|---|---|",
+		"| rule | name | what must hold | from | if broken | vectors | test |",
+		"|---|---|---|---|---|---|---|",
 	];
 	const ends = { damaged: "damaged (exit 3)", version: "not supported (exit 1)", refused: "refused (exit 1)" };
-	for (const rule of rules)
-		out.push(`| ${ruleId(rule.id)} | ${rule.name} | ${rule.doc} | ${rule.from} | ${ends[rule.severity]} |`);
+	const kit = JSON.parse(readFileSync(join(root, "test/vectors/manifest.json"), "utf8"));
+	for (const { id, name, doc, from, severity } of rules) {
+		const { vectors = [], test } = kit.rules[ruleId(id)] ?? { test: "none" };
+		const named =
+			vectors.length > 1 ? `${vectors[0]} to ${vectors.at(-1)}` : (vectors[0] ?? "none: no stream breaks it");
+		out.push(`| ${[ruleId(id), name, doc, from, ends[severity], named, `[test](../${test})`].join(" | ")} |`);
+	}
 	out.push("", docs.formatRulesIntroduction.trim(), "");
 	out.push("| rule | what must hold | from | if broken | what can be done |", "|---|---|---|---|---|");
 	ends.strict = "refused with --strict, else a warning";
