@@ -182,8 +182,8 @@ describe("generated files and the lock", () => {
 
 	beforeAll(() => {
 		copy = mkdtempSync(join(tmpdir(), "xlu-schema-"));
-		// docs/PASSES.md is made from the tests' own table.
-		for (const path of ["src", "tools", "docs", "native", "assembly", "test/passes", "package.json"]) {
+		// docs/PASSES.md and the table of rules are made from the tests' own tables.
+		for (const path of ["src", "tools", "docs", "native", "assembly", "test/passes", "test/vectors", "package.json"]) {
 			cpSync(join(root, path), join(copy, path), { recursive: true });
 		}
 		symlinkSync(join(root, "node_modules"), join(copy, "node_modules"));
