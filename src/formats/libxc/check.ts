@@ -5,6 +5,7 @@
 import { type Findings, type FormatRule, formatRule, hex } from "../common/findings.ts";
 import { placeOf, type RecordHeader } from "../common/framing.ts";
 import { viewOf } from "../common/values.ts";
+import { hvmEntryTypes, hvmLength } from "../hvm/layout.ts";
 import {
 	CPUID_LEAF_BYTES,
 	HVM_ONLY,
@@ -160,6 +161,13 @@ export const libxcRules = {
 		"public/arch-x86/hvm/save.h",
 		"HVM_CONTEXT is a row of whole entries, HEADER first, END last.",
 		"Xen refuses such a context when it is loaded.",
+	),
+	hvmEntry: formatRule(
+		"XLU-C041",
+		"warning",
+		"public/arch-x86/hvm/save.h of Xen 4.17; 4.20, seen",
+		"An entry of HVM_CONTEXT is of a known type, with a length that a known Xen gives it.",
+		"A Xen newer than this tool, or damage: what is not known is kept as octets. Xen refuses types that it does not know.",
 	),
 } as const;
 
@@ -425,6 +433,12 @@ export class LibxcChecks {
 			if (length > left - 8) {
 				this.#report(C.hvmContext, record, field, `at most ${left - 8} octets`, `${length}`);
 				return;
+			}
+			const known = hvmLength(type, length);
+			if (!known) this.#report(C.hvmEntry, record, field, "a known type", `type ${type}, ${length} octets`);
+			else if (!known.isKnown && type !== 0) {
+				const got = `${length}`;
+				this.#report(C.hvmEntry, record, `${field} (${hvmEntryTypes[type]?.name})`, known.expected, got);
 			}
 			offset += 8 + length;
 			if (type === 0) {
