@@ -219,6 +219,16 @@ static void structs(void)
 #undef V
 	close_struct();
 
+	open_struct("arch_vcpu_info_x86_32", sizeof(struct arch_vcpu_info_x86_32));
+	F(struct arch_vcpu_info_x86_32, cr2);
+	close_struct();
+
+	open_struct("vcpu_time_info_x86_32", sizeof(struct vcpu_time_info_x86_32));
+#define T(member) F(struct vcpu_time_info_x86_32, member)
+	T(version); T(tsc_timestamp); T(system_time); T(tsc_to_system_mul); T(tsc_shift); T(flags);
+#undef T
+	close_struct();
+
 	open_struct("vcpu_info_x86_32", sizeof(struct vcpu_info_x86_32));
 #define I(member) F(struct vcpu_info_x86_32, member)
 	I(evtchn_upcall_pending); I(evtchn_upcall_mask); I(evtchn_pending_sel); I(arch); I(time);

@@ -38,7 +38,22 @@ export const u64 = maker("u64");
 
 /** `count` structs one after the other; with one alone it is that one. */
 export function nested<N extends string>(name: N, struct: Struct, doc: string, count = 1): NamedField<N, "u8", number> {
-	return { ...u8(name, doc), length: struct.size * count, inner: { struct } };
+	return { ...u8(name, doc), length: struct.size * count, inner: { struct, isSparse: false } };
+}
+
+/** Slots for `count` structs, most of them empty. */
+export function sparse<N extends string>(
+	name: N,
+	struct: Struct,
+	doc: string,
+	count: number,
+): NamedField<N, "u8", number> {
+	return { ...u8(name, doc), length: struct.size * count, inner: { struct, isSparse: true } };
+}
+
+/** Words of a bitmap, whose bits are known by their number. */
+export function bitmap<F extends Field>(field: F): F {
+	return { ...field, inner: { isBitmap: true } };
 }
 
 /** `count` numbers that are longer than any scalar, such as a register of 128 bits. */

@@ -12,11 +12,15 @@ export type Scalar = keyof typeof scalarBytes;
 /** How a value is shown to people: an enumeration's or flags' name, an address in hexadecimal, a UUID. */
 export type Show = "hex" | "uuid" | "signed" | { enum: Record<string, number> } | { flags: Record<string, number> };
 
-/** What smaller things a field is made of: structs one after the other, numbers of so many octets, named bits from bit 0 on. */
+/**
+ * What smaller things a field is made of: structs one after the other (`isSparse`: most of them zero), numbers of so many
+ * octets, named bits from bit 0 on, bits that are known by their number.
+ */
 export type Inner =
-	| { readonly struct: Struct }
+	| { readonly struct: Struct; readonly isSparse: boolean }
 	| { readonly numberBytes: number }
-	| { readonly bits: readonly (readonly [name: string, width: number])[] };
+	| { readonly bits: readonly (readonly [name: string, width: number])[] }
+	| { readonly isBitmap: true };
 
 export interface Field {
 	readonly name: string;

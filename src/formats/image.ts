@@ -291,8 +291,9 @@ class ImageReader {
 			checks.body(record, body);
 			const isEnd = type === libxc.LIBXC_RECORD.END;
 			if (isEnd) checks.end(record);
+			const { guestWidth } = checks;
 			yield this.#record(record, octets, isLittle, () => {
-				const fields = bodyFields(type, body, isLittle);
+				const fields = bodyFields(type, body, isLittle, guestWidth);
 				return isEnd && totals.records > 0 ? { ...fields, pages: totals.fields() } : fields;
 			});
 			if (isEnd || type === libxc.LIBXC_RECORD.CHECKPOINT) {

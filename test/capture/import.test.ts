@@ -122,15 +122,6 @@ describe("guest structures are laid out as Xen's public headers say", () => {
 	};
 	/** Names of ours that are not the header's in camel case. */
 	const renamed: Record<string, string> = {
-		"vcpu_info.upcallPending": "evtchn_upcall_pending",
-		"vcpu_info.upcallMask": "evtchn_upcall_mask",
-		"vcpu_info.pendingSelector": "evtchn_pending_sel",
-		"shared_info.pending": "evtchn_pending",
-		"shared_info.mask": "evtchn_mask",
-		"shared_info.wallclockVersion": "wc_version",
-		"shared_info.wallclockSec": "wc_sec",
-		"shared_info.wallclockNsec": "wc_nsec",
-		"shared_info.wallclockSecHigh": "wc_sec_hi",
 		"grant_entry_v2.flags": "hdr.flags",
 		"grant_entry_v2.domid": "hdr.domid",
 		"grant_entry_v2.frame": "full_page.frame",

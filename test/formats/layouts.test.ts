@@ -4,6 +4,10 @@ import { describe, expect, it, test } from "vitest";
 import { readStruct, type Struct, scalarBytes } from "../../src/format/layout.ts";
 import { FieldReader, structFields, structOctets } from "../../src/formats/common/values.ts";
 import * as hvm from "../../src/formats/hvm/layout.ts";
+import { extVcpuContext, guestContext64, trapInfo } from "../../src/formats/libxc/guestContext.ts";
+import { guestContext32, trapInfo32 } from "../../src/formats/libxc/guestContext32.ts";
+import { hvmParamNames, MSR_ENTRY_BYTES, VCPU_CONTEXT_BYTES } from "../../src/formats/libxc/layout.ts";
+import { sharedInfo, sharedInfo32, vcpuInfo, vcpuInfo32, vcpuTimeInfo } from "../../src/formats/libxc/sharedInfo.ts";
 import { fxsave, xsaveArea } from "../../src/formats/x86/fpu.ts";
 import { msrEntry } from "../../src/formats/x86/msrs.ts";
 import { Random } from "../../src/random.ts";
@@ -16,10 +20,39 @@ const abi = JSON.parse(readFileSync(new URL("../fixtures/guest-abi.json", import
 	structs: Record<string, AbiStruct>;
 	hvmSave: Record<string, { code: number; length: number }>;
 	bitFields: Record<string, { at: number; bits: number }>;
+	constants: Record<string, number>;
 };
 
 const isStruct = (value: unknown): value is Struct => typeof value === "object" && value !== null && "fields" in value;
 const hvmStructs = Object.values(hvm).filter(isStruct);
+const archOf = (struct: Struct): Struct => {
+	const inner = struct.fields.find(({ name }) => name === "arch")?.inner;
+	if (!inner || !("struct" in inner)) throw new Error(`${struct.name} has no arch`);
+	return inner.struct;
+};
+const pvStructs = [
+	trapInfo,
+	trapInfo32,
+	guestContext64,
+	guestContext32,
+	extVcpuContext,
+	vcpuTimeInfo,
+	...[vcpuInfo, vcpuInfo32, sharedInfo, sharedInfo32].flatMap((struct) => [struct, archOf(struct)]),
+];
+/** Names of ours that are not the header's in camel case. */
+const renamed: Record<string, string> = {
+	fpu: "fpu_ctxt",
+	traps: "trap_ctxt",
+	ldtEntries: "ldt_ents",
+	gdtEntries: "gdt_ents",
+	cr: "ctrlreg",
+	dr: "debugreg",
+	eventCallback: "event_callback_eip",
+	failsafeCallback: "failsafe_callback_eip",
+	syscallCallback: "syscall_callback_eip",
+};
+const headerName = (name: string) => renamed[name] ?? name.replace(/[A-Z]/g, (letter) => `_${letter.toLowerCase()}`);
+
 /** Forms that the headers of 4.17 do not have, and registers that Xen's headers have as octets. */
 const OTHERS = new Set(["hvm_hw_lapic_4_20", "hvm_hw_lapic_regs"]);
 
@@ -44,6 +77,34 @@ describe("a C compiler makes of the public headers", () => {
 			expect(Object.fromEntries(named(struct))).toEqual(name === "hvm_msr" ? known : fields);
 		},
 	);
+
+	it.each(pvStructs.map((struct) => [struct.name, struct] as const))("%s", (name, struct) => {
+		const { size, fields } = abi.structs[name] as AbiStruct;
+		expect(struct.size).toBe(size);
+		const { user_regs: registers, ...known } = fields;
+		const inner = abi.structs[name.endsWith("_x86_32") ? "cpu_user_regs_x86_32" : "cpu_user_regs"] as AbiStruct;
+		// The registers' structure is not a thing of its own here.
+		for (const [register, place] of Object.entries(registers ? inner.fields : {})) {
+			known[register] = { ...place, offset: place.offset + (registers?.offset ?? 0) };
+		}
+		const ours = named(struct).map(([field, place]) => [headerName(field as string), place]);
+		expect(Object.fromEntries(ours)).toEqual(known);
+	});
+
+	it("lengths and counts", () => {
+		expect(VCPU_CONTEXT_BYTES).toEqual({ 4: guestContext32.size, 8: guestContext64.size });
+		expect(MSR_ENTRY_BYTES).toBe(msrEntry.size);
+		// One layout stands for both widths.
+		expect(abi.structs.vcpu_time_info_x86_32).toEqual(abi.structs.vcpu_time_info);
+	});
+
+	it("HVM parameters, all of them", () => {
+		const params = Object.entries(abi.constants)
+			.filter(([name]) => name.startsWith("HVM_PARAM_"))
+			.map(([name, index]) => [index, name.slice("HVM_PARAM_".length)]);
+		expect(Object.fromEntries(params)).toEqual(hvmParamNames);
+		expect(Math.max(...Object.keys(hvmParamNames).map(Number)) + 1).toBe(abi.constants.HVM_NR_PARAMS);
+	});
 
 	it("the XSAVE area's parts, and rows of MSRs wherever they are", () => {
 		expect(xsaveArea.size).toBe(abi.structs.xsave_area?.size);
@@ -93,7 +154,7 @@ describe("a C compiler makes of the public headers", () => {
 
 describe("octets become fields and the same octets again", () => {
 	const forms = Object.values(hvm.hvmEntryTypes).flatMap((type) => type.forms.filter(({ size }) => size > 0));
-	const structs = new Set([...hvmStructs, ...forms, fxsave, xsaveArea, msrEntry]);
+	const structs = new Set([...hvmStructs, ...pvStructs, ...forms, fxsave, xsaveArea, msrEntry]);
 	test.each([...structs].map((struct) => [struct.name, struct] as const))("%s", (name, struct) => {
 		for (let seed = 0; seed < 20; seed++) {
 			const octets = random(struct, seed);

@@ -49,6 +49,11 @@ export class FieldReader {
 		this.#where = where;
 	}
 
+	/** Other fields in the same place. */
+	with(fields: Fields): FieldReader {
+		return new FieldReader(fields, this.#where);
+	}
+
 	/** A whole number below 2^`bits`: a JSON number, decimal digits, or `0x...`; `otherwise` where there is none. */
 	number(name: string, bits: 8 | 16 | 32 | 64, otherwise?: number): bigint {
 		return integer(this.fields[name] ?? otherwise, bits, `${this.#where}.${name}`);
@@ -202,11 +207,18 @@ function innerFields(field: PlacedField, inner: Inner, raw: Uint8Array, value: F
 		// Bits without a name.
 		return left === 0n ? fields : { ...fields, [field.name]: address(left) };
 	}
+	if ("isBitmap" in inner) return { [field.name]: bitRuns(raw) };
 	const bytes = "struct" in inner ? inner.struct.size : inner.numberBytes;
-	const values = Array.from({ length: raw.length / bytes }, (_, i): Json => {
-		const part = raw.subarray(i * bytes, (i + 1) * bytes);
-		return "struct" in inner ? structFields(inner.struct, part, 0, isLittle) : longHex(part);
-	});
+	const parts = Array.from({ length: raw.length / bytes }, (_, i) => raw.subarray(i * bytes, (i + 1) * bytes));
+	if ("struct" in inner && inner.isSparse) {
+		const rows = parts.flatMap((part, slot): Json[] =>
+			isZero(part) ? [] : [{ slot, ...structFields(inner.struct, part, 0, isLittle) }],
+		);
+		return { [field.name]: rows };
+	}
+	const values = parts.map(
+		(part): Json => ("struct" in inner ? structFields(inner.struct, part, 0, isLittle) : longHex(part)),
+	);
 	return { [field.name]: values.length === 1 ? values[0] : values };
 }
 
@@ -236,6 +248,34 @@ export function structOctets(struct: Struct, fields: FieldReader, isLittle = tru
 	return octets;
 }
 
+/** Numbers of the bits that are set, those of a run as `first-last`. */
+function bitRuns(octets: Uint8Array): (number | string)[] {
+	const isSet = (bit: number) => (((octets[bit >>> 3] ?? 0) >>> (bit & 7)) & 1) === 1;
+	const runs: (number | string)[] = [];
+	for (let bit = 0; bit < 8 * octets.length; bit++) {
+		if (!isSet(bit)) continue;
+		const first = bit;
+		while (isSet(bit + 1)) bit++;
+		runs.push(first === bit ? bit : `${first}-${bit}`);
+	}
+	return runs;
+}
+
+function bitmapOctets(name: string, length: number, fields: FieldReader): Uint8Array {
+	const octets = new Uint8Array(length);
+	for (const run of fields.list(name, 8 * length)) {
+		const [first, last] =
+			typeof run === "string" && /^\d{1,9}-\d{1,9}$/.test(run) ? run.split("-").map(Number) : [run, run];
+		const isRun =
+			Number.isInteger(first) && Number.isInteger(last) && (first as number) >= 0 && (last as number) < 8 * length;
+		if (!isRun) throw invalid(name, `numbers below ${8 * length}, and runs of them as "first-last"`, run);
+		for (let bit = first as number; bit <= (last as number); bit++) {
+			octets[bit >>> 3] = (octets[bit >>> 3] as number) | (1 << (bit & 7));
+		}
+	}
+	return octets;
+}
+
 function bitsNumber(
 	rest: string,
 	names: readonly (readonly [string, number])[],
@@ -260,9 +300,19 @@ function innerOctets(
 	fields: FieldReader,
 	isLittle: boolean,
 ): Uint8Array {
+	if ("isBitmap" in inner) return bitmapOctets(name, length, fields);
 	const octets = new Uint8Array(length);
 	if ("struct" in inner) {
 		const { struct } = inner;
+		if (inner.isSparse) {
+			const slots = length / struct.size;
+			for (const row of fields.rows(name, slots)) {
+				const slot = Number(row.number("slot", 32));
+				if (slot >= slots) throw invalid(`${name}.slot`, `below ${slots}`, slot);
+				octets.set(structOctets(struct, row, isLittle), slot * struct.size);
+			}
+			return octets;
+		}
 		const rows = length === struct.size ? [fields.row(name)] : fields.rows(name, length / struct.size);
 		for (const [i, row] of rows.entries()) octets.set(structOctets(struct, row, isLittle), i * struct.size);
 		return octets;

@@ -218,6 +218,11 @@ export class LibxcChecks {
 	#isStaticEnded = false;
 	endPfn: number | undefined;
 
+	/** Octets of the guest's word, as X86_PV_INFO says. */
+	get guestWidth(): 4 | 8 | undefined {
+		return this.#guestWidth;
+	}
+
 	constructor(findings: Findings, version: number, guestType: "pv" | "hvm" | undefined, isLittle: boolean) {
 		this.#findings = findings;
 		this.#version = version;

@@ -15,7 +15,9 @@ export const fxsave = layOut("fxsave", "x87 and SSE state.", [
 	u32("mxcsrMask", "Bits that MXCSR has.", "hex"),
 	long("st", 16, 8, "x87 registers ST0 to ST7, the MMX registers in their low 64 bits; 80 bits each."),
 	long("xmm", 16, 16, "XMM0 to XMM15."),
-	reserved("reserved1", 96),
+	reserved("reserved1", 48),
+	// Free for software: Xen notes in the last octet how wide it saved FIP and FDP.
+	reserved("available", 48),
 ]);
 
 /** Octets of FPU state (FXSAVE). */
