@@ -110,20 +110,21 @@ function writeScalar(view: DataView, offset: number, type: Scalar, value: number
 	}
 }
 
+/** Reads one field of a struct that stands at `offset`. */
+export function readField(field: PlacedField, view: DataView, offset: number, little = true): FieldValue {
+	const at = offset + field.offset;
+	if (field.length === 1) return readScalar(view, at, field.type, little);
+	const width = scalarBytes[field.type];
+	return Array.from({ length: field.length }, (_, i) =>
+		readScalar(view, at + i * width, field.type, little),
+	) as number[];
+}
+
 /** Reads one struct at `offset` octets into `view`. */
 export function readStruct(struct: Struct, view: DataView, offset: number, little = true): Row {
 	const row: Row = {};
 	for (const field of struct.fields) {
-		if (field.reserved) continue;
-		const at = offset + field.offset;
-		if (field.length === 1) {
-			row[field.name] = readScalar(view, at, field.type, little);
-		} else {
-			const width = scalarBytes[field.type];
-			row[field.name] = Array.from({ length: field.length }, (_, i) =>
-				readScalar(view, at + i * width, field.type, little),
-			) as number[];
-		}
+		if (!field.reserved) row[field.name] = readField(field, view, offset, little);
 	}
 	return row;
 }

@@ -18,7 +18,7 @@ import {
 } from "../../src/format/enums.ts";
 import type { Struct } from "../../src/format/layout.ts";
 import { guestContext64, trapInfo } from "../../src/formats/libxc/guestContext.ts";
-import { pvP2m } from "../../src/formats/libxc/read.ts";
+import { pvP2m } from "../../src/formats/libxc/p2m.ts";
 import { guestPageLayouts } from "../../src/machine/guestPages.ts";
 import { buildImage } from "../../src/machine/image.ts";
 import type { DomainModel } from "../../src/machine/model.ts";

@@ -1,14 +1,6 @@
 /** Values between octets and JSON: what a body says as fields, and a body made of fields again. */
 import { XluError } from "../../errors.ts";
-import {
-	type FieldValue,
-	type Inner,
-	type PlacedField,
-	readStruct,
-	type Struct,
-	scalarBytes,
-	writeStruct,
-} from "../../format/layout.ts";
+import { type Inner, type PlacedField, readField, type Struct, scalarBytes, writeStruct } from "../../format/layout.ts";
 import type { Fields, Json } from "./record.ts";
 
 export const viewOf = (octets: Uint8Array): DataView =>
@@ -177,49 +169,60 @@ function fieldJson(field: PlacedField, value: number | bigint): Json {
  * are not zero, as octets.
  */
 export function structFields(struct: Struct, octets: Uint8Array, offset = 0, isLittle = true): Record<string, Json> {
-	const row = readStruct(struct, viewOf(octets), offset, isLittle);
+	const view = viewOf(octets);
 	const fields: Record<string, Json> = {};
 	for (const field of struct.fields) {
+		const { inner, name } = field;
 		const at = offset + field.offset;
 		const raw = octets.subarray(at, at + scalarBytes[field.type] * field.length);
-		const value = row[field.name];
-		if (value === undefined) {
-			if (!isZero(raw)) fields[field.name] = hexOf(raw);
-		} else if (field.inner) Object.assign(fields, innerFields(field, field.inner, raw, value, isLittle));
-		else if (typeof value !== "object") fields[field.name] = fieldJson(field, value);
-		else if (field.type === "u8") fields[field.name] = hexOf(raw);
-		else fields[field.name] = Array.from(value, (element: number | bigint) => fieldJson(field, element));
+		if (field.reserved) {
+			if (!isZero(raw)) fields[name] = hexOf(raw);
+		} else if (inner && "bits" in inner) {
+			Object.assign(fields, bitsFields(name, inner.bits, BigInt(readField(field, view, offset, isLittle) as bigint)));
+		} else if (inner) fields[name] = innerJson(inner, raw, isLittle);
+		else if (field.type === "u8" && field.length > 1) fields[name] = hexOf(raw);
+		else {
+			const value = readField(field, view, offset, isLittle);
+			fields[name] =
+				typeof value === "object"
+					? Array.from(value, (element: number | bigint) => fieldJson(field, element))
+					: fieldJson(field, value);
+		}
 	}
 	return fields;
 }
 
-function innerFields(field: PlacedField, inner: Inner, raw: Uint8Array, value: FieldValue, isLittle: boolean): Fields {
-	if ("bits" in inner) {
-		const fields: Record<string, Json> = {};
-		let left = BigInt(value as number | bigint);
-		let at = 0n;
-		for (const [name, width] of inner.bits) {
-			const mask = (1n << BigInt(width)) - 1n;
-			fields[name] = wide((left >> at) & mask);
-			left &= ~(mask << at);
-			at += BigInt(width);
-		}
-		// Bits without a name.
-		return left === 0n ? fields : { ...fields, [field.name]: address(left) };
+function bitsFields(
+	rest: string,
+	bits: readonly (readonly [name: string, width: number])[],
+	value: bigint,
+): Record<string, Json> {
+	const fields: Record<string, Json> = {};
+	let left = value;
+	let at = 0n;
+	for (const [name, width] of bits) {
+		const mask = (1n << BigInt(width)) - 1n;
+		fields[name] = wide((left >> at) & mask);
+		left &= ~(mask << at);
+		at += BigInt(width);
 	}
-	if ("isBitmap" in inner) return { [field.name]: bitRuns(raw) };
+	// Bits without a name.
+	return left === 0n ? fields : { ...fields, [rest]: address(left) };
+}
+
+function innerJson(inner: Exclude<Inner, { bits: unknown }>, raw: Uint8Array, isLittle: boolean): Json {
+	if ("isBitmap" in inner) return bitRuns(raw);
 	const bytes = "struct" in inner ? inner.struct.size : inner.numberBytes;
 	const parts = Array.from({ length: raw.length / bytes }, (_, i) => raw.subarray(i * bytes, (i + 1) * bytes));
 	if ("struct" in inner && inner.isSparse) {
-		const rows = parts.flatMap((part, slot): Json[] =>
+		return parts.flatMap((part, slot): Json[] =>
 			isZero(part) ? [] : [{ slot, ...structFields(inner.struct, part, 0, isLittle) }],
 		);
-		return { [field.name]: rows };
 	}
 	const values = parts.map(
 		(part): Json => ("struct" in inner ? structFields(inner.struct, part, 0, isLittle) : longHex(part)),
 	);
-	return { [field.name]: values.length === 1 ? values[0] : values };
+	return values.length === 1 ? (values[0] as Json) : values;
 }
 
 /**

@@ -8,7 +8,7 @@ import type { Fields, Json } from "../common/record.ts";
 import { type FieldReader, hexOf, OctetWriter, viewOf, wide } from "../common/values.ts";
 import { hvmContextFields, hvmContextOctets } from "../hvm/fields.ts";
 import { msrFields, msrOctets } from "../x86/msrs.ts";
-import { CPUID_LEAF_BYTES, hvmParamNames, LIBXC_RECORD, MSR_ENTRY_BYTES } from "./layout.ts";
+import { CPUID_LEAF_BYTES, hvmParamNames, LIBXC_RECORD, MSR_ENTRY_BYTES, VCPU_HEADER_BYTES } from "./layout.ts";
 import {
 	contextFields,
 	contextOctets,
@@ -67,17 +67,20 @@ function numbersInto(writer: OctetWriter, fields: FieldReader, name: string): Oc
 	return writer;
 }
 
+/** Whose a vCPU's record is, and what it holds. */
+export function vcpuOf(body: Uint8Array, isLittle: boolean): { vcpu: number; reserved: number; content: Uint8Array } {
+	const view = viewOf(body);
+	const [vcpu, reserved] = [view.getUint32(0, isLittle), view.getUint32(4, isLittle)];
+	return { vcpu, reserved, content: body.subarray(VCPU_HEADER_BYTES) };
+}
+
 /** vcpu_id u32, reserved u32, then what `rest` says. */
 function ofVcpu(rest: Pick<BodyCodec, "decode" | "encode">): BodyCodec {
 	return {
-		minimum: 8,
+		minimum: VCPU_HEADER_BYTES,
 		decode(body, isLittle, guestWidth) {
-			const view = viewOf(body);
-			return {
-				vcpu: view.getUint32(0, isLittle),
-				...unlessZero("reserved", view.getUint32(4, isLittle)),
-				...rest.decode(body.subarray(8), isLittle, guestWidth),
-			};
+			const { vcpu, reserved, content } = vcpuOf(body, isLittle);
+			return { vcpu, ...unlessZero("reserved", reserved), ...rest.decode(content, isLittle, guestWidth) };
 		},
 		encode: (fields, isLittle) =>
 			new OctetWriter(isLittle)
