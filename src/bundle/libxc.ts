@@ -22,6 +22,7 @@ import {
 	PAGE_SHIFT,
 	LIBXC_RECORD as R,
 } from "../formats/libxc/layout.ts";
+import { vcpuXsaveFields } from "../formats/libxc/registers.ts";
 import type { DomainModel, PreservedPages, PvLayout } from "../machine/model.ts";
 import { isPv } from "./solo.ts";
 
@@ -144,7 +145,7 @@ function pvRecords(domain: DomainModel, layout: PvLayout, preserved: PreservedPa
 		return [
 			ofVcpu(R.X86_PV_VCPU_BASIC, { context: hexOf(contextOctets(domain, id, pfns)) }),
 			...(extended?.length ? [ofVcpu(R.X86_PV_VCPU_EXTENDED, { context: hexOf(extended) })] : []),
-			...(xsave?.length ? [ofVcpu(R.X86_PV_VCPU_XSAVE, { area: hexOf(xsave) })] : []),
+			...(xsave?.length ? [ofVcpu(R.X86_PV_VCPU_XSAVE, vcpuXsaveFields(xsave))] : []),
 			...(msrs?.length ? [ofVcpu(R.X86_PV_VCPU_MSRS, { msrs: msrs.map(msrFields) })] : []),
 		];
 	});
@@ -202,7 +203,7 @@ export function pvLayoutOf(image: Uint8Array, pfns: Pick<PvLayout, "startPfn" | 
 	const records = [...libxcRecords(image)];
 	const fieldsOf = (type: number): Fields => {
 		const found = records.find((candidate) => candidate.type === type);
-		return found ? bodyFields(type, found.body, true) : {};
+		return found ? bodyFields(type, found.body, true, 8) : {};
 	};
 	const { guestWidth, ptLevels } = fieldsOf(R.X86_PV_INFO);
 	const p2mPfns = fieldsOf(R.X86_PV_P2M_FRAMES).pfns as readonly Json[] | undefined;

@@ -12,7 +12,7 @@
 import { readdirSync, readFileSync, statSync } from "node:fs";
 import { basename, join, resolve } from "node:path";
 import { XluError } from "../errors.ts";
-import { type GuestImage, readGuestImage } from "../formats/xl/read.ts";
+import { type GuestImage, readGuestImage } from "../formats/guestImage.ts";
 import { type CapturedDomainInfo, type DomainDump, parseDomainDump } from "./domains.ts";
 import { type CapturedEvents, parseEventDump } from "./events.ts";
 import { type CapturedGrantTable, parseGrantDump } from "./grants.ts";

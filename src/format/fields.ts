@@ -1,5 +1,5 @@
 /** Constructors for the schema's fields, so that a struct reads like a table: type, name, meaning. */
-import type { Field, Scalar, Show } from "./layout.ts";
+import type { Field, Scalar, Show, Struct } from "./layout.ts";
 
 export interface NamedField<N extends string, T extends Scalar, L extends number> extends Field {
 	readonly name: N;
@@ -35,6 +35,41 @@ export const u8 = maker("u8");
 export const u16 = maker("u16");
 export const u32 = maker("u32");
 export const u64 = maker("u64");
+
+/** `count` structs one after the other; with one alone it is that one. */
+export function nested<N extends string>(name: N, struct: Struct, doc: string, count = 1): NamedField<N, "u8", number> {
+	return { ...u8(name, doc), length: struct.size * count, inner: { struct, isSparse: false } };
+}
+
+/** Slots for `count` structs, most of them empty. */
+export function sparse<N extends string>(
+	name: N,
+	struct: Struct,
+	doc: string,
+	count: number,
+): NamedField<N, "u8", number> {
+	return { ...u8(name, doc), length: struct.size * count, inner: { struct, isSparse: true } };
+}
+
+/** Words of a bitmap, whose bits are known by their number. */
+export function bitmap<F extends Field>(field: F): F {
+	return { ...field, inner: { isBitmap: true } };
+}
+
+/** `count` numbers that are longer than any scalar, such as a register of 128 bits. */
+export function long<N extends string>(
+	name: N,
+	bytes: number,
+	count: number,
+	doc: string,
+): NamedField<N, "u8", number> {
+	return { ...u8(name, doc), length: bytes * count, inner: { numberBytes: bytes } };
+}
+
+/** A scalar whose bits have names, from bit 0 on. */
+export function bitsOf<F extends Field>(field: F, ...bits: (readonly [name: string, width: number])[]): F {
+	return { ...field, inner: { bits } };
+}
 
 /** `octets` reserved octets: zero when written, checked when read. */
 export function reserved(name: string, octets: number): ReservedField {

@@ -12,6 +12,16 @@ export type Scalar = keyof typeof scalarBytes;
 /** How a value is shown to people: an enumeration's or flags' name, an address in hexadecimal, a UUID. */
 export type Show = "hex" | "uuid" | "signed" | { enum: Record<string, number> } | { flags: Record<string, number> };
 
+/**
+ * What smaller things a field is made of: structs one after the other (`isSparse`: most of them zero), numbers of so many
+ * octets, named bits from bit 0 on, bits that are known by their number.
+ */
+export type Inner =
+	| { readonly struct: Struct; readonly isSparse: boolean }
+	| { readonly numberBytes: number }
+	| { readonly bits: readonly (readonly [name: string, width: number])[] }
+	| { readonly isBitmap: true };
+
 export interface Field {
 	readonly name: string;
 	readonly type: Scalar;
@@ -21,6 +31,7 @@ export interface Field {
 	/** Zero in every valid stream; checked. */
 	readonly reserved: boolean;
 	readonly show?: Show | undefined;
+	readonly inner?: Inner | undefined;
 }
 
 export interface PlacedField extends Field {
@@ -36,6 +47,11 @@ export interface Struct {
 	readonly size: number;
 }
 
+/** Octets that a field's offset is a multiple of. */
+function alignmentOf({ type, inner }: Field): number {
+	return inner && "struct" in inner ? Math.max(1, ...inner.struct.fields.map(alignmentOf)) : scalarBytes[type];
+}
+
 export function alignUp(value: number, alignment: number): number {
 	return Math.ceil(value / alignment) * alignment;
 }
@@ -48,11 +64,12 @@ export function layOut(name: string, doc: string, fields: readonly Field[]): Str
 	let offset = 0;
 	let largest = 1;
 	const placed = fields.map((field) => {
-		const width = scalarBytes[field.type];
-		largest = Math.max(largest, width);
-		if (offset % width !== 0) throw new Error(`${name}.${field.name} at ${offset} is not ${width}-octet aligned`);
+		const alignment = alignmentOf(field);
+		largest = Math.max(largest, alignment);
+		if (offset % alignment !== 0)
+			throw new Error(`${name}.${field.name} at ${offset} is not ${alignment}-octet aligned`);
 		const at = offset;
-		offset += width * field.length;
+		offset += scalarBytes[field.type] * field.length;
 		return { ...field, offset: at };
 	});
 	if (offset % largest !== 0) throw new Error(`${name} has ${offset} octets, no multiple of ${largest}`);
@@ -93,20 +110,21 @@ function writeScalar(view: DataView, offset: number, type: Scalar, value: number
 	}
 }
 
+/** Reads one field of a struct that stands at `offset`. */
+export function readField(field: PlacedField, view: DataView, offset: number, little = true): FieldValue {
+	const at = offset + field.offset;
+	if (field.length === 1) return readScalar(view, at, field.type, little);
+	const width = scalarBytes[field.type];
+	return Array.from({ length: field.length }, (_, i) =>
+		readScalar(view, at + i * width, field.type, little),
+	) as number[];
+}
+
 /** Reads one struct at `offset` octets into `view`. */
 export function readStruct(struct: Struct, view: DataView, offset: number, little = true): Row {
 	const row: Row = {};
 	for (const field of struct.fields) {
-		if (field.reserved) continue;
-		const at = offset + field.offset;
-		if (field.length === 1) {
-			row[field.name] = readScalar(view, at, field.type, little);
-		} else {
-			const width = scalarBytes[field.type];
-			row[field.name] = Array.from({ length: field.length }, (_, i) =>
-				readScalar(view, at + i * width, field.type, little),
-			) as number[];
-		}
+		if (!field.reserved) row[field.name] = readField(field, view, offset, little);
 	}
 	return row;
 }

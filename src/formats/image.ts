@@ -13,8 +13,9 @@ import { XluError } from "../errors.ts";
 import { hex } from "./common/findings.ts";
 import type { Format, ReadOptions } from "./common/format.ts";
 import { frameRecord, framingRules, type RecordHeader, readRecordBody, readRecordHeader } from "./common/framing.ts";
-import type { StreamReader } from "./common/reader.ts";
+import { StreamReader } from "./common/reader.ts";
 import type { EncodableItem, Fields, Layer, StreamItem } from "./common/record.ts";
+import { drive, driveNow, type ItemSteps, look, type Steps, take } from "./common/steps.ts";
 import { FieldReader, hexOf, viewOf } from "./common/values.ts";
 import { bodyFields, bodyOctets } from "./libxc/bodies.ts";
 import { libxcRules as C, LibxcChecks } from "./libxc/check.ts";
@@ -38,6 +39,22 @@ function isLibxc(head: Uint8Array): boolean {
 const isLibxl = (head: Uint8Array) => text(head.subarray(0, libxl.LIBXL_IDENT.length)) === libxl.LIBXL_IDENT;
 const isXl = (head: Uint8Array) => text(head.subarray(0, xl.XL_MAGIC.length)) === xl.XL_MAGIC;
 
+/** Which layer a stream begins with, from its first octets (as many as xl's magic has); undefined if it is no image. */
+export function outermostLayer(head: Uint8Array): "xl" | "libxl" | "libxc" | undefined {
+	return isXl(head) ? "xl" : isLibxl(head) ? "libxl" : isLibxc(head) ? "libxc" : undefined;
+}
+
+/** An image that lies in memory, read at once: items and findings as `imageFormat.read` has them. */
+export function readImageNow(octets: Uint8Array, options: ReadOptions): Generator<StreamItem> {
+	const reader = StreamReader.over(octets);
+	return driveNow(reader, new ImageReader(reader, options).read(reader.peekNow(xl.XL_MAGIC.length)));
+}
+
+async function* readImage(reader: StreamReader, options: ReadOptions): AsyncGenerator<StreamItem> {
+	const head = await reader.peek(xl.XL_MAGIC.length);
+	yield* drive(reader, new ImageReader(reader, options).read(head));
+}
+
 class ImageReader {
 	readonly #reader: StreamReader;
 	readonly #options: ReadOptions;
@@ -51,10 +68,11 @@ class ImageReader {
 		this.#options = options;
 	}
 
-	async *read(): AsyncGenerator<StreamItem> {
-		const head = await this.#reader.peek(xl.XL_MAGIC.length);
-		if (isXl(head)) yield* this.#xl();
-		else if (isLibxl(head)) yield* this.#libxl();
+	/** @param head as many octets as `outermostLayer` looks at */
+	*read(head: Uint8Array): ItemSteps<StreamItem> {
+		const layer = outermostLayer(head);
+		if (layer === "xl") yield* this.#xl();
+		else if (layer === "libxl") yield* this.#libxl();
 		else yield* this.#libxcAlone();
 		yield* this.#tail();
 	}
@@ -95,9 +113,9 @@ class ImageReader {
 	}
 
 	/** A header's octets, all of them, copied. */
-	async #take(layer: Layer, lengthBytes: number): Promise<{ offset: number; octets: Uint8Array }> {
+	*#take(layer: Layer, lengthBytes: number): Steps<{ offset: number; octets: Uint8Array }> {
 		const offset = this.#reader.offset;
-		const octets = Uint8Array.from(await this.#reader.take(lengthBytes));
+		const octets = Uint8Array.from(yield* take(this.#reader, lengthBytes));
 		if (octets.length < lengthBytes) {
 			throw this.#options.findings.fatal(
 				framingRules.truncated,
@@ -109,9 +127,9 @@ class ImageReader {
 		return { offset, octets };
 	}
 
-	async *#xl(): AsyncGenerator<StreamItem> {
+	*#xl(): ItemSteps<StreamItem> {
 		const { findings } = this.#options;
-		const { offset, octets } = await this.#take("xl", xl.XL_HEADER_BYTES);
+		const { offset, octets } = yield* this.#take("xl", xl.XL_HEADER_BYTES);
 		const view = viewOf(octets);
 		const place = (field: string, at: number) => ({
 			layer: "xl" as const,
@@ -137,7 +155,7 @@ class ImageReader {
 			const most = `at most ${xl.XL_CONFIG_LIMIT_BYTES}`;
 			throw findings.fatal(H.length, place("optional data length", 44), most, `${length}`);
 		}
-		const data = (await this.#take("xl", length)).octets;
+		const data = (yield* this.#take("xl", length)).octets;
 		const whole = new Uint8Array(Buffer.concat([octets, data]));
 		const config = this.#config(data, isLittle, mandatoryFlags);
 		yield this.#header("xl", offset, whole, isLittle, {
@@ -181,9 +199,9 @@ class ImageReader {
 		return Buffer.compare(Buffer.from(config, "utf8"), inner.subarray(0, -1)) === 0 ? config : undefined;
 	}
 
-	async *#libxl(): AsyncGenerator<StreamItem> {
+	*#libxl(): ItemSteps<StreamItem> {
 		const { findings } = this.#options;
-		const { offset, octets } = await this.#take("libxl", libxl.LIBXL_HEADER_BYTES);
+		const { offset, octets } = yield* this.#take("libxl", libxl.LIBXL_HEADER_BYTES);
 		const place = (field: string, at: number) => ({
 			layer: "libxl" as const,
 			record: "header",
@@ -206,8 +224,8 @@ class ImageReader {
 		const checks = new LibxlChecks(findings, options);
 		let inner: LibxcLayer | undefined;
 		for (;;) {
-			const record = await readRecordHeader(this.#reader, "libxl", libxl.libxlRecordNames, isLittle, findings);
-			const whole = await readRecordBody(this.#reader, record, isLittle, findings);
+			const record = yield* readRecordHeader(this.#reader, "libxl", libxl.libxlRecordNames, isLittle, findings);
+			const whole = yield* readRecordBody(this.#reader, record, isLittle, findings);
 			checks.record(record, whole.body);
 			yield this.#record(record, whole.octets, isLittle, () => libxlBodyFields(record.type, whole.body, isLittle));
 			if (record.type === libxl.LIBXL_RECORD.END) return;
@@ -216,7 +234,7 @@ class ImageReader {
 				yield* this.#libxcHeader(inner);
 				yield* this.#libxcRecords(inner);
 				checks.libxc(inner.ended);
-			} else if (inner?.ended === "checkpoint" && (await this.#isBackInLibxc(record, isLittle))) {
+			} else if (inner?.ended === "checkpoint" && (yield* this.#isBackInLibxc(record, isLittle))) {
 				yield* this.#libxcRecords(inner);
 				checks.libxc(inner.ended);
 			}
@@ -224,11 +242,11 @@ class ImageReader {
 	}
 
 	/** Whether libxc's records go on behind one of libxl's. */
-	async #isBackInLibxc({ type }: RecordHeader, isLittle: boolean): Promise<boolean> {
+	*#isBackInLibxc({ type }: RecordHeader, isLittle: boolean): Steps<boolean> {
 		const { CHECKPOINT_END, CHECKPOINT_STATE } = libxl.LIBXL_RECORD;
 		if (type === CHECKPOINT_END) this.#isBetweenCheckpoints = true;
 		if (!this.#isBetweenCheckpoints || (type !== CHECKPOINT_END && type !== CHECKPOINT_STATE)) return false;
-		const head = viewOf(await this.#reader.peek(8));
+		const head = viewOf(yield* look(this.#reader, 8));
 		const isState =
 			head.byteLength === 8 && libxl.isCheckpointState(head.getUint32(0, isLittle), head.getUint32(4, isLittle));
 		this.#isBetweenCheckpoints = isState;
@@ -236,16 +254,16 @@ class ImageReader {
 	}
 
 	/** A libxc image without libxl around it: checkpoints follow each other. */
-	async *#libxcAlone(): AsyncGenerator<StreamItem> {
+	*#libxcAlone(): ItemSteps<StreamItem> {
 		const layer = new LibxcLayer();
 		yield* this.#libxcHeader(layer);
 		do yield* this.#libxcRecords(layer);
 		while (layer.ended === "checkpoint");
 	}
 
-	async *#libxcHeader(layer: LibxcLayer): AsyncGenerator<StreamItem> {
+	*#libxcHeader(layer: LibxcLayer): ItemSteps<StreamItem> {
 		const { findings } = this.#options;
-		const { offset, octets } = await this.#take("libxc", libxc.LIBXC_HEADER_BYTES + libxc.LIBXC_DOMAIN_HEADER_BYTES);
+		const { offset, octets } = yield* this.#take("libxc", libxc.LIBXC_HEADER_BYTES + libxc.LIBXC_DOMAIN_HEADER_BYTES);
 		const place = (field: string, at: number) => ({
 			layer: "libxc" as const,
 			record: "header",
@@ -289,26 +307,28 @@ class ImageReader {
 	}
 
 	/** Records up to and with the next CHECKPOINT or END. */
-	async *#libxcRecords(layer: LibxcLayer): AsyncGenerator<StreamItem> {
+	*#libxcRecords(layer: LibxcLayer): ItemSteps<StreamItem> {
 		const { findings, pages } = this.#options;
 		const { isLittle, isPv, totals } = layer;
 		const checks = layer.checks as LibxcChecks;
 		for (;;) {
-			const record = await readRecordHeader(this.#reader, "libxc", libxc.libxcRecordNames, isLittle, findings);
+			const record = yield* readRecordHeader(this.#reader, "libxc", libxc.libxcRecordNames, isLittle, findings);
 			const { type } = record;
 			checks.begin(record);
 			if (type === libxc.LIBXC_RECORD.VERIFY) totals.isVerifying = true;
 			if (type === libxc.LIBXC_RECORD.PAGE_DATA) {
 				const how = { isLittle, isPv, pages, endPfn: checks.endPfn };
-				const found = await readPageData(this.#reader, record, how, totals, findings);
-				yield this.#record(record, found.octets, isLittle, () => found.fields);
+				const found = yield* readPageData(this.#reader, record, how, totals, findings);
+				const item = this.#record(record, found.octets, isLittle, () => found.fields);
+				yield Object.assign(item, { pages: found.pages });
 				continue;
 			}
-			const { octets, body } = await readRecordBody(this.#reader, record, isLittle, findings);
+			const { octets, body } = yield* readRecordBody(this.#reader, record, isLittle, findings);
 			checks.body(record, body);
 			const isEnd = type === libxc.LIBXC_RECORD.END;
+			const { guestWidth } = checks;
 			yield this.#record(record, octets, isLittle, () => {
-				const fields = bodyFields(type, body, isLittle);
+				const fields = bodyFields(type, body, isLittle, guestWidth);
 				return isEnd && totals.records > 0 ? { ...fields, pages: totals.fields() } : fields;
 			});
 			if (isEnd || type === libxc.LIBXC_RECORD.CHECKPOINT) {
@@ -324,13 +344,12 @@ class ImageReader {
 		return this.#item(layer, "record", name, { type, offset, length }, octets, isLittle, fields);
 	}
 
-	async *#tail(): AsyncGenerator<StreamItem> {
+	*#tail(): ItemSteps<StreamItem> {
 		let isTold = false;
 		for (;;) {
-			const offset = this.#reader.offset;
-			const part = await this.#reader.some(TAIL_PIECE_BYTES);
-			if (!part) return;
-			const octets = Uint8Array.from(part);
+			const { offset } = this.#reader;
+			const octets = Uint8Array.from(yield* take(this.#reader, TAIL_PIECE_BYTES));
+			if (octets.length === 0) return;
 			const layer = "xl";
 			if (!isTold) {
 				const place = { layer, record: "tail", offset } as const;
@@ -437,6 +456,6 @@ export const imageFormat: Format = {
 		(isLibxc(head) && (head.length < 12 || text(head.subarray(8, 12)) === "XENF")) ||
 		(isXl(head) &&
 			(head.length < xl.XL_HEADER_BYTES || ((head[36] ?? 0) | (head[39] ?? 0)) & xl.XL_FLAG_STREAM_V2) !== 0),
-	read: (reader, options) => new ImageReader(reader, options).read(),
+	read: readImage,
 	encode,
 };

@@ -16,7 +16,8 @@ import {
 	STREAM_MARKER,
 	TYPE_OPTIONAL,
 } from "../format/schema.ts";
-import { hvmCpu, readHvmContext } from "../formats/hvm/context.ts";
+import { readHvmContext } from "../formats/hvm/context.ts";
+import { hvmEntryFields } from "../formats/hvm/fields.ts";
 import { EVENT_WORDS_PER_FRAME, readEventWord, readTwoLevelPort } from "../machine/guestPages.ts";
 import { extentsOf } from "./extents.ts";
 
@@ -131,14 +132,8 @@ export function fieldsOf(def: RecordDef, body: Uint8Array, limit: number): Recor
 		if (count > rows.length) fields[`${part.table}Count`] = count;
 	});
 	if (def.name === "HVM_CONTEXT") {
-		fields.entries = readHvmContext(body).map(({ type, name, instance, offset, length, cpu }) => ({
-			type,
-			name,
-			instance,
-			offset,
-			length,
-			...(cpu ? namedRow(hvmCpu, { ...cpu, fpu_regs: [] }) : {}),
-		}));
+		const entries = readHvmContext(body);
+		fields.entries = entries.map((entry) => ({ ...hvmEntryFields(entry), offset: entry.offset }));
 	}
 	return fields;
 }

@@ -2,38 +2,12 @@
  * Pages that a guest and the hypervisor share, as far as this project reads or writes them: Xen's public interface
  * (public/xen.h, arch-x86/xen.h, grant_table.h, event_channel.h), for 64-bit guests unless said otherwise.
  */
-import { array, type RowInput, reserved, u8, u16, u32, u64 } from "../format/fields.ts";
+import { array, type RowInput, reserved, u16, u32, u64 } from "../format/fields.ts";
 import { layOut, type Row, readStruct, type Struct, writeStruct } from "../format/layout.ts";
+import { LEGACY_VCPUS, sharedInfo, sharedInfo32, vcpuInfo } from "../formats/libxc/sharedInfo.ts";
 
 export const PAGE_BYTES = 4096;
 
-const vcpuInfo = layOut("vcpu_info", "A vCPU's part of shared_info.", [
-	u8("upcallPending", "evtchn_upcall_pending."),
-	u8("upcallMask", "evtchn_upcall_mask."),
-	reserved("pad", 6),
-	u64("pendingSelector", "evtchn_pending_sel: words of evtchn_pending that have news."),
-	reserved("arch", 16),
-	reserved("time", 32),
-]);
-/** vCPUs whose vcpu_info stands in shared_info unless they register another place (XEN_LEGACY_MAX_VCPUS). */
-const LEGACY_VCPUS = 32;
-
-const sharedInfo = layOut("shared_info", "What every guest shares with the hypervisor.", [
-	array(LEGACY_VCPUS * vcpuInfo.size, u8("vcpuInfo", "vcpu_info of the first vCPUs.")),
-	array(64, u64("pending", "evtchn_pending (2-level).")),
-	array(64, u64("mask", "evtchn_mask (2-level).")),
-	u32("wallclockVersion", "wc_version."),
-	u32("wallclockSec", "wc_sec."),
-	u32("wallclockNsec", "wc_nsec."),
-	u32("wallclockSecHigh", "wc_sec_hi."),
-	reserved("arch", 48),
-]);
-/** The same of a 32-bit guest, up to the bitmaps: its words have 4 octets, its vcpu_info is as long. */
-const sharedInfo32 = layOut("shared_info of 32 bits", "What a 32-bit guest shares with the hypervisor.", [
-	array(LEGACY_VCPUS * vcpuInfo.size, u8("vcpuInfo", "vcpu_info of the first vCPUs.")),
-	array(32, u32("pending", "evtchn_pending (2-level).")),
-	array(32, u32("mask", "evtchn_mask (2-level).")),
-]);
 /** Ports of the 2-level ABI of a 64-bit guest. */
 export const TWO_LEVEL_PORTS = 4096;
 
@@ -54,7 +28,7 @@ const controlBlock = layOut("evtchn_fifo_control_block", "A vCPU's FIFO queues."
 	array(16, u32("head", "First port of each queue.")),
 ]);
 
-/** Every layout above, for the test that holds them against the public headers. */
+/** Every layout used here, for the test that holds them against the public headers. */
 export const guestPageLayouts: readonly Struct[] = [vcpuInfo, sharedInfo, grantV1, grantV2, grantStatus, controlBlock];
 
 /** Flags of a grant entry (GTF_): what it is, what a guest allows, what Xen notes of who has it mapped. */
@@ -100,10 +74,10 @@ export function writeTwoLevelPort(
 	port: { port: number; pending: boolean; masked: boolean; selector?: boolean; notifyVcpu: number },
 ): void {
 	const view = viewOf(page);
-	writeBit(view, at(sharedInfo, "pending"), port.port, port.pending);
-	writeBit(view, at(sharedInfo, "mask"), port.port, port.masked);
+	writeBit(view, at(sharedInfo, "evtchnPending"), port.port, port.pending);
+	writeBit(view, at(sharedInfo, "evtchnMask"), port.port, port.masked);
 	if (port.selector === true && port.notifyVcpu < LEGACY_VCPUS) {
-		const selector = port.notifyVcpu * vcpuInfo.size + at(vcpuInfo, "pendingSelector");
+		const selector = port.notifyVcpu * vcpuInfo.size + at(vcpuInfo, "evtchnPendingSel");
 		writeBit(view, selector, port.port >>> 6, true);
 	}
 }
@@ -111,21 +85,23 @@ export function writeTwoLevelPort(
 /** A port's bits in shared_info (2-level). `guestWidth`: octets of the guest's word. */
 export function readTwoLevelPort(page: Uint8Array, port: number, guestWidth: number): PortBits {
 	const layout = guestWidth === 4 ? sharedInfo32 : sharedInfo;
-	const bit = (field: string) => (((page[at(layout, field) + (port >>> 3)] ?? 0) >> (port & 7)) & 1) === 1;
-	return { pending: bit("pending"), masked: bit("mask") };
+	const bit = (field: "evtchnPending" | "evtchnMask") =>
+		(((page[at(layout, field) + (port >>> 3)] ?? 0) >> (port & 7)) & 1) === 1;
+	return { pending: bit("evtchnPending"), masked: bit("evtchnMask") };
 }
 
 /** Bitmaps of the 2-level ABI in shared_info. */
 export type SharedBitmap = "pending" | "mask";
+const bitmapField = { pending: "evtchnPending", mask: "evtchnMask" } as const;
 
 export function sharedBit(page: Uint8Array, bitmap: SharedBitmap, port: number): boolean {
-	return (((page[at(sharedInfo, bitmap) + (port >>> 3)] ?? 0) >> (port & 7)) & 1) === 1;
+	return (((page[at(sharedInfo, bitmapField[bitmap]) + (port >>> 3)] ?? 0) >> (port & 7)) & 1) === 1;
 }
 
 /** Sets or clears a port's bit; returns what it was. */
 export function setSharedBit(page: Uint8Array, bitmap: SharedBitmap, port: number, value: boolean): boolean {
 	const before = sharedBit(page, bitmap, port);
-	writeBit(viewOf(page), at(sharedInfo, bitmap), port, value);
+	writeBit(viewOf(page), at(sharedInfo, bitmapField[bitmap]), port, value);
 	return before;
 }
 
@@ -139,14 +115,14 @@ export const VCPU_INFO_BYTES = vcpuInfo.size;
 /** A vcpu_info at `offset` of a page: flags of the upcall, words of evtchn_pending with news. */
 export function vcpuInfoView(page: Uint8Array, offset: number) {
 	const view = viewOf(page);
-	const flag = (name: "upcallPending" | "upcallMask") => ({
+	const flag = (name: "evtchnUpcallPending" | "evtchnUpcallMask") => ({
 		get: (): boolean => view.getUint8(offset + at(vcpuInfo, name)) !== 0,
 		set: (value: boolean): void => view.setUint8(offset + at(vcpuInfo, name), value ? 1 : 0),
 	});
-	const selector = offset + at(vcpuInfo, "pendingSelector");
+	const selector = offset + at(vcpuInfo, "evtchnPendingSel");
 	return {
-		pending: flag("upcallPending"),
-		mask: flag("upcallMask"),
+		pending: flag("evtchnUpcallPending"),
+		mask: flag("evtchnUpcallMask"),
 		selector: (): bigint => view.getBigUint64(selector, true),
 		/** Sets or clears a word's bit; returns what it was. */
 		setSelector: (word: number, value: boolean): boolean => {
@@ -161,17 +137,17 @@ export function vcpuInfoView(page: Uint8Array, offset: number) {
 export function writeUpcall(page: Uint8Array, vcpu: number, pending: boolean, mask: boolean): void {
 	if (vcpu < LEGACY_VCPUS) {
 		const view = viewOf(page);
-		view.setUint8(vcpu * vcpuInfo.size + at(vcpuInfo, "upcallPending"), pending ? 1 : 0);
-		view.setUint8(vcpu * vcpuInfo.size + at(vcpuInfo, "upcallMask"), mask ? 1 : 0);
+		view.setUint8(vcpu * vcpuInfo.size + at(vcpuInfo, "evtchnUpcallPending"), pending ? 1 : 0);
+		view.setUint8(vcpu * vcpuInfo.size + at(vcpuInfo, "evtchnUpcallMask"), mask ? 1 : 0);
 	}
 }
 
 /** Wall clock at system time 0, as the guest was told. */
 export function readWallclock(page: Uint8Array): { seconds: bigint; nanoseconds: number } {
 	const view = viewOf(page);
-	const low = BigInt(view.getUint32(at(sharedInfo, "wallclockSec"), true));
-	const high = BigInt(view.getUint32(at(sharedInfo, "wallclockSecHigh"), true));
-	return { seconds: (high << 32n) | low, nanoseconds: view.getUint32(at(sharedInfo, "wallclockNsec"), true) };
+	const low = BigInt(view.getUint32(at(sharedInfo, "wcSec"), true));
+	const high = BigInt(view.getUint32(at(sharedInfo, "wcSecHi"), true));
+	return { seconds: (high << 32n) | low, nanoseconds: view.getUint32(at(sharedInfo, "wcNsec"), true) };
 }
 
 /** Writes a grant's entry; `index` counts from the start of that frame. */

@@ -1,8 +1,8 @@
 import { gzipSync } from "node:zlib";
 import { describe, expect, it } from "vitest";
+import { readGuestImage } from "../../src/formats/guestImage.ts";
 import { PAGE_TYPE } from "../../src/formats/libxc/layout.ts";
-import { parseLibxcImage, pvP2m } from "../../src/formats/libxc/read.ts";
-import { readGuestImage } from "../../src/formats/xl/read.ts";
+import { pvP2m } from "../../src/formats/libxc/p2m.ts";
 import {
 	errorOf,
 	fixtureImage,
@@ -21,7 +21,8 @@ const images = {
 	hvm: fixtureImage("hvm/hvm1.xlsave.gz"),
 };
 
-const context = record(9, Buffer.alloc(16));
+/** HEADER and END. */
+const context = record(9, octets().u16(1).u16(0).u32(24).bytes(Buffer.alloc(24)).u16(0).u16(0).u32(0).done());
 const params = (...pairs: [number, bigint][]): Buffer => {
 	const body = octets().u32(pairs.length).u32(0);
 	for (const [index, value] of pairs) {
@@ -83,7 +84,6 @@ describe("an image that xl save wrote", () => {
 		expect(image.cpuidPolicy?.length).toBe(52 * 24);
 		expect(image.msrPolicy?.length).toBe(2 * 16);
 		expect(image.tscInfo).toEqual({ mode: 0, khz: 2596118, nsec: 28479465479n, incarnation: 1 });
-		expect(image.records.map((found) => found.layer)).toContain("xl");
 		const { startPfn, mfns } = pvP2m(image);
 		expect(startPfn).toBe(0);
 		expect(mfns).toHaveLength(10240);
@@ -149,20 +149,19 @@ describe("an image that xl save wrote", () => {
 
 describe("variants that the specifications allow", () => {
 	it("version 2 has no STATIC_DATA_END, and HVM_PARAMS first", () => {
-		const image = parseLibxcImage(
+		const image = readGuestImage(
 			Buffer.concat([libxcHeaders(2, 2), pageData([[1, 0]]), params([1, 5n]), context, end]),
 		);
 		expect(image.version).toBe(2);
 		expect(image.hvmParams.get(1)).toBe(5n);
 	});
 
-	it("zero-length HVM_PARAMS, unknown optional records and TOOLSTACK are ignored", () => {
+	it("zero-length HVM_PARAMS of version 2, and unknown optional records, are ignored", () => {
 		const optional = record(0x80000005, Buffer.alloc(3));
-		const image = parseLibxcImage(
-			hvm(record(11, Buffer.alloc(5)), optional, staticEnd, pageData([[1, 0]]), context, record(10), end),
+		const image = readGuestImage(
+			Buffer.concat([libxcHeaders(2, 2), optional, pageData([[1, 0]]), context, record(10), end]),
 		);
 		expect(image.hvmParams.size).toBe(0);
-		expect(image.records.map(({ name }) => name)).toContain("optional 0x80000005");
 	});
 
 	it("the last type and content of a PFN count, in any order", () => {
@@ -176,7 +175,7 @@ describe("variants that the specifications allow", () => {
 			[9, 0, 5],
 			[5, PAGE_TYPE.XTAB],
 		]);
-		const { pages } = parseLibxcImage(hvm(staticEnd, first, again, context, end));
+		const { pages } = readGuestImage(hvm(staticEnd, first, again, context, end));
 		expect([...pages.pfns]).toEqual([3, 5, 9, 0x10000]);
 		expect([...pages.types]).toEqual([0, PAGE_TYPE.XTAB, 0, 0]);
 		expect(pages.content(9)?.[0]).toBe(5);
@@ -249,7 +248,11 @@ describe("a damaged image is an XLU_E_IMAGE with the place", () => {
 		["back channel", hvm(record(15), end), /back channel/],
 		["count 0", hvm(staticEnd, record(1, Buffer.alloc(8)), end), /count/],
 		["count too high", hvm(staticEnd, record(1, octets().u32(9).u32(0).u64(1n).done()), end), /count.*1 to 1, got 9/],
-		["page without data", hvm(staticEnd, record(1, octets().u32(1).u32(0).u64(1n).done()), end), /page_data/],
+		[
+			"page without data",
+			hvm(staticEnd, record(1, octets().u32(1).u32(0).u64(1n).done()), end),
+			/PAGE_DATA.*body_length: expected 4112, got 16/,
+		],
 		[
 			"reserved type",
 			hvm(
@@ -266,9 +269,16 @@ describe("a damaged image is an XLU_E_IMAGE with the place", () => {
 			),
 			/0x5/,
 		],
-		["param twice", hvm(staticEnd, page, context, params([1, 1n], [1, 2n]), end), /once/],
+		[
+			"param twice",
+			hvm(staticEnd, page, context, params([1, 1n], [1, 2n]), end),
+			/one HVM parameter STORE_PFN, got a second one/,
+		],
 		["params' count", hvm(staticEnd, page, record(10, octets().u32(4).u32(0).done()), end), /body_length.*72, got 8/],
 		["TSC length", hvm(record(8, Buffer.alloc(20)), end), /24, got 20/],
+		["TOOLSTACK", hvm(record(11, Buffer.alloc(5)), staticEnd, page, context, end), /no TOOLSTACK/],
+		["context without END", hvm(staticEnd, page, record(9, Buffer.alloc(16)), end), /HEADER \(type 1\), got type 0/],
+		["parameter that nobody has", hvm(staticEnd, page, context, params([1024, 1n]), end), /below 1024, got 1024/],
 		["policy length", hvm(record(17, Buffer.alloc(25)), end), /multiple of 24/],
 		["libxl without libxc", Buffer.concat([libxlHeader(), record(0)]), /LIBXC_CONTEXT before it/],
 		["libxc twice", Buffer.concat([libxlHeader(), record(1), smallHvm, record(1)]), /one LIBXC_CONTEXT/],
@@ -295,11 +305,16 @@ describe("a damaged image is an XLU_E_IMAGE with the place", () => {
 			write(data);
 			return errorOf(() => readGuestImage(data)).message;
 		};
-		expect(damage((data) => data.writeUInt32LE(0x04030201, 32))).toMatch(/big-endian/);
+		expect(damage((data) => data.subarray(32, 48).swap32())).toMatch(/little-endian image, got a big-endian one/);
+		expect(damage((data) => data.writeUInt32LE(0x04030201, 32))).toMatch(/mandatory flags/);
 		expect(damage((data) => data.writeUInt32LE(7, 36))).toMatch(/mandatory flags/);
-		expect(damage((data) => data.writeUInt32LE(1, 36))).toMatch(/legacy/);
-		expect(damage((data) => data.writeUInt32LE(0xffffffff, 44))).toMatch(/4294967295 octets/);
-		expect(damage((data) => data.writeUInt32LE(0xffffffff, 48))).toMatch(/configuration length/);
+		expect(damage((data) => data.writeUInt32LE(1, 36))).toMatch(/bit 1: a libxl stream follows, got 0x1/);
+		expect(damage((data) => data.writeUInt32LE(0xffffffff, 44))).toMatch(
+			/optional data length: expected at most \d+, got 4294967295/,
+		);
+		expect(damage((data) => data.writeUInt32LE(0xffffffff, 48))).toMatch(
+			/configuration: expected a length of \d+, got 4294967295/,
+		);
 		expect(damage((data) => data.write("]", 52))).toMatch(/JSON/);
 	});
 

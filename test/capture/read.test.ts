@@ -3,7 +3,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, describe, expect, it } from "vitest";
 import { readCapture } from "../../src/capture/read.ts";
-import { pvP2m } from "../../src/formats/libxc/read.ts";
+import { pvP2m } from "../../src/formats/libxc/p2m.ts";
 import { errorOf, fixtures } from "./helpers.ts";
 
 const scratch = mkdtempSync(join(tmpdir(), "xlu-capture-"));

@@ -41,6 +41,16 @@ describe("xlu inspect", () => {
 		expect([status, stderr]).toEqual([2, expect.stringMatching(/^xlu: XLU_E_USAGE: There is no record 1000/)]);
 	});
 
+	test("an HVM context's registers by name, as text and as JSON", () => {
+		const { records } = JSON.parse(xlu(["inspect", at("hvm"), "--json"]).stdout);
+		const { index, fields } = records.find(({ name }: { name: string }) => name === "HVM_CONTEXT");
+		const lapic = fields.entries.find(({ name }: { name: string }) => name === "LAPIC");
+		expect(lapic.registers).toMatchObject({ apic_base_msr: "0xfee00d00", timer_divisor: "0x2" });
+		const { stdout } = xlu(["inspect", at("hvm"), "--record", `${index}`]);
+		expect(stdout).toMatch(/name +RTC\n(?:.*\n){3} +cmos_data +41001000000006211126260210/);
+		expect(stdout).toMatch(/0: count 65536, latched_count 0/);
+	});
+
 	test("what is cut off is shown as far as it goes, and ends in 3", () => {
 		writeFileSync(at("cut"), readFileSync(at("pv")).subarray(0, 9000));
 		const { status, stdout, stderr } = xlu(["inspect", at("cut")]);
@@ -90,6 +100,19 @@ describe("xlu diff", () => {
 			identical: false,
 			differences: [{ where: "libxc X86_PV_VCPU_BASIC vcpu 0", field: "registers.rip", b: "0x1234" }],
 		});
+	});
+
+	test("registers of an HVM context are named by entry and field", () => {
+		const document = xlu(["convert", at("hvm"), "-o", "-", "--to", "json"]).stdout;
+		const changed = document
+			.replace('"mxcsr":"0x1f80"', '"mxcsr":"0x1f00"')
+			.replace(/"tmr_val":"0x[0-9a-f]+"/, '"tmr_val":"0x5"');
+		writeFileSync(at("hvm.json"), changed);
+		const { differences } = JSON.parse(xlu(["diff", at("hvm"), at("hvm.json"), "--json"]).stdout);
+		expect(differences.map(({ where, field }: { where: string; field: string }) => `${where} ${field}`)).toEqual([
+			"libxc HVM_CONTEXT entries[CPU 2 0].registers.fpu_regs.mxcsr",
+			"libxc HVM_CONTEXT entries[PMTIMER 13 0].registers.tmr_val",
+		]);
 	});
 
 	test("streams of different formats are no pair", () => {

@@ -12,8 +12,8 @@
  * XLU_E_VERSION for what version 1 of the stream refuses by name; XLU_E_IMAGE from an image's own P2M.
  */
 import { CREATE, DOMID, FEATURE, FRAME, KIND, LIFE, PAGE_TYPE, REGION, SCHEDULER } from "../../format/enums.ts";
+import type { GuestImage } from "../../formats/guestImage.ts";
 import type { GuestContext } from "../../formats/libxc/guestContext.ts";
-import type { GuestImage } from "../../formats/xl/read.ts";
 import { readWallclock } from "../../machine/guestPages.ts";
 import type { DomainModel, HostModel, PreservedPages } from "../../machine/model.ts";
 import type { CapturedDomain, CapturedHost } from "../read.ts";

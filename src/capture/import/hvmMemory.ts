@@ -10,8 +10,8 @@
  * belongs to somebody else.
  */
 import { FRAME, KEPT_FORMAT, KEPT_PURPOSE, P2M_ACCESS, P2M_BITS, P2M_ORDER, P2M_TYPE } from "../../format/enums.ts";
+import type { GuestImage } from "../../formats/guestImage.ts";
 import { FIRST_TYPE_WITHOUT_DATA, PAGE_TYPE as PFN_TYPE } from "../../formats/libxc/layout.ts";
-import type { GuestImage } from "../../formats/xl/read.ts";
 import type { DomainModel } from "../../machine/model.ts";
 import type { CapturedDomain } from "../read.ts";
 import { type FrameRun, type MachineFrames, SUPERPAGE_FRAMES } from "./frames.ts";

@@ -7,10 +7,10 @@
  * which PFNs have one, two PFNs share a frame, a page-table entry names a PFN outside the P2M.
  */
 import { FRAME, PAGE_TYPE, PAGE_TYPE_FLAG } from "../../format/enums.ts";
+import type { GuestImage } from "../../formats/guestImage.ts";
 import { GDT_ENTRIES_PER_FRAME, type GuestContext } from "../../formats/libxc/guestContext.ts";
 import { FIRST_TYPE_WITHOUT_DATA, PAGE_TYPE as PFN_TYPE } from "../../formats/libxc/layout.ts";
-import { pvP2m } from "../../formats/libxc/read.ts";
-import type { GuestImage } from "../../formats/xl/read.ts";
+import { pvP2m } from "../../formats/libxc/p2m.ts";
 import type { PreservedPages, PvLayout } from "../../machine/model.ts";
 import type { CapturedDomain } from "../read.ts";
 import type { MachineFrames } from "./frames.ts";

@@ -3,8 +3,8 @@
  * MFNs where libxc put PFNs; of HVM and PVH guests as the HVM context, untouched; of dom0 from debug key `0`.
  */
 import { NONE64, VCPU_FLAG } from "../../format/enums.ts";
+import type { GuestImage } from "../../formats/guestImage.ts";
 import { type GuestContext, readGuestContext, VGCF } from "../../formats/libxc/guestContext.ts";
-import type { GuestImage } from "../../formats/xl/read.ts";
 import type { DomainModel } from "../../machine/model.ts";
 import type { CapturedVcpu } from "../domains.ts";
 import type { CapturedRegisters } from "../host.ts";

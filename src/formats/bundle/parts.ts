@@ -74,6 +74,6 @@ export function* libxcItems(image: Uint8Array): Generator<NestedItem> {
 	for (const { type, offset, end, body } of libxcRecords(image)) {
 		const name = libxcRecordNames[type] ?? `unknown ${hex(type)}`;
 		const place = { type, name, offset, length: body.length };
-		yield nestedRecord("libxc", place, image.subarray(offset, end), (octets) => bodyFields(type, octets, true));
+		yield nestedRecord("libxc", place, image.subarray(offset, end), (octets) => bodyFields(type, octets, true, 8));
 	}
 }

@@ -6,6 +6,7 @@
 import { type Findings, formatRule, hex } from "./findings.ts";
 import type { StreamReader } from "./reader.ts";
 import type { Layer } from "./record.ts";
+import { type Steps, take } from "./steps.ts";
 import { viewOf } from "./values.ts";
 
 export const RECORD_HEADER_BYTES = 8;
@@ -65,15 +66,15 @@ export interface RecordHeader {
 }
 
 /** Reads a record's header. */
-export async function readRecordHeader(
+export function* readRecordHeader(
 	reader: StreamReader,
 	layer: Layer,
 	names: Readonly<Record<number, string>>,
 	isLittle: boolean,
 	findings: Findings,
-): Promise<RecordHeader> {
+): Steps<RecordHeader> {
 	const offset = reader.offset;
-	const head = await reader.take(RECORD_HEADER_BYTES);
+	const head = yield* take(reader, RECORD_HEADER_BYTES);
 	const place = { layer, record: "record header", offset };
 	if (head.length < RECORD_HEADER_BYTES) {
 		throw findings.fatal(framingRules.truncated, place, "8 octets of a record's header, or END", `${head.length}`);
@@ -108,14 +109,14 @@ export const placeOf = ({ layer, name, offset }: RecordHeader, field?: string) =
 	field === undefined ? { layer, record: name, offset } : { layer, record: name, offset, field };
 
 /** Reads body and padding; `octets` is the whole record, header included. */
-export async function readRecordBody(
+export function* readRecordBody(
 	reader: StreamReader,
 	header: RecordHeader,
 	isLittle: boolean,
 	findings: Findings,
-): Promise<{ octets: Uint8Array; body: Uint8Array }> {
+): Steps<{ octets: Uint8Array; body: Uint8Array }> {
 	const { length, padding } = header;
-	const rest = await reader.take(length + padding);
+	const rest = yield* take(reader, length + padding);
 	if (rest.length < length + padding) {
 		throw findings.fatal(
 			framingRules.truncated,

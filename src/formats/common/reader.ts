@@ -2,7 +2,7 @@
  * A position in a stream that comes in chunks. Whoever reads says how many octets it needs; what lies within one chunk is
  * handed out as a view, what straddles two is put together. Bounded: a caller never asks for more than it has checked.
  */
-import type { ByteSource } from "./source.ts";
+import { type ByteSource, sourceOf } from "./source.ts";
 
 const NOTHING = new Uint8Array(0);
 
@@ -16,6 +16,14 @@ export class StreamReader {
 
 	constructor(source: ByteSource) {
 		this.source = source;
+	}
+
+	/** A stream that lies in memory: all of it can be had without waiting. */
+	static over(octets: Uint8Array, name = "stream"): StreamReader {
+		const reader = new StreamReader(sourceOf(octets, name));
+		reader.#chunk = new Uint8Array(octets.buffer, octets.byteOffset, octets.byteLength);
+		reader.#isEnded = true;
+		return reader;
 	}
 
 	/** Octets from the start of the stream to the position. */
@@ -34,6 +42,11 @@ export class StreamReader {
 	 */
 	async peek(lengthBytes: number): Promise<Uint8Array> {
 		if (this.available < lengthBytes) await this.#gather(lengthBytes);
+		return this.peekNow(lengthBytes);
+	}
+
+	/** As `peek`, of what can be had without waiting. */
+	peekNow(lengthBytes: number): Uint8Array {
 		return this.#chunk.subarray(this.#at, this.#at + lengthBytes);
 	}
 

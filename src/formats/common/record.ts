@@ -29,10 +29,24 @@ export interface StreamItem {
 	readonly octets: Uint8Array | undefined;
 	/** The body decoded. Made when it is asked for. */
 	readonly fields: Fields;
+	/** Of PAGE_DATA: what it names. */
+	readonly pages?: PageList | undefined;
 }
 
-/** What to do with the contents of pages, nearly all of an image: count and drop them, hash each, or hand them out. */
-export type PageContents = "summary" | "hash" | "keep";
+/** PFNs with their types, in the order of their record. */
+export interface PageList {
+	readonly pfns: Float64Array;
+	/** 4-bit types. */
+	readonly types: Uint8Array;
+	/** Octets from the start of the stream to the contents of those that have any, one after the other. */
+	readonly contentsOffset: number;
+}
+
+/**
+ * What to do with the contents of pages, nearly all of an image: count and drop them, hash each, hand them out, or pass over
+ * them without a look.
+ */
+export type PageContents = "summary" | "hash" | "keep" | "skip";
 
 /** An item as JSON has it, from which `encode` makes its octets again. */
 export interface EncodableItem {

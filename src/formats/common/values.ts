@@ -1,7 +1,6 @@
 /** Values between octets and JSON: what a body says as fields, and a body made of fields again. */
 import { XluError } from "../../errors.ts";
-import type { PlacedField, Struct } from "../../format/layout.ts";
-import { readStruct, writeStruct } from "../../format/layout.ts";
+import { type Inner, type PlacedField, readField, type Struct, scalarBytes, writeStruct } from "../../format/layout.ts";
 import type { Fields, Json } from "./record.ts";
 
 export const viewOf = (octets: Uint8Array): DataView =>
@@ -19,8 +18,10 @@ export function octetsOfHex(value: unknown): Uint8Array | undefined {
 }
 
 /** A 64-bit number as JSON holds it: beyond 2^53 a string of digits. */
-export const wide = (value: bigint): number | string =>
-	value <= BigInt(Number.MAX_SAFE_INTEGER) ? Number(value) : `${value}`;
+export const wide = (value: bigint): number | string => {
+	const number = Number(value);
+	return Number.isSafeInteger(number) ? number : `${value}`;
+};
 
 const address = (value: number | bigint): string => `0x${value.toString(16)}`;
 
@@ -40,15 +41,36 @@ export class FieldReader {
 		this.#where = where;
 	}
 
+	/** Other fields in the same place. */
+	with(fields: Fields): FieldReader {
+		return new FieldReader(fields, this.#where);
+	}
+
 	/** A whole number below 2^`bits`: a JSON number, decimal digits, or `0x...`; `otherwise` where there is none. */
 	number(name: string, bits: 8 | 16 | 32 | 64, otherwise?: number): bigint {
 		return integer(this.fields[name] ?? otherwise, bits, `${this.#where}.${name}`);
 	}
 
-	octets(name: string, otherwise?: string): Uint8Array {
+	/** A whole number of `bits` bits that may be negative. */
+	signed(name: string, bits: 8 | 16 | 32 | 64): bigint {
+		const value = this.fields[name];
+		const isNumber = typeof value === "number" && Number.isSafeInteger(value);
+		const isText = typeof value === "string" && /^-?\d{1,20}$/.test(value);
+		const found = isNumber || isText ? BigInt(value as number | string) : undefined;
+		if (found === undefined || BigInt.asIntN(bits, found) !== found) {
+			throw invalid(`${this.#where}.${name}`, `a whole number of ${bits} bits with a sign`, value);
+		}
+		return found;
+	}
+
+	/** @param length octets that there may be at most */
+	octets(name: string, otherwise?: string, length?: number): Uint8Array {
 		const value = this.fields[name] ?? otherwise;
 		const octets = octetsOfHex(value);
-		if (!octets) throw invalid(`${this.#where}.${name}`, "octets as pairs of hexadecimal digits", value);
+		if (!octets || (length !== undefined && octets.length > length)) {
+			const most = length === undefined ? "octets" : `at most ${length} octets`;
+			throw invalid(`${this.#where}.${name}`, `${most} as pairs of hexadecimal digits`, value);
+		}
 		return octets;
 	}
 
@@ -58,10 +80,19 @@ export class FieldReader {
 		return value;
 	}
 
-	list(name: string): readonly Json[] {
+	/** @param limit elements that there may be at most */
+	list(name: string, limit = Number.POSITIVE_INFINITY): readonly Json[] {
 		const value = this.fields[name];
-		if (!Array.isArray(value)) throw invalid(`${this.#where}.${name}`, "an array", value);
+		if (!Array.isArray(value) || value.length > limit) {
+			const most = limit === Number.POSITIVE_INFINITY ? "" : ` of at most ${limit} elements`;
+			throw invalid(`${this.#where}.${name}`, `an array${most}`, value);
+		}
 		return value as readonly Json[];
+	}
+
+	/** An array of numbers. */
+	numbers(name: string, bits: 8 | 16 | 32 | 64, limit?: number): bigint[] {
+		return this.list(name, limit).map((value, i) => integer(value, bits, `${this.#where}.${name}[${i}]`));
 	}
 
 	/** An element of an array of numbers. */
@@ -70,8 +101,8 @@ export class FieldReader {
 	}
 
 	/** The objects of an array. */
-	rows(name: string): FieldReader[] {
-		return this.list(name).map((value, i) => {
+	rows(name: string, limit?: number): FieldReader[] {
+		return this.list(name, limit).map((value, i) => {
 			const where = `${this.#where}.${name}[${i}]`;
 			if (typeof value !== "object" || value === null || Array.isArray(value)) throw invalid(where, "an object", value);
 			return new FieldReader(value as Fields, where);
@@ -120,36 +151,183 @@ export class OctetWriter {
 	}
 }
 
+const isZero = (octets: Uint8Array): boolean => octets.every((octet) => octet === 0);
+
+/** A number of any length, as `0x...`. */
+const longHex = (octets: Uint8Array): string => address(BigInt(`0x${hexOf(octets.slice().reverse()) || "0"}`));
+
+const bitsOfField = ({ type }: PlacedField) => (8 * scalarBytes[type]) as 8 | 16 | 32 | 64;
+
 function fieldJson(field: PlacedField, value: number | bigint): Json {
 	if (field.show === "hex") return address(value);
+	if (field.show === "signed") return wide(BigInt.asIntN(bitsOfField(field), BigInt(value)));
 	return typeof value === "bigint" ? wide(value) : value;
 }
 
-/** A struct's fields by name. Rows of octets are one string of hexadecimal digits; reserved fields are left out. */
+/**
+ * A struct's fields by name. Rows of octets are one string of hexadecimal digits; reserved fields are there only where they
+ * are not zero, as octets.
+ */
 export function structFields(struct: Struct, octets: Uint8Array, offset = 0, isLittle = true): Record<string, Json> {
-	const row = readStruct(struct, viewOf(octets), offset, isLittle);
+	const view = viewOf(octets);
 	const fields: Record<string, Json> = {};
 	for (const field of struct.fields) {
-		const value = row[field.name];
-		if (value === undefined) continue;
-		if (typeof value !== "object") fields[field.name] = fieldJson(field, value);
-		else if (field.type === "u8") fields[field.name] = hexOf(Uint8Array.from(value as readonly number[]));
-		else fields[field.name] = Array.from(value, (element: number | bigint) => fieldJson(field, element));
+		const { inner, name } = field;
+		const at = offset + field.offset;
+		const raw = octets.subarray(at, at + scalarBytes[field.type] * field.length);
+		if (field.reserved) {
+			if (!isZero(raw)) fields[name] = hexOf(raw);
+		} else if (inner && "bits" in inner) {
+			Object.assign(fields, bitsFields(name, inner.bits, BigInt(readField(field, view, offset, isLittle) as bigint)));
+		} else if (inner) fields[name] = innerJson(inner, raw, isLittle);
+		else if (field.type === "u8" && field.length > 1) fields[name] = hexOf(raw);
+		else {
+			const value = readField(field, view, offset, isLittle);
+			fields[name] =
+				typeof value === "object"
+					? Array.from(value, (element: number | bigint) => fieldJson(field, element))
+					: fieldJson(field, value);
+		}
 	}
 	return fields;
 }
 
-/** The struct that `structFields` made such fields of; what is not there is zero. */
+function bitsFields(
+	rest: string,
+	bits: readonly (readonly [name: string, width: number])[],
+	value: bigint,
+): Record<string, Json> {
+	const fields: Record<string, Json> = {};
+	let left = value;
+	let at = 0n;
+	for (const [name, width] of bits) {
+		const mask = (1n << BigInt(width)) - 1n;
+		fields[name] = wide((left >> at) & mask);
+		left &= ~(mask << at);
+		at += BigInt(width);
+	}
+	// Bits without a name.
+	return left === 0n ? fields : { ...fields, [rest]: address(left) };
+}
+
+function innerJson(inner: Exclude<Inner, { bits: unknown }>, raw: Uint8Array, isLittle: boolean): Json {
+	if ("isBitmap" in inner) return bitRuns(raw);
+	const bytes = "struct" in inner ? inner.struct.size : inner.numberBytes;
+	const parts = Array.from({ length: raw.length / bytes }, (_, i) => raw.subarray(i * bytes, (i + 1) * bytes));
+	if ("struct" in inner && inner.isSparse) {
+		return parts.flatMap((part, slot): Json[] =>
+			isZero(part) ? [] : [{ slot, ...structFields(inner.struct, part, 0, isLittle) }],
+		);
+	}
+	const values = parts.map(
+		(part): Json => ("struct" in inner ? structFields(inner.struct, part, 0, isLittle) : longHex(part)),
+	);
+	return values.length === 1 ? (values[0] as Json) : values;
+}
+
+/**
+ * The struct that `structFields` made such fields of; what is not there is zero.
+ * @throws XLU_E_USAGE with `field` where a field is not of its kind or does not fit
+ */
 export function structOctets(struct: Struct, fields: FieldReader, isLittle = true): Uint8Array {
 	const octets = new Uint8Array(struct.size);
-	const row: Record<string, bigint | number[] | bigint[]> = {};
+	const row: Record<string, bigint | bigint[]> = {};
+	const raw: [PlacedField, Uint8Array][] = [];
 	for (const field of struct.fields) {
-		if (field.reserved || fields.fields[field.name] === undefined) continue;
-		const bits = { u8: 8, u16: 16, u32: 32, u64: 64 }[field.type] as 8 | 16 | 32 | 64;
-		if (field.length === 1) row[field.name] = fields.number(field.name, bits);
-		else if (field.type === "u8") row[field.name] = [...fields.octets(field.name)];
-		else row[field.name] = fields.list(field.name).map((value, i) => integer(value, bits, `${field.name}[${i}]`));
+		const bits = bitsOfField(field);
+		const length = scalarBytes[field.type] * field.length;
+		const { inner, name } = field;
+		if (inner && "bits" in inner) row[name] = bitsNumber(name, inner.bits, fields, bits);
+		else if (fields.fields[name] === undefined) continue;
+		else if (inner) raw.push([field, innerOctets(name, inner, length, fields, isLittle)]);
+		else if (field.reserved || (field.type === "u8" && field.length > 1))
+			raw.push([field, fields.octets(name, undefined, length)]);
+		else if (field.length === 1)
+			row[name] = field.show === "signed" ? fields.signed(name, bits) : fields.number(name, bits);
+		else row[name] = fields.numbers(name, bits, field.length);
 	}
 	writeStruct(struct, viewOf(octets), 0, row, isLittle);
+	for (const [field, part] of raw) octets.set(part, field.offset);
+	return octets;
+}
+
+/** Numbers of the bits that are set, those of a run as `first-last`. */
+function bitRuns(octets: Uint8Array): (number | string)[] {
+	const isSet = (bit: number) => (((octets[bit >>> 3] ?? 0) >>> (bit & 7)) & 1) === 1;
+	const runs: (number | string)[] = [];
+	for (let bit = 0; bit < 8 * octets.length; bit++) {
+		if (!isSet(bit)) continue;
+		const first = bit;
+		while (isSet(bit + 1)) bit++;
+		runs.push(first === bit ? bit : `${first}-${bit}`);
+	}
+	return runs;
+}
+
+function bitmapOctets(name: string, length: number, fields: FieldReader): Uint8Array {
+	const octets = new Uint8Array(length);
+	for (const run of fields.list(name, 8 * length)) {
+		const [first, last] =
+			typeof run === "string" && /^\d{1,9}-\d{1,9}$/.test(run) ? run.split("-").map(Number) : [run, run];
+		const isRun =
+			Number.isInteger(first) && Number.isInteger(last) && (first as number) >= 0 && (last as number) < 8 * length;
+		if (!isRun) throw invalid(name, `numbers below ${8 * length}, and runs of them as "first-last"`, run);
+		for (let bit = first as number; bit <= (last as number); bit++) {
+			octets[bit >>> 3] = (octets[bit >>> 3] as number) | (1 << (bit & 7));
+		}
+	}
+	return octets;
+}
+
+function bitsNumber(
+	rest: string,
+	names: readonly (readonly [string, number])[],
+	fields: FieldReader,
+	bits: 8 | 16 | 32 | 64,
+): bigint {
+	let number = fields.number(rest, bits, 0);
+	let at = 0n;
+	for (const [name, width] of names) {
+		const value = fields.number(name, 64, 0);
+		if (value >> BigInt(width) !== 0n) throw invalid(name, `a whole number of ${width} bits`, fields.fields[name]);
+		number |= value << at;
+		at += BigInt(width);
+	}
+	return number;
+}
+
+function innerOctets(
+	name: string,
+	inner: Exclude<Inner, { bits: unknown }>,
+	length: number,
+	fields: FieldReader,
+	isLittle: boolean,
+): Uint8Array {
+	if ("isBitmap" in inner) return bitmapOctets(name, length, fields);
+	const octets = new Uint8Array(length);
+	if ("struct" in inner) {
+		const { struct } = inner;
+		if (inner.isSparse) {
+			const slots = length / struct.size;
+			for (const row of fields.rows(name, slots)) {
+				const slot = Number(row.number("slot", 32));
+				if (slot >= slots) throw invalid(`${name}.slot`, `below ${slots}`, slot);
+				octets.set(structOctets(struct, row, isLittle), slot * struct.size);
+			}
+			return octets;
+		}
+		const rows = length === struct.size ? [fields.row(name)] : fields.rows(name, length / struct.size);
+		for (const [i, row] of rows.entries()) octets.set(structOctets(struct, row, isLittle), i * struct.size);
+		return octets;
+	}
+	const bytes = inner.numberBytes;
+	const values = length === bytes ? [fields.fields[name]] : fields.list(name, length / bytes);
+	for (const [i, value] of values.entries()) {
+		const digits = typeof value === "string" ? /^0x([0-9a-f]+)$/i.exec(value.slice(0, 2 * bytes + 2))?.[1] : undefined;
+		if (digits === undefined || (value as string).length > 2 * bytes + 2) {
+			throw invalid(`${name}[${i}]`, `0x and at most ${2 * bytes} digits`, value);
+		}
+		octets.set(Buffer.from(digits.padStart(2 * bytes, "0"), "hex").reverse(), i * bytes);
+	}
 	return octets;
 }

@@ -1,7 +1,7 @@
 /** A part of a legacy image as fields, from which write.ts makes its octets again. */
 import type { Fields, Json } from "../common/record.ts";
 import { hexOf, wide as number } from "../common/values.ts";
-import { readHvmContext } from "../hvm/context.ts";
+import { hvmContextFields } from "../hvm/fields.ts";
 import { readGuestContext } from "../libxc/guestContext.ts";
 import { pageTypeNames, VCPU_CONTEXT_BYTES } from "../libxc/layout.ts";
 import { MAGIC_PFN_NAMES, PFN_MASK, TYPE_SHIFT } from "./layout.ts";
@@ -109,10 +109,7 @@ export function fieldsOf({ octets, body }: LegacyPart): Fields {
 		case "magicPfns":
 			return Object.fromEntries(MAGIC_PFN_NAMES.map((name, i) => [name, number(body.pfns[i] ?? 0n)]));
 		case "hvmContext": {
-			const entries = readHvmContext(body.data).map(({ type, name, instance, offset, length, cpu }) =>
-				json({ type, name, instance, offset, length, ...(cpu ? { registers: cpu } : {}) }),
-			);
-			return { entries, context: hexOf(body.data) };
+			return { entries: hvmContextFields(body.data).entries, context: hexOf(body.data) };
 		}
 		case "qemu":
 			return { signature: body.signature, state: hexOf(body.data) };

@@ -4,20 +4,28 @@
  * Fields of a record are in the image's byte order. Contents that are the guest's or the hypervisor's own structures (vCPU
  * contexts, shared_info, HVM_CONTEXT) are x86's and little-endian whatever the image says.
  */
-import type { Struct } from "../../format/layout.ts";
 import type { Fields, Json } from "../common/record.ts";
-import { type FieldReader, hexOf, OctetWriter, structFields, structOctets, viewOf, wide } from "../common/values.ts";
+import { type FieldReader, hexOf, OctetWriter, viewOf, wide } from "../common/values.ts";
 import { hvmContextFields, hvmContextOctets } from "../hvm/fields.ts";
-import { guestContext64, TRAP_COUNT, trapInfo } from "./guestContext.ts";
-import { guestContext32, trapInfo32 } from "./guestContext32.ts";
-import { CPUID_LEAF_BYTES, hvmParamNames, LIBXC_RECORD, MSR_ENTRY_BYTES, VCPU_CONTEXT_BYTES } from "./layout.ts";
+import { msrFields, msrOctets } from "../x86/msrs.ts";
+import { CPUID_LEAF_BYTES, hvmParamNames, LIBXC_RECORD, MSR_ENTRY_BYTES, VCPU_HEADER_BYTES } from "./layout.ts";
+import {
+	contextFields,
+	contextOctets,
+	extendedFields,
+	extendedOctets,
+	sharedInfoFields,
+	sharedInfoOctets,
+	vcpuXsaveFields,
+	vcpuXsaveOctets,
+} from "./registers.ts";
 
 const R = LIBXC_RECORD;
 
 interface BodyCodec {
 	/** Octets below which a body says nothing; such a body is shown as octets. */
 	readonly minimum: number;
-	decode(body: Uint8Array, isLittle: boolean): Fields;
+	decode(body: Uint8Array, isLittle: boolean, guestWidth: 4 | 8 | undefined): Fields;
 	encode(fields: FieldReader, isLittle: boolean): Uint8Array;
 }
 
@@ -59,17 +67,20 @@ function numbersInto(writer: OctetWriter, fields: FieldReader, name: string): Oc
 	return writer;
 }
 
+/** Whose a vCPU's record is, and what it holds. */
+export function vcpuOf(body: Uint8Array, isLittle: boolean): { vcpu: number; reserved: number; content: Uint8Array } {
+	const view = viewOf(body);
+	const [vcpu, reserved] = [view.getUint32(0, isLittle), view.getUint32(4, isLittle)];
+	return { vcpu, reserved, content: body.subarray(VCPU_HEADER_BYTES) };
+}
+
 /** vcpu_id u32, reserved u32, then what `rest` says. */
 function ofVcpu(rest: Pick<BodyCodec, "decode" | "encode">): BodyCodec {
 	return {
-		minimum: 8,
-		decode(body, isLittle) {
-			const view = viewOf(body);
-			return {
-				vcpu: view.getUint32(0, isLittle),
-				...unlessZero("reserved", view.getUint32(4, isLittle)),
-				...rest.decode(body.subarray(8), isLittle),
-			};
+		minimum: VCPU_HEADER_BYTES,
+		decode(body, isLittle, guestWidth) {
+			const { vcpu, reserved, content } = vcpuOf(body, isLittle);
+			return { vcpu, ...unlessZero("reserved", reserved), ...rest.decode(content, isLittle, guestWidth) };
 		},
 		encode: (fields, isLittle) =>
 			new OctetWriter(isLittle)
@@ -80,71 +91,12 @@ function ofVcpu(rest: Pick<BodyCodec, "decode" | "encode">): BodyCodec {
 	};
 }
 
-const isZero = (octets: Uint8Array) => octets.every((octet) => octet === 0);
-
-/** A context with its trap table as rows; entries that are all zero are left out. */
-function contextFields(struct: Struct, trap: Struct, octets: Uint8Array): Fields {
-	const { traps: _, ...registers } = structFields(struct, octets);
-	const from = struct.fields.find(({ name }) => name === "traps")?.offset ?? 0;
-	const traps: Json[] = [];
-	for (let slot = 0; slot < TRAP_COUNT; slot++) {
-		const entry = octets.subarray(from + slot * trap.size, from + (slot + 1) * trap.size);
-		if (!isZero(entry)) traps.push({ slot, ...structFields(trap, entry) });
-	}
-	return { registers, traps };
-}
-
-function contextOctets(struct: Struct, trap: Struct, fields: FieldReader): Uint8Array {
-	const octets = structOctets(struct, fields.row("registers"));
-	const from = struct.fields.find(({ name }) => name === "traps")?.offset ?? 0;
-	for (const row of fields.rows("traps")) {
-		octets.set(structOctets(trap, row), from + Number(row.number("slot", 8)) * trap.size);
-	}
-	return octets;
-}
-
-const vcpuBasic = ofVcpu({
-	decode(octets) {
-		if (octets.length === VCPU_CONTEXT_BYTES[8]) return contextFields(guestContext64, trapInfo, octets);
-		if (octets.length === VCPU_CONTEXT_BYTES[4]) return contextFields(guestContext32, trapInfo32, octets);
-		return { context: hexOf(octets) };
-	},
-	encode(fields) {
-		if (fields.fields.registers === undefined) return fields.octets("context");
-		return fields.row("registers").fields.eip === undefined
-			? contextOctets(guestContext64, trapInfo, fields)
-			: contextOctets(guestContext32, trapInfo32, fields);
-	},
-});
-
-/** A structure of the hypervisor's, shown and kept as octets. */
-const blob = {
-	decode: (octets: Uint8Array) => ({ context: hexOf(octets) }),
-	encode: (f: FieldReader) => f.octets("context"),
-};
-
-/** xcr0, the xcr0 that was ever set, then the XSAVE area: 512 octets of FXSAVE, its header. */
-const vcpuXsave = ofVcpu({
-	decode(octets) {
-		if (octets.length < 16) return { area: hexOf(octets) };
-		const view = viewOf(octets);
-		const hex = (at: number) => `0x${view.getBigUint64(at, true).toString(16)}`;
-		const header = octets.length >= 16 + 528 ? { xstateBv: hex(528), xcompBv: hex(536) } : {};
-		return { xcr0: hex(0), xcr0Accum: hex(8), header, area: hexOf(octets.subarray(16)) };
-	},
-	encode(fields) {
-		if (fields.fields.xcr0 === undefined) return fields.octets("area");
-		const writer = new OctetWriter(true).number(fields.number("xcr0", 64), 8).number(fields.number("xcr0Accum", 64), 8);
-		return writer.octets(fields.octets("area")).done();
-	},
-});
-
 /** Rows of equal length with nothing before or after. */
 function rowsCodec(
 	name: string,
 	bytes: number,
 	decodeRow: (view: DataView, at: number, isLittle: boolean) => Fields,
-	encodeRow: (writer: OctetWriter, row: FieldReader) => void,
+	encodeRow: (writer: OctetWriter, row: FieldReader, isLittle: boolean) => void,
 ): Pick<BodyCodec, "decode" | "encode"> {
 	return {
 		decode(body, isLittle) {
@@ -154,7 +106,7 @@ function rowsCodec(
 		},
 		encode(fields, isLittle) {
 			const writer = new OctetWriter(isLittle);
-			for (const row of fields.rows(name)) encodeRow(writer, row);
+			for (const row of fields.rows(name)) encodeRow(writer, row, isLittle);
 			return writer.done();
 		},
 	};
@@ -166,17 +118,8 @@ const hex64At = (view: DataView, at: number, isLittle: boolean) => `0x${view.get
 const msrRows = rowsCodec(
 	"msrs",
 	MSR_ENTRY_BYTES,
-	(view, at, isLittle) => ({
-		msr: hexAt(view, at, isLittle),
-		...unlessZero("flags", view.getUint32(at + 4, isLittle)),
-		value: hex64At(view, at + 8, isLittle),
-	}),
-	(writer, row) => {
-		writer
-			.number(row.number("msr", 32), 4)
-			.number(row.number("flags", 32, 0), 4)
-			.number(row.number("value", 64), 8);
-	},
+	(view, at, isLittle) => msrFields(new Uint8Array(view.buffer, view.byteOffset + at, MSR_ENTRY_BYTES), isLittle),
+	(writer, row, isLittle) => writer.octets(msrOctets(row, isLittle)),
 );
 
 const leafRegisters = ["eax", "ebx", "ecx", "edx"] as const;
@@ -192,20 +135,6 @@ const cpuidLeaves = rowsCodec(
 		for (const name of ["leaf", "subleaf", ...leafRegisters]) writer.number(row.number(name, 32), 4);
 	},
 );
-
-/** What shared_info says besides its octets: 64-bit layout, public/xen.h. */
-const WALLCLOCK_OFFSET = 0xc00;
-
-const sharedInfo: BodyCodec = {
-	minimum: 0,
-	decode(body) {
-		if (body.length < WALLCLOCK_OFFSET + 16) return { page: hexOf(body) };
-		const view = viewOf(body);
-		const [version, seconds, nanoseconds] = [0, 4, 8].map((at) => view.getUint32(WALLCLOCK_OFFSET + at, true));
-		return { wallclock: { version, seconds, nanoseconds } as Json, page: hexOf(body) };
-	},
-	encode: (fields) => fields.octets("page"),
-};
 
 const tscInfo: BodyCodec = {
 	minimum: 24,
@@ -275,10 +204,14 @@ const codecs: Readonly<Record<number, BodyCodec>> = {
 	[R.END]: empty,
 	[R.X86_PV_INFO]: pvInfo,
 	[R.X86_PV_P2M_FRAMES]: p2mFrames,
-	[R.X86_PV_VCPU_BASIC]: vcpuBasic,
-	[R.X86_PV_VCPU_EXTENDED]: ofVcpu(blob),
-	[R.X86_PV_VCPU_XSAVE]: vcpuXsave,
-	[R.SHARED_INFO]: sharedInfo,
+	[R.X86_PV_VCPU_BASIC]: ofVcpu({ decode: contextFields, encode: contextOctets }),
+	[R.X86_PV_VCPU_EXTENDED]: ofVcpu({ decode: extendedFields, encode: extendedOctets }),
+	[R.X86_PV_VCPU_XSAVE]: ofVcpu({ decode: vcpuXsaveFields, encode: vcpuXsaveOctets }),
+	[R.SHARED_INFO]: {
+		minimum: 0,
+		decode: (body, _isLittle, guestWidth) => sharedInfoFields(body, guestWidth),
+		encode: sharedInfoOctets,
+	},
 	[R.X86_TSC_INFO]: tscInfo,
 	[R.HVM_CONTEXT]: { minimum: 0, decode: hvmContextFields, encode: hvmContextOctets },
 	[R.HVM_PARAMS]: hvmParams,
@@ -292,11 +225,17 @@ const codecs: Readonly<Record<number, BodyCodec>> = {
 };
 
 /** A body as fields; one that is too short for them, or of a type without any, as `data`. */
-export function bodyFields(type: number, body: Uint8Array, isLittle: boolean): Fields {
+export function bodyFields(
+	type: number,
+	body: Uint8Array,
+	isLittle: boolean,
+	/** Octets of a PV guest's word, as X86_PV_INFO says. */
+	guestWidth: 4 | 8 | undefined,
+): Fields {
 	const codec = codecs[type];
 	return codec && body.length >= codec.minimum && (codec !== empty || body.length === 0)
-		? codec.decode(body, isLittle)
-		: raw.decode(body, isLittle);
+		? codec.decode(body, isLittle, guestWidth)
+		: raw.decode(body, isLittle, guestWidth);
 }
 
 export function bodyOctets(type: number, fields: FieldReader, isLittle: boolean): Uint8Array {

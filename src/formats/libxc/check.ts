@@ -5,6 +5,7 @@
 import { type Findings, type FormatRule, formatRule, hex } from "../common/findings.ts";
 import { placeOf, type RecordHeader } from "../common/framing.ts";
 import { hexOf, viewOf } from "../common/values.ts";
+import { hvmEntryTypes, hvmLength } from "../hvm/layout.ts";
 import {
 	CPUID_LEAF_BYTES,
 	HVM_ONLY,
@@ -197,6 +198,13 @@ export const libxcRules = {
 		"HVM_CONTEXT is a row of whole entries, HEADER first, END last.",
 		"Xen refuses such a context when it is loaded.",
 	),
+	hvmEntry: formatRule(
+		"XLU-C041",
+		"warning",
+		"public/arch-x86/hvm/save.h of Xen 4.17; 4.20, seen",
+		"An entry of HVM_CONTEXT is of a known type, with a length that a known Xen gives it.",
+		"A Xen newer than this tool, or damage: what is not known is kept as octets. Xen refuses types that it does not know.",
+	),
 } as const;
 
 const C = libxcRules;
@@ -270,6 +278,11 @@ export class LibxcChecks {
 	#guestWidth: 4 | 8 | undefined;
 	#isStaticEnded = false;
 	endPfn: number | undefined;
+
+	/** Octets of the guest's word, as X86_PV_INFO says. */
+	get guestWidth(): 4 | 8 | undefined {
+		return this.#guestWidth;
+	}
 
 	constructor(findings: Findings, version: number, guestType: "pv" | "hvm" | undefined, isLittle: boolean) {
 		this.#findings = findings;
@@ -369,8 +382,10 @@ export class LibxcChecks {
 			if (length !== 0) this.#report(C.bodyForm, record, "body_length", "0", `${length}`);
 			return;
 		}
-		if (length === EMPTY_BYTES && MAY_BE_EMPTY.has(type)) {
+		const isEmpty = length === EMPTY_BYTES || (length === 0 && this.#version === 2);
+		if (isEmpty && MAY_BE_EMPTY.has(type)) {
 			this.#report(C.emptyRecord, record, "body_length", "content", "none");
+			if (length === 0) return;
 			// All that is left to look at: a vCPU's id, or a count of parameters.
 			if (type === R.HVM_PARAMS) this.#hvmParams(record, viewOf(body));
 			else this.#vcpuId(record, viewOf(body));
@@ -532,6 +547,12 @@ export class LibxcChecks {
 			if (length > left - 8) {
 				this.#report(C.hvmContext, record, field, `at most ${left - 8} octets`, `${length}`);
 				return;
+			}
+			const known = hvmLength(type, length);
+			if (!known) this.#report(C.hvmEntry, record, field, "a known type", `type ${type}, ${length} octets`);
+			else if (!known.isKnown && type !== 0) {
+				const got = `${length}`;
+				this.#report(C.hvmEntry, record, `${field} (${hvmEntryTypes[type]?.name})`, known.expected, got);
 			}
 			offset += 8 + length;
 			if (type === 0) {

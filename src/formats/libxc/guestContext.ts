@@ -5,11 +5,11 @@
  * In an image frame numbers in it are PFNs (libxc-migration-stream, section 4.5): CR3, CR1 (the user's CR3, where its
  * bit 0 is set), GDT frames, and vCPU 0's RDX, in which a suspending guest passes its start_info.
  */
-import { array, type RowOf, reserved, u8, u16, u32, u64 } from "../../format/fields.ts";
+import { array, nested, type RowOf, reserved, sparse, u8, u16, u32, u64 } from "../../format/fields.ts";
 import { layOut, readStruct } from "../../format/layout.ts";
+import { hvmVmce } from "../hvm/layout.ts";
+import { fxsave } from "../x86/fpu.ts";
 
-/** Octets of FPU state (FXSAVE). */
-export const FPU_BYTES = 512;
 /** Entries of the trap table. */
 export const TRAP_COUNT = 256;
 /** GDT entries of one GDT frame. */
@@ -34,7 +34,7 @@ const trapFields = [
 export const trapInfo = layOut("trap_info", "One entry of the trap table.", trapFields);
 
 const contextFields = [
-	array(FPU_BYTES, u8("fpu", "FXSAVE area.", "hex")),
+	nested("fpu", fxsave, "FXSAVE area."),
 	u64("flags", "VGCF bits.", "hex"),
 	u64("r15", "R15.", "hex"),
 	u64("r14", "R14.", "hex"),
@@ -70,7 +70,7 @@ const contextFields = [
 	reserved("padFs", 6),
 	u16("gs", "GS.", "hex"),
 	reserved("padGs", 6),
-	array(TRAP_COUNT * trapInfo.size, u8("traps", "256 trap_info.", "hex")),
+	sparse("traps", trapInfo, "Trap table, by vector.", TRAP_COUNT),
 	u64("ldtBase", "LDT, guest virtual address.", "hex"),
 	u64("ldtEntries", "Entries of it."),
 	array(16, u64("gdtFrames", "GDT frames.", "hex")),
@@ -88,6 +88,24 @@ const contextFields = [
 	u64("gsBaseUser", "GS base of the user.", "hex"),
 ] as const;
 export const guestContext64 = layOut("vcpu_guest_context", "A 64-bit PV vCPU's context.", contextFields);
+
+/** What X86_PV_VCPU_EXTENDED begins with: struct xen_domctl_ext_vcpucontext (public/domctl.h). */
+export const extVcpuContext = layOut(
+	"xen_domctl_ext_vcpucontext",
+	"A PV vCPU's 32-bit entry points and machine checks.",
+	[
+		u32("vcpu", "The vCPU once more."),
+		u32("size", "Octets that Xen wrote."),
+		u64("syscall32CallbackEip", "SYSCALL from 32-bit mode.", "hex"),
+		u64("sysenterCallbackEip", "SYSENTER.", "hex"),
+		u16("syscall32CallbackCs", "Its selector.", "hex"),
+		u16("sysenterCallbackCs", "Its selector.", "hex"),
+		u8("syscall32DisablesEvents", "Whether it masks events."),
+		u8("sysenterDisablesEvents", "Whether it masks events."),
+		reserved("pad", 2),
+		nested("vmce", hvmVmce, "Machine checks."),
+	],
+);
 
 export type TrapInfo = RowOf<typeof trapFields>;
 /** A vCPU's context as the image has it; frame numbers are PFNs. */

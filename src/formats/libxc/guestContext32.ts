@@ -1,9 +1,10 @@
 /** struct vcpu_guest_context of a 32-bit PV guest (public/arch-x86/xen.h and xen-x86_32.h). */
-import { array, reserved, u8, u16, u32 } from "../../format/fields.ts";
+import { array, nested, reserved, sparse, u8, u16, u32 } from "../../format/fields.ts";
 import { layOut } from "../../format/layout.ts";
-import { FPU_BYTES, TRAP_COUNT } from "./guestContext.ts";
+import { fxsave } from "../x86/fpu.ts";
+import { TRAP_COUNT } from "./guestContext.ts";
 
-export const trapInfo32 = layOut("trap_info_32", "One entry of the trap table.", [
+export const trapInfo32 = layOut("trap_info_x86_32", "One entry of the trap table.", [
 	u8("vector", "Vector."),
 	u8("flags", "Bits 0-1: privilege level; bit 2: clears the event-enable flag.", "hex"),
 	u16("cs", "Code selector.", "hex"),
@@ -13,8 +14,8 @@ export const trapInfo32 = layOut("trap_info_32", "One entry of the trap table.",
 const hex32 = (name: string) => u32(name, `${name.toUpperCase()}.`, "hex");
 const selector = (name: string) => [u16(name, `${name.toUpperCase()}.`, "hex"), reserved(`pad_${name}`, 2)] as const;
 
-export const guestContext32 = layOut("vcpu_guest_context_32", "A 32-bit PV vCPU's context.", [
-	array(FPU_BYTES, u8("fpu", "FXSAVE area.", "hex")),
+export const guestContext32 = layOut("vcpu_guest_context_x86_32", "A 32-bit PV vCPU's context.", [
+	nested("fpu", fxsave, "FXSAVE area."),
 	u32("flags", "VGCF bits.", "hex"),
 	...["ebx", "ecx", "edx", "esi", "edi", "ebp", "eax"].map(hex32),
 	u16("errorCode", "Error code of the last exception.", "hex"),
@@ -26,7 +27,7 @@ export const guestContext32 = layOut("vcpu_guest_context_32", "A 32-bit PV vCPU'
 	hex32("eflags"),
 	hex32("esp"),
 	...["ss", "es", "ds", "fs", "gs"].flatMap(selector),
-	array(TRAP_COUNT * trapInfo32.size, u8("traps", "256 trap_info.", "hex")),
+	sparse("traps", trapInfo32, "Trap table, by vector.", TRAP_COUNT),
 	u32("ldtBase", "LDT, guest virtual address.", "hex"),
 	u32("ldtEntries", "Entries of it."),
 	array(16, u32("gdtFrames", "GDT frames.", "hex")),

@@ -94,6 +94,8 @@ export const pageTypeNames: Readonly<Record<number, string>> = Object.fromEntrie
 /** From here on (BROKEN, XALLOC, XTAB) a PFN has no page_data. */
 export const FIRST_TYPE_WITHOUT_DATA = PAGE_TYPE.BROKEN;
 
+/** vcpu_id u32 and a reserved word, in front of what a vCPU's record holds. */
+export const VCPU_HEADER_BYTES = 8;
 /** Octets of one xen_cpuid_leaf_t: leaf, subleaf, a, b, c, d. */
 export const CPUID_LEAF_BYTES = 24;
 /** Octets of one xen_msr_entry_t: idx, flags, val; and of one xen_domctl_vcpu_msr_t. */

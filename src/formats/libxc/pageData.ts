@@ -12,7 +12,8 @@ import {
 	recordHeaderOctets,
 } from "../common/framing.ts";
 import type { StreamReader } from "../common/reader.ts";
-import type { Fields, PageContents } from "../common/record.ts";
+import type { Fields, PageContents, PageList } from "../common/record.ts";
+import { type Steps, take } from "../common/steps.ts";
 import { type FieldReader, hexOf, OctetWriter, viewOf } from "../common/values.ts";
 import { libxcRules as C } from "./check.ts";
 import { FIRST_TYPE_WITHOUT_DATA, PAGE_BYTES, PAGE_TYPE, pageTypeNames } from "./layout.ts";
@@ -39,8 +40,11 @@ export class PageTotals {
 	notFollowed = 0;
 	/** Behind VERIFY. */
 	isVerifying = false;
-	readonly byType = new Array<number>(16).fill(0);
+	readonly byType = new Uint32Array(16);
 	readonly #seen = new Map<number, Uint8Array>();
+	/** Neighbours come together: the bitmap that the last PFN was in. */
+	#key = -1;
+	#bits: Uint8Array | undefined;
 
 	see(pfn: number): void {
 		this.frames++;
@@ -49,21 +53,29 @@ export class PageTotals {
 			return;
 		}
 		const key = Math.floor(pfn / BITMAP_PFNS);
-		let bits = this.#seen.get(key);
-		if (!bits) {
-			// 2^12 of these, 128 MiB, cover 2^30 PFNs, 4 TiB; a hostile list of PFNs far apart is not followed further.
-			if (this.#seen.size >= BITMAP_LIMIT) {
-				this.notFollowed++;
-				return;
-			}
-			bits = new Uint8Array(BITMAP_PFNS / 8);
-			this.#seen.set(key, bits);
+		if (key !== this.#key) {
+			this.#key = key;
+			this.#bits = this.#bitmapOf(key);
 		}
-		const at = pfn % BITMAP_PFNS;
+		const bits = this.#bits;
+		if (!bits) {
+			this.notFollowed++;
+			return;
+		}
+		const at = pfn - key * BITMAP_PFNS;
 		const octet = bits[at >>> 3] as number;
 		const bit = 1 << (at & 7);
 		if ((octet & bit) === 0) this.distinct++;
 		bits[at >>> 3] = octet | bit;
+	}
+
+	#bitmapOf(key: number): Uint8Array | undefined {
+		const known = this.#seen.get(key);
+		// 2^12 of these, 128 MiB, cover 2^30 PFNs, 4 TiB; a hostile list of PFNs far apart is not followed further.
+		if (known || this.#seen.size >= BITMAP_LIMIT) return known;
+		const bits = new Uint8Array(BITMAP_PFNS / 8);
+		this.#seen.set(key, bits);
+		return bits;
 	}
 
 	fields(): Fields {
@@ -81,15 +93,13 @@ export class PageTotals {
 	}
 }
 
-function countsByName(counts: readonly number[]): Record<string, number> {
+function countsByName(counts: Uint32Array): Record<string, number> {
 	const named: Record<string, number> = {};
 	for (const [type, count] of counts.entries()) if (count > 0) named[pageTypeNames[type] ?? `type ${type}`] = count;
 	return named;
 }
 
-interface PageList {
-	pfns: Float64Array;
-	types: Uint8Array;
+interface ReadList extends Pick<PageList, "pfns" | "types"> {
 	withData: number;
 	fields: Fields;
 }
@@ -101,68 +111,73 @@ function readList(
 	isLittle: boolean,
 	endPfn: number | undefined,
 	isPv: boolean,
-	totals: PageTotals,
+	totals: PageTotals | undefined,
 	findings: Findings,
-): PageList {
+): ReadList {
 	const view = viewOf(entries);
 	const pfns = new Float64Array(count);
 	const types = new Uint8Array(count);
-	const byType = new Array<number>(16).fill(0);
-	let withData = 0;
+	const byType = new Uint32Array(16);
+	const [highAt, lowAt] = isLittle ? [4, 0] : [0, 4];
 	let first = Number.POSITIVE_INFINITY;
 	let last = 0;
 	let isTold = false;
-	let tables = 0;
 	for (let i = 0; i < count; i++) {
-		const high = view.getUint32(8 * i + (isLittle ? 4 : 0), isLittle);
-		const low = view.getUint32(8 * i + (isLittle ? 0 : 4), isLittle);
+		const high = view.getUint32(8 * i + highAt, isLittle);
+		const low = view.getUint32(8 * i + lowAt, isLittle);
 		const type = high >>> 28;
 		const pfn = (high & PFN_HIGH_MASK) * TWO_POW_32 + low;
-		const isWrong =
-			pageTypeNames[type] === undefined || (high & RESERVED_MASK) !== 0 || (endPfn !== undefined && pfn > endPfn);
+		const isWrong = isUnknownType[type] === 1 || (high & RESERVED_MASK) !== 0 || (endPfn !== undefined && pfn > endPfn);
 		if (isWrong && !isTold) {
 			isTold = true;
 			const expected = `a known type, bits 52-59 zero${endPfn === undefined ? "" : `, at most ${hex(endPfn)}`}`;
 			findings.report(C.pageType, placeOf(record, `pfn[${i}]`), expected, hex((BigInt(high) << 32n) | BigInt(low)));
 		}
-		if (pageTypeNames[type] !== undefined && type !== PAGE_TYPE.NOTAB && type < FIRST_TYPE_WITHOUT_DATA) tables++;
 		pfns[i] = pfn;
 		types[i] = type;
 		byType[type] = (byType[type] as number) + 1;
-		totals.byType[type] = (totals.byType[type] as number) + 1;
-		totals.see(pfn);
-		if (type < FIRST_TYPE_WITHOUT_DATA) withData++;
+		totals?.see(pfn);
 		if (pfn < first) first = pfn;
 		if (pfn > last) last = pfn;
 	}
+	const withData = byType.subarray(0, FIRST_TYPE_WITHOUT_DATA).reduce((sum, found) => sum + found, 0);
+	const isTable = (type: number) => type !== PAGE_TYPE.NOTAB && type < FIRST_TYPE_WITHOUT_DATA && !isUnknownType[type];
+	const tables = byType.reduce((sum, found, type) => sum + (isTable(type) ? found : 0), 0);
 	if (tables > 0 && !isPv) {
 		findings.report(C.tables, placeOf(record), "no page-table types in an HVM guest", `${tables} of them`);
 	}
-	totals.records++;
-	totals.withData += withData;
+	if (totals) {
+		totals.records++;
+		totals.withData += withData;
+		for (const [type, count] of byType.entries()) totals.byType[type] = (totals.byType[type] as number) + count;
+	}
 	const fields = { count, firstPfn: first, lastPfn: last, types: countsByName(byType), withData };
 	return { pfns, types, withData, fields };
 }
 
+/** By type: 1 where section 4.2 does not know it. */
+const isUnknownType = Uint8Array.from({ length: 16 }, (_, type) => (pageTypeNames[type] === undefined ? 1 : 0));
+
 export interface PageRecord {
 	octets: Uint8Array | undefined;
 	fields: Fields;
+	pages: PageList;
 }
 
 /** Reads the body of a PAGE_DATA whose header has been read; its length, a multiple of 8, leaves no padding. */
-export async function readPageData(
+export function* readPageData(
 	reader: StreamReader,
 	record: RecordHeader,
 	options: { isLittle: boolean; endPfn: number | undefined; isPv: boolean; pages: PageContents },
 	totals: PageTotals,
 	findings: Findings,
-): Promise<PageRecord> {
+): Steps<PageRecord> {
 	const { isLittle, endPfn, isPv, pages } = options;
 	const { length } = record;
 	const cut = (expected: string, got: number) =>
 		findings.fatal(framingRules.truncated, placeOf(record), expected, `${got} before the end`);
 	if (length < 8) throw findings.fatal(C.pageLength, placeOf(record, "body_length"), "at least 8", `${length}`);
-	const head = (await reader.take(8)).slice();
+	const head = (yield* take(reader, 8)).slice();
 	if (head.length < 8) throw cut("8 octets of the body", head.length);
 	const count = viewOf(head).getUint32(0, isLittle);
 	const reserved = viewOf(head).getUint32(4, isLittle);
@@ -171,22 +186,32 @@ export async function readPageData(
 	if (count === 0 || count > held) {
 		throw findings.fatal(C.pageLength, placeOf(record, "count"), `1 to ${held}`, `${count}`);
 	}
-	const entries = (await reader.take(8 * count)).slice();
+	const entries = (yield* take(reader, 8 * count)).slice();
 	if (entries.length < 8 * count) throw cut(`${8 * count} octets of PFNs`, entries.length);
-	const list = readList(entries, count, record, isLittle, endPfn, isPv, totals, findings);
+	const list = readList(
+		entries,
+		count,
+		record,
+		isLittle,
+		endPfn,
+		isPv,
+		pages === "skip" ? undefined : totals,
+		findings,
+	);
 	const expected = 8 + 8 * count + list.withData * PAGE_BYTES;
 	if (length !== expected) {
 		throw findings.fatal(C.pageLength, placeOf(record, "body_length"), `${expected}`, `${length}`);
 	}
+	const named = { pfns: list.pfns, types: list.types, contentsOffset: reader.offset };
 	const hashes: string[] = [];
 	const kept: Uint8Array[] = [];
 	let zero = 0;
 	for (let left = list.withData; left > 0; ) {
 		const several = Math.min(left, Math.max(1, Math.floor(reader.available / PAGE_BYTES)));
-		const octets = reader.takeNow(several * PAGE_BYTES) ?? (await reader.take(PAGE_BYTES));
+		const octets = reader.takeNow(several * PAGE_BYTES) ?? (yield PAGE_BYTES);
 		if (octets.length < PAGE_BYTES) throw cut(`${left} pages more`, octets.length);
 		const chunk = Buffer.from(octets.buffer, octets.byteOffset, octets.length);
-		for (let at = 0; at < chunk.length; at += PAGE_BYTES) {
+		for (let at = 0; pages !== "skip" && at < chunk.length; at += PAGE_BYTES) {
 			// Nearly every page that holds something says so in its first words.
 			if (chunk[at] === 0 && chunk[at + 1024] === 0 && ZERO_PAGE.compare(chunk, at, at + PAGE_BYTES) === 0) zero++;
 			if (pages === "hash")
@@ -200,15 +225,17 @@ export async function readPageData(
 		left -= chunk.length / PAGE_BYTES;
 	}
 	totals.zero += zero;
+	if (pages === "skip") return { octets: undefined, fields: list.fields, pages: named };
 	const summary = { ...list.fields, zero };
-	if (pages === "summary") return { octets: undefined, fields: summary };
+	if (pages === "summary") return { octets: undefined, fields: summary, pages: named };
 	const pfns = { pfns: Array.from(list.pfns), pageTypes: Array.from(list.types) };
-	if (pages === "hash") return { octets: undefined, fields: { ...summary, ...pfns, hashes } };
+	if (pages === "hash") return { octets: undefined, fields: { ...summary, ...pfns, hashes }, pages: named };
 	const header = recordHeaderOctets(record.type, length, isLittle);
 	const octets = new Uint8Array(Buffer.concat([header, head, entries, ...kept]));
 	const contents = octets.subarray(RECORD_HEADER_BYTES + 8 + 8 * count);
 	return {
 		octets,
+		pages: named,
 		get fields() {
 			return { ...summary, ...(reserved === 0 ? {} : { reserved }), ...pfns, contents: hexOf(contents) };
 		},

@@ -2,6 +2,7 @@
  * What a libxc image says about each PFN. A PVH guest's image names about a million PFNs, nearly all of them XTAB, so
  * the index is three sorted arrays and contents stay where they are.
  */
+import type { PageList } from "../common/record.ts";
 import { FIRST_TYPE_WITHOUT_DATA, PAGE_BYTES } from "./layout.ts";
 
 /** 256 GiB of guest at 4 KiB; more entries than that do not fit an image that is read into memory. */
@@ -118,39 +119,45 @@ export class PageIndex {
 	}
 }
 
-/** Takes entries in the order of the image; a later entry for a PFN replaces an earlier one (live migration). */
+/** Takes lists in the order of the image; a later entry for a PFN replaces an earlier one (live migration). */
 export class PageIndexBuilder {
-	#pfns = new Float64Array(4096);
-	#types = new Uint8Array(4096);
-	#offsets = new Float64Array(4096);
+	readonly #lists: PageList[] = [];
 	#count = 0;
-	#ascending = true;
 
+	/** PFNs so far, each time counted. */
 	get count(): number {
 		return this.#count;
 	}
 
-	/** @param offset where the content lies in the image; ignored for types without data. */
-	add(pfn: number, type: number, offset: number): void {
-		const index = this.#count;
-		if (index === this.#pfns.length) {
-			this.#grow(index * 2);
-		}
-		if (index > 0 && pfn <= (this.#pfns[index - 1] as number)) {
-			this.#ascending = false;
-		}
-		this.#pfns[index] = pfn;
-		this.#types[index] = type;
-		this.#offsets[index] = type < FIRST_TYPE_WITHOUT_DATA ? offset : NO_DATA;
-		this.#count = index + 1;
+	add(list: PageList): void {
+		this.#lists.push(list);
+		this.#count += list.pfns.length;
 	}
 
+	/** @param data the image that the lists are of */
 	build(data: Uint8Array): PageIndex {
 		const count = this.#count;
-		const pfns = this.#pfns.subarray(0, count);
-		if (this.#ascending) {
-			return new PageIndex(pfns.slice(), this.#types.slice(0, count), this.#offsets.slice(0, count), data);
+		const pfns = new Float64Array(count);
+		const types = new Uint8Array(count);
+		const offsets = new Float64Array(count);
+		let isAscending = true;
+		let last = -1;
+		let at = 0;
+		for (const list of this.#lists) {
+			pfns.set(list.pfns, at);
+			types.set(list.types, at);
+			let offset = list.contentsOffset;
+			for (let i = 0; i < list.pfns.length; i++, at++) {
+				const pfn = list.pfns[i] as number;
+				if (pfn <= last) isAscending = false;
+				last = pfn;
+				const hasData = (list.types[i] as number) < FIRST_TYPE_WITHOUT_DATA;
+				offsets[at] = hasData ? offset : NO_DATA;
+				if (hasData) offset += PAGE_BYTES;
+			}
 		}
+		if (isAscending) return new PageIndex(pfns, types, offsets, data);
+		// Entries of one PFN follow each other in their order: the last one stays.
 		const order = sortedOrder(pfns);
 		const outPfns = new Float64Array(count);
 		const outTypes = new Uint8Array(count);
@@ -158,26 +165,12 @@ export class PageIndexBuilder {
 		let kept = 0;
 		for (const index of order) {
 			const pfn = pfns[index] as number;
-			if (kept > 0 && outPfns[kept - 1] === pfn) {
-				kept--;
-			}
+			if (kept > 0 && outPfns[kept - 1] === pfn) kept--;
 			outPfns[kept] = pfn;
-			outTypes[kept] = this.#types[index] as number;
-			outOffsets[kept] = this.#offsets[index] as number;
+			outTypes[kept] = types[index] as number;
+			outOffsets[kept] = offsets[index] as number;
 			kept++;
 		}
 		return new PageIndex(outPfns.slice(0, kept), outTypes.slice(0, kept), outOffsets.slice(0, kept), data);
-	}
-
-	#grow(length: number): void {
-		const pfns = new Float64Array(length);
-		pfns.set(this.#pfns);
-		this.#pfns = pfns;
-		const types = new Uint8Array(length);
-		types.set(this.#types);
-		this.#types = types;
-		const offsets = new Float64Array(length);
-		offsets.set(this.#offsets);
-		this.#offsets = offsets;
 	}
 }

@@ -641,12 +641,31 @@ function breaks(code: string, as: Weight, title: string, build: () => Draft, ...
 			got,
 		]);
 	context("no octets", "entry 0", "8 octets of a descriptor, or END", "0 left");
-	context("HEADER is not the first", "entry 0", "HEADER (type 1)", "type 2", entry(2, 8), entry(1, 24), entry(0, 0));
+	context("HEADER is not the first", "entry 0", "HEADER (type 1)", "type 19", entry(19, 8), entry(1, 24), entry(0, 0));
 	context("no END", "entry 1", "8 octets of a descriptor, or END", "0 left", entry(1, 24));
 	context("half a descriptor", "entry 1", "8 octets of a descriptor, or END", "4 left", entry(1, 24), zeros(4));
 	context("an entry beyond the body", "entry 1", "at most 8 octets", "9", entry(1, 24), entry(2, 9).subarray(0, 16));
 	context("END with content", "entry 1", "an END without content", "8 octets", entry(1, 24), entry(0, 8));
 	context("octets behind END", "entry 1", "END last", "3 octets more", entry(1, 24), entry(0, 0), zeros(3));
+
+	const strange = (title: string, field: string, expected: string, got: string, ...entries: Uint8Array[]) =>
+		breaks("C041", "warning", title, () => hvm.withBody("libxc HVM_CONTEXT", Buffer.concat(entries)), [
+			"libxc HVM_CONTEXT",
+			"libxc HVM_CONTEXT",
+			field,
+			expected,
+			got,
+		]);
+	strange(
+		"a type that no Xen has",
+		"entry 1",
+		"a known type",
+		"type 77, 16 octets",
+		entry(1, 24),
+		entry(77, 16),
+		entry(0, 0),
+	);
+	strange("a LAPIC of 40 octets", "entry 1 (LAPIC)", "24, 32 octets", "40", entry(1, 24), entry(5, 40), entry(0, 0));
 }
 
 // libxc's order
