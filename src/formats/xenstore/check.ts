@@ -115,6 +115,9 @@ export class XenstoreChecks {
 		if (rule.isUsual && !isStrict) return undefined;
 		if (isStrict && isDocumented) return true;
 		if (daemon) return effects[daemon] === "fine" ? undefined : effects[daemon] === "dies";
+		// What only a daemon minds that does not read this version is nobody's concern.
+		const isConcern = daemons.some((name) => effects[name] !== "fine");
+		if (isConcern && !isDocumented && this.#readers.every((name) => effects[name] === "fine")) return undefined;
 		return !isStrict && this.#readers.every((reader) => effects[reader] === "dies");
 	}
 
