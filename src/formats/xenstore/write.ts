@@ -238,18 +238,15 @@ function connectionFields(connection: XenstoreConnection, holdsId: boolean): Fie
 }
 
 /**
- * Nodes in the model's order, but each behind its parent: one that comes too early waits for it. The root leads. What has no
- * parent at all comes last.
+ * Nodes in the model's order, but each behind its parent: one that comes too early waits for it. What has no parent at all
+ * comes last.
  */
 function* inOrder(nodes: ReadonlyMap<string, XenstoreNode>): Generator<[string, XenstoreNode]> {
-	const root = nodes.get("/");
-	if (root) yield ["/", root];
-	const done = new Set<string>(["/"]);
+	const done = new Set<string>(nodes.has("/") ? [] : ["/"]);
 	const waiting = new Map<string, [string, XenstoreNode][]>();
 	for (const entry of nodes) {
 		const [path] = entry;
-		if (path === "/") continue;
-		const parent = isSpecial(path) ? "/" : parentOf(path);
+		const parent = isSpecial(path) || path === "/" ? undefined : parentOf(path);
 		if (parent !== undefined && !done.has(parent)) {
 			const list = waiting.get(parent);
 			if (list) list.push(entry);
