@@ -235,7 +235,7 @@ export class XenstoreChecks {
 				this.#report(S.fields, record, "the record's fields", `${length(fields.body)} octets`);
 			return;
 		}
-		if (typeof rest === "string" && rest !== "") {
+		if (typeof rest === "string" && rest !== "" && type !== R.END) {
 			if (rest.length > 14) this.#report(S.surplus, record, "at most 7 octets of padding", `${rest.length / 2}`);
 			else if (/[^0]/.test(rest)) this.#report(S.zeros, record, "zeros", rest, { field: "padding" });
 		}
