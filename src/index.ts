@@ -33,6 +33,31 @@ export { type ByteSource, openSource, sourceOf } from "./formats/common/source.t
 export { formats, recognise } from "./formats/index.ts";
 export { type ConvertLegacyOptions, type ConvertLegacyResult, convertLegacy } from "./formats/legacy/index.ts";
 export { convertImage } from "./formats/libxc/convert.ts";
+export {
+	type ConvertedXenstore,
+	type ConvertXenstoreOptions,
+	convertXenstore,
+} from "./formats/xenstore/convert.ts";
+export { type Daemon, type Dialect, daemons } from "./formats/xenstore/daemons.ts";
+export {
+	readXenstore,
+	type XenstoreConnection,
+	type XenstoreDomain,
+	type XenstoreModel,
+	type XenstoreNode,
+	type XenstorePendingNode,
+	type XenstoreQuota,
+	type XenstoreReadOptions,
+	type XenstoreTransaction,
+	type XenstoreWatch,
+} from "./formats/xenstore/model.ts";
+export {
+	type WrittenXenstore,
+	writeXenstore,
+	type XenstoreDropped,
+	type XenstoreUse,
+	type XenstoreWriteOptions,
+} from "./formats/xenstore/write.ts";
 export { type Capabilities, type Host, loadHost } from "./host.ts";
 export { type Converted, convertStream, type Form } from "./inspect/convert.ts";
 export { differences, FactCollector, type StreamDifference } from "./inspect/diff.ts";

@@ -464,8 +464,11 @@ function rulesDocument() {
 	out.push("| rule | what must hold | from | if broken | what can be done |", "|---|---|---|---|---|");
 	ends.strict = "refused with --strict, else a warning";
 	ends.warning = "a warning";
-	for (const { code, doc, from, severity, advice } of formatRules())
-		out.push(`| ${code} | ${doc} | ${from} | ${ends[severity]} | ${advice} |`);
+	ends.reader = "by its reader";
+	for (const { code, doc, from, severity, advice, readers } of formatRules()) {
+		const seen = Object.entries(readers ?? {}).map(([reader, does]) => `; ${reader}: ${does}`);
+		out.push(`| ${code} | ${doc} | ${from} | ${ends[severity]}${seen.join("")} | ${advice} |`);
+	}
 	out.push("");
 	return out.join("\n");
 }

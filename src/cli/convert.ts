@@ -3,10 +3,12 @@ import { EXIT } from "../errors.ts";
 import { FileSink } from "../formats/common/sink.ts";
 import { type ConvertOptions, convertStream, type Form } from "../inspect/convert.ts";
 import { openStream } from "../inspect/open.ts";
+import { type FormatOptions, howToRead } from "./formats.ts";
 import { print, printJson, progress, progressDone } from "./output.ts";
 
-export interface ConvertCommandOptions extends Omit<ConvertOptions, "onProgress"> {
+export interface ConvertCommandOptions extends FormatOptions {
 	output: string;
+	use?: NonNullable<ConvertOptions["use"]>;
 	to?: Form;
 	json: boolean;
 }
@@ -23,10 +25,9 @@ export async function convert(path: string, options: ConvertCommandOptions): Pro
 	process.once("SIGTERM", discard);
 	try {
 		const { name, size } = opened.reader.source;
-		const { width, guestType } = options;
 		const result = await convertStream(opened, sink, options.to, {
-			...(width ? { width: Number(width) as 32 | 64 } : {}),
-			...(guestType ? { guestType } : {}),
+			...howToRead(options),
+			...(options.use ? { use: options.use } : {}),
 			onProgress: (offset) => {
 				const share = size ? `, ${Math.floor((100 * offset) / size)} %` : "";
 				progress(`${name}: ${Math.floor(offset / 1048576)} MiB${share}`);

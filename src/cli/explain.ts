@@ -25,6 +25,7 @@ export async function explain(code: string | undefined, options: { json: boolean
 	print(found.doc);
 	if (found.from !== undefined) print(`from: ${found.from}`);
 	print(`if it does not hold: ${found.outcome}`.replace(/^if it does not hold: exit/, "exit"));
+	for (const [reader, does] of Object.entries(found.readers ?? {})) print(`${reader}: ${does}`);
 	if (found.advice !== undefined) print(found.advice);
 	return EXIT.done;
 }

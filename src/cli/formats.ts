@@ -4,6 +4,10 @@ import { Findings, type FormatFinding, findingText } from "../formats/common/fin
 import type { Format, ReadOptions } from "../formats/common/format.ts";
 import type { StreamReader } from "../formats/common/reader.ts";
 import type { Layer, PageContents, StreamItem } from "../formats/common/record.ts";
+import type { Daemon, Dialect } from "../formats/xenstore/daemons.ts";
+import { xenstoreJson } from "../formats/xenstore/json.ts";
+import { addToXenstore, emptyXenstore } from "../formats/xenstore/model.ts";
+import { treeLines } from "../formats/xenstore/tree.ts";
 import type { OpenStream } from "../inspect/open.ts";
 import { brief, fieldLines, hexLines } from "../inspect/text.ts";
 import { lineOutput } from "./lines.ts";
@@ -15,6 +19,21 @@ export interface FormatOptions {
 	/** As the option gives it: a string of digits. */
 	width?: "32" | "64";
 	guestType?: NonNullable<ReadOptions["guestType"]>;
+	/** Of xenstore streams. */
+	dialect?: Dialect;
+	for?: Daemon;
+	fds?: ReadonlySet<number>;
+}
+
+/** The options that all reading takes, as `read` wants them. */
+export function howToRead({ width, guestType, dialect, for: daemon, fds }: FormatOptions) {
+	return {
+		...(width ? { width: Number(width) as 32 | 64 } : {}),
+		...(guestType ? { guestType } : {}),
+		...(dialect ? { dialect } : {}),
+		...(daemon ? { daemon } : {}),
+		...(fds ? { descriptors: fds } : {}),
+	};
 }
 
 /** Reads with a line of progress; long inputs only show it. */
@@ -23,14 +42,13 @@ export function readItems(
 	reader: StreamReader,
 	findings: Findings,
 	pages: PageContents,
-	{ width, guestType }: FormatOptions,
+	options: FormatOptions,
 ): AsyncGenerator<StreamItem> {
 	const { name, size } = reader.source;
 	return format.read(reader, {
 		findings,
 		pages,
-		...(width ? { width: Number(width) as 32 | 64 } : {}),
-		...(guestType ? { guestType } : {}),
+		...howToRead(options),
 		onProgress: (offset) => {
 			const share = size ? `, ${Math.floor((100 * offset) / size)} %` : "";
 			progress(`${name}: ${Math.floor(offset / 1048576)} MiB${share}`);
@@ -108,8 +126,10 @@ async function inspectJson(items: AsyncGenerator<StreamItem>, findings: Findings
 	const output = lineOutput();
 	let failure: unknown;
 	let layer: Layer | undefined;
+	const store = emptyXenstore();
 	try {
 		for await (const item of items) {
+			if (item.layer === "xenstore" && (layer ?? item.layer) === "xenstore") addToXenstore(store, item);
 			await output.text(layer === undefined ? `{"format":${JSON.stringify(item.layer)},"records":[` : ",");
 			layer ??= item.layer;
 			await output.text(recordJson(item));
@@ -120,7 +140,9 @@ async function inspectJson(items: AsyncGenerator<StreamItem>, findings: Findings
 	}
 	progressDone();
 	if (layer !== undefined) {
-		await output.line(`],"findings":${JSON.stringify(findings.list.map(findingJson))}}`);
+		await output.text("]");
+		if (layer === "xenstore") for (const piece of xenstoreJson(store)) await output.text(piece);
+		await output.line(`,"findings":${JSON.stringify(findings.list.map(findingJson))}}`);
 		await output.end();
 	}
 	return failure === undefined ? EXIT.done : report(failure, layer === undefined);
@@ -146,6 +168,8 @@ async function inspectText(
 	const output = lineOutput();
 	let failure: unknown;
 	let outermost = 0;
+	const store = emptyXenstore();
+	let isStore = false;
 	try {
 		for await (const item of items) {
 			const { index, layer, name, offset, length, fields } = item;
@@ -155,6 +179,11 @@ async function inspectText(
 				await output.line(colors.bold(`${path}: ${layer} stream`));
 				if (!options.tree)
 					await output.line("record  layer     name                        offset       length  fields");
+				isStore = options.tree === true && layer === "xenstore";
+			}
+			if (isStore) {
+				addToXenstore(store, item);
+				continue;
 			}
 			if (options.tree) {
 				const indent = "  ".repeat(depths[layer] - outermost + (item.kind === "record" ? 1 : 0));
@@ -179,6 +208,7 @@ async function inspectText(
 		failure = error;
 	}
 	progressDone();
+	if (isStore) for (const line of treeLines(store)) await output.line(line);
 	const shown = findings.list.filter(({ isError }) => failure === undefined || !isError);
 	if (shown.length > 0) {
 		await output.line(`\n${colors.bold("what xlu verify says")}`);
@@ -222,6 +252,7 @@ export async function verifyStreamFile(
 		printJson({
 			ok: errors.length === 0,
 			format: layer ?? format.name,
+			...(options.for ? { for: options.for } : {}),
 			records,
 			findings: errors.map(findingJson),
 			warnings: warnings.map(findingJson),

@@ -5,7 +5,8 @@ import { Command, CommanderError, InvalidArgumentError, Option } from "commander
 import { loadCore } from "../core/load.ts";
 import { EXIT, XluError } from "../errors.ts";
 import { FORMAT_VERSION } from "../format/schema.ts";
-import { forms } from "../inspect/convert.ts";
+import { daemons, dialects } from "../formats/xenstore/daemons.ts";
+import { type ConvertOptions, forms } from "../inspect/convert.ts";
 import { MAX_WORKERS } from "../parallel/pool.ts";
 import { audit } from "./audit.ts";
 import { convert } from "./convert.ts";
@@ -41,6 +42,31 @@ const guestTypeOption = () =>
 		"pv",
 		"hvm",
 	]);
+const dialectOption = () =>
+	new Option(
+		"--dialect <draft>",
+		"of a xenstore stream: the draft it is written in, which its content does not tell",
+	).choices(dialects);
+const daemonOption = (text: string) => new Option("--for <daemon>", text).choices(daemons);
+
+/** Descriptors and ranges of them, such as 3,4,6-10. */
+function descriptors(text: string): Set<number> {
+	const set = new Set<number>();
+	for (const part of text.split(",")) {
+		const [, first, last = first] = /^(\d{1,6})(?:-(\d{1,6}))?$/.exec(part) ?? [];
+		if (first === undefined) throw new InvalidArgumentError("expected descriptors such as 3,4,6-10");
+		for (let fd = Number(first); fd <= Number(last); fd++) set.add(fd);
+	}
+	return set;
+}
+
+function useOf(text: string): NonNullable<ConvertOptions["use"]> {
+	const [, domid] = /^migration:(\d{1,5})$/.exec(text) ?? [];
+	if (domid !== undefined) return { kind: "migration", domid: Number(domid) };
+	if (text === "documented") return { kind: "documented" };
+	throw new InvalidArgumentError("expected migration:DOMID or documented");
+}
+
 async function versionText(): Promise<string> {
 	const { version } = JSON.parse(readFileSync(new URL("../../package.json", import.meta.url), "utf8")) as {
 		version: string;
@@ -119,8 +145,15 @@ Exit status: 0 done; 1 a check or a version refuses, or a comparison differs; 2 
 		.option("--memory <file>", "of a live-update stream: the preserved memory (default: FILE.mem if it is there)")
 		.option("--onto <host>", "of a bundle: would this host receive the domain?")
 		.option("--strict", "hold one of Xen's own streams to the document's letter (default: what real programs accept)")
+		.addOption(daemonOption("of a xenstore stream: what would this daemon make of it?"))
+		.option(
+			"--fds <list>",
+			"of a xenstore stream: descriptors that the daemon will find open, such as 3,6-10",
+			descriptors,
+		)
 		.addOption(widthOption())
 		.addOption(guestTypeOption())
+		.addOption(dialectOption())
 		.option("--json", "verdict and findings as one object", false)
 		.action(action((file: string, options) => verify(file, options)));
 	xlu
@@ -153,6 +186,7 @@ Exit status: 0 done; 1 a check or a version refuses, or a comparison differs; 2 
 		.option("--memory <file>", "of a live-update stream: the preserved memory (default: FILE.mem if it is there)")
 		.addOption(widthOption())
 		.addOption(guestTypeOption())
+		.addOption(dialectOption())
 		.option("--json", "everything as one object", false)
 		.action(action((what: string, options) => inspect(what, options)));
 	xlu
@@ -162,6 +196,7 @@ Exit status: 0 done; 1 a check or a version refuses, or a comparison differs; 2 
 		.argument("<b>", "stream")
 		.addOption(widthOption())
 		.addOption(guestTypeOption())
+		.addOption(dialectOption())
 		.option("--json", "all differences as one object", false)
 		.action(action((a: string, b: string, options) => diff(a, b, options)));
 	xlu
@@ -172,8 +207,15 @@ Exit status: 0 done; 1 a check or a version refuses, or a comparison differs; 2 
 		.addOption(
 			new Option("--to <form>", "what to make of it (default: a stream as JSON becomes the stream)").choices(forms),
 		)
+		.addOption(daemonOption("of a xenstore stream: what this daemon starts from, in the order that it needs"))
+		.option(
+			"--use <use>",
+			"of a xenstore stream: migration:DOMID, what is one domain's; documented, the document's form",
+			useOf,
+		)
 		.addOption(widthOption())
 		.addOption(guestTypeOption())
+		.addOption(dialectOption())
 		.option("--json", "what was written as one object", false)
 		.action(action((file: string, options) => convert(file, options)));
 	xlu

@@ -1,6 +1,7 @@
 /** xlu verify FILE: would its reader take this stream? A live-update stream is opened and checked as xen#2 would. */
 import { bundleFormat } from "../bundle/format.ts";
 import { findingOf, XluError } from "../errors.ts";
+import { xenstoreFormat } from "../formats/xenstore/index.ts";
 import { openStream } from "../inspect/open.ts";
 import { type CheckResult, load } from "../library.ts";
 import { verifyOnto } from "./bundle.ts";
@@ -30,6 +31,8 @@ export async function verify(path: string, options: VerifyOptions): Promise<numb
 			}
 			return await verifyOnto(path, reader, options.onto, options.json);
 		}
+		// A file that is told to be for a daemon is judged as one, whatever it begins with.
+		if (options.for && !format) return await verifyStreamFile(path, { ...opened, format: xenstoreFormat }, options);
 		if (format) return await verifyStreamFile(path, { ...opened, format }, options);
 		return await verifyLiveUpdate(path, await readStream(reader), options);
 	} finally {

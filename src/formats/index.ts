@@ -5,9 +5,10 @@ import type { Format } from "./common/format.ts";
 import type { StreamReader } from "./common/reader.ts";
 import { imageFormat } from "./image.ts";
 import { legacyFormat } from "./legacy/index.ts";
+import { xenstoreFormat } from "./xenstore/index.ts";
 
 /** In the order in which a stream is held against them: legacy images have no magic, so theirs comes last. */
-export const formats: readonly Format[] = [bundleFormat, imageFormat, legacyFormat];
+export const formats: readonly Format[] = [bundleFormat, imageFormat, xenstoreFormat, legacyFormat];
 
 /** Octets of a stream that recognise any of the formats. */
 const HEAD_BYTES = Math.max(64, ...formats.map(({ headBytes }) => headBytes));

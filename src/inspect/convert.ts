@@ -4,6 +4,9 @@
  *     json             every field by name, and back without loss (from JSON: leave the form out)
  *     little, big      the same stream in the other byte order
  *     libxc-v2, -v3    a libxc image, or a libxl or xl one with one inside, in that version; a legacy image as well
+ *     xenstore-v1, -v2 a xenstore stream in that version
+ *
+ * A xenstore stream that is made for a reader is made from the whole of it, and held against that reader's rules.
  */
 import { XluError } from "../errors.ts";
 import { Findings } from "../formats/common/findings.ts";
@@ -13,12 +16,19 @@ import type { StreamItem } from "../formats/common/record.ts";
 import type { ByteSink } from "../formats/common/sink.ts";
 import { convertLegacy } from "../formats/legacy/index.ts";
 import { convertImage } from "../formats/libxc/convert.ts";
+import { convertXenstore } from "../formats/xenstore/convert.ts";
+import { xenstoreFormat } from "../formats/xenstore/index.ts";
+import type { XenstoreUse } from "../formats/xenstore/write.ts";
 import type { OpenStream } from "./open.ts";
 
-export const forms = ["json", "little", "big", "libxc-v2", "libxc-v3"] as const;
+export const forms = ["json", "little", "big", "libxc-v2", "libxc-v3", "xenstore-v1", "xenstore-v2"] as const;
 export type Form = (typeof forms)[number];
 
-export type ConvertOptions = Pick<ReadOptions, "width" | "guestType" | "onProgress">;
+export interface ConvertOptions
+	extends Pick<ReadOptions, "width" | "guestType" | "dialect" | "daemon" | "descriptors" | "onProgress"> {
+	/** Of a xenstore stream: whom it is for, where that is no daemon that starts from it. */
+	readonly use?: Exclude<XenstoreUse, { kind: "live-update" }>;
+}
 
 export interface Dropped {
 	readonly what: string;
@@ -51,9 +61,15 @@ export async function convertStream(
 	form: Form | undefined,
 	options: ConvertOptions,
 ): Promise<Converted> {
-	if (form === undefined && isJson) {
+	const isMade = options.daemon !== undefined || options.use !== undefined;
+	if (isMade && format !== xenstoreFormat) throw cannot(format?.name ?? "live-update", "xenstore", "a xenstore stream");
+	if (form === undefined && isJson && !isMade) {
 		for (let part = await reader.some(1 << 20); part; part = await reader.some(1 << 20)) await sink.write(part);
 		return { form: format?.name ?? "xlu", dropped: [] };
+	}
+	if (format === xenstoreFormat && form !== "libxc-v2" && form !== "libxc-v3" && (form !== undefined || isMade)) {
+		if (form !== "json") return await convertXenstore(reader, sink, form, options);
+		if (isMade) throw cannot("xenstore", "json for a reader", "another form, then json");
 	}
 	if (form === undefined) throw cannot(format?.name ?? "xlu", "itself", forms.join(", "));
 	if (!format) throw cannot("live-update", form, "one of Xen's own streams");

@@ -5,6 +5,7 @@
 
 import type { Fields, Json, StreamItem } from "../formats/common/record.ts";
 import { FIRST_TYPE_WITHOUT_DATA, PAGE_TYPE, pageTypeNames } from "../formats/libxc/layout.ts";
+import { XenstoreFacts } from "../formats/xenstore/facts.ts";
 
 export interface StreamDifference {
 	/** What it is about: layer, record, and which one of them (`libxc X86_PV_VCPU_BASIC vcpu 1`). */
@@ -52,9 +53,15 @@ function isObject(value: Json | undefined): value is Object_ {
 export class FactCollector {
 	readonly #facts = new Map<string, Fields>();
 	readonly #counts = new Map<string, number>();
+	readonly #store = new XenstoreFacts();
 
 	add(item: StreamItem): void {
 		const { layer, name, fields } = item;
+		if (layer === "xenstore") {
+			const fact = this.#store.fact(item);
+			if (fact) this.addNamed(fact.where, fact.fields);
+			return;
+		}
 		if (Array.isArray(fields.pfns) && Array.isArray(fields.pageTypes)) {
 			this.#pages(layer, fields.pfns, fields.pageTypes, fields.hashes);
 			return;

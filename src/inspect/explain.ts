@@ -16,6 +16,8 @@ export interface Explanation {
 	readonly outcome: string;
 	/** What can be done. */
 	readonly advice?: string;
+	/** What programs were seen to do. */
+	readonly readers?: Readonly<Record<string, string>>;
 }
 
 const outcomes: Readonly<Record<Severity, string>> = {
@@ -24,6 +26,7 @@ const outcomes: Readonly<Record<Severity, string>> = {
 	refused: "refused (exit status 1)",
 	strict: "refused with --strict (exit status 1), else a warning: the document forbids what real programs do",
 	warning: "a warning: no reason to refuse",
+	reader: "refused where it kills its reader, or every one that reads this version (exit status 1), else a warning",
 };
 
 /** Everything that can be explained, in the order of the codes. */
@@ -38,7 +41,14 @@ export function explanations(): Explanation[] {
 		}),
 	);
 	const xen = formatRules().map(
-		({ code, doc, from, severity, advice }): Explanation => ({ code, doc, from, outcome: outcomes[severity], advice }),
+		({ code, doc, from, severity, advice, readers }): Explanation => ({
+			code,
+			doc,
+			from,
+			outcome: outcomes[severity],
+			advice,
+			...(readers ? { readers } : {}),
+		}),
 	);
 	const errors = Object.entries(errorCodes).map(
 		([code, { doc, exit }]): Explanation => ({ code, doc, outcome: `exit status ${exit}` }),

@@ -8,9 +8,10 @@ import type { Layer } from "./record.ts";
 /**
  * `damaged`: the stream breaks its own framing, and nothing after it can be read. `version`: a version or feature that is
  * not known. `refused`: what a receiver refuses or would get wrong. `strict`: the document forbids it, but real programs
- * write or accept it; refused with --strict, else a warning. `warning`: legal, but somebody ought to know.
+ * write or accept it; refused with --strict, else a warning. `warning`: legal, but somebody ought to know. `reader`: by what
+ * the program that is to read it does.
  */
-export type Severity = "damaged" | "version" | "refused" | "strict" | "warning";
+export type Severity = "damaged" | "version" | "refused" | "strict" | "warning" | "reader";
 
 export interface FormatRule {
 	/** `XLU-` and a letter for the layer (F framing, H xl, L libxl, C libxc, O legacy, S xenstore, B bundle), three digits. */
@@ -22,6 +23,8 @@ export interface FormatRule {
 	readonly from: string;
 	/** What a person with such a stream can do. */
 	readonly advice: string;
+	/** What programs were seen to do with a stream that breaks it, in a few words each. */
+	readonly readers?: Readonly<Record<string, string>>;
 }
 
 export const formatRule = (
@@ -69,6 +72,7 @@ const codeOf: Readonly<Record<Severity, ErrorCode>> = {
 	refused: "XLU_E_REFUSED",
 	strict: "XLU_E_REFUSED",
 	warning: "XLU_E_REFUSED",
+	reader: "XLU_E_REFUSED",
 };
 
 /** A finding as an error: what ends the reading of a stream, or a command. */

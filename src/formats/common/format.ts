@@ -1,4 +1,6 @@
 /** What a format offers to the commands: recognise, read with checks, write from fields. */
+
+import type { Daemon, Dialect } from "../xenstore/daemons.ts";
 import type { Findings, FormatRule } from "./findings.ts";
 import type { StreamReader } from "./reader.ts";
 import type { EncodableItem, Layer, PageContents, StreamItem } from "./record.ts";
@@ -10,6 +12,12 @@ export interface ReadOptions {
 	/** Legacy images: width of the toolstack and kind of the guest, where the content does not tell. */
 	readonly width?: 32 | 64;
 	readonly guestType?: "pv" | "hvm";
+	/** xenstore streams: the draft that the records follow, which nothing in a stream tells from the final form. */
+	readonly dialect?: Dialect;
+	/** xenstore streams: the daemon that is to read it. */
+	readonly daemon?: Daemon;
+	/** xenstore streams: the descriptors that the daemon will find open; by default those that a daemon can have. */
+	readonly descriptors?: ReadonlySet<number>;
 	/** Called now and then with the octets read so far. */
 	readonly onProgress?: (offset: number) => void;
 }

@@ -2,6 +2,7 @@
 import { XluError } from "../../errors.ts";
 import { alignUp, readStruct, type Struct, scalarBytes, writeStruct } from "../../format/layout.ts";
 import type { Fields, Json } from "../common/record.ts";
+import { octetsOfHex } from "../common/values.ts";
 import { RECORD_ALIGNMENT } from "./layout.ts";
 
 export const hexOf = (octets: Uint8Array): string =>
@@ -102,7 +103,7 @@ export class BodyReader {
 }
 
 function usage(field: string, expected: string, value: Json | undefined): XluError {
-	const got = JSON.stringify(value) ?? "nothing";
+	const got = JSON.stringify(value)?.slice(0, 60) ?? "nothing";
 	return new XluError("XLU_E_USAGE", `xenstore ${field}: expected ${expected}, got ${got}`, { field, expected, got });
 }
 
@@ -146,10 +147,9 @@ export class FieldReader {
 
 	octets(name: string, fallback?: string): Uint8Array {
 		const value = this.#fields[name] ?? fallback;
-		if (typeof value !== "string" || !/^(?:[0-9a-f]{2})*$/i.test(value)) {
-			throw usage(name, "hexadecimal octets", value);
-		}
-		return Buffer.from(value, "hex");
+		const octets = octetsOfHex(value);
+		if (!octets) throw usage(name, "hexadecimal octets", value);
+		return octets;
 	}
 
 	text(name: string): string {

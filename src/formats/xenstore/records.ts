@@ -11,6 +11,7 @@
  * Lengths that their octets tell are left out; `wpathLen`, `valueLen` and so on stand only where they reach past the body.
  */
 import type { Fields, Json } from "../common/record.ts";
+import type { Dialect } from "./daemons.ts";
 import {
 	CONN_FIELD_UNIQUE_ID,
 	CONN_TYPE_RING,
@@ -39,8 +40,6 @@ import {
 	watchDepth,
 } from "./layout.ts";
 import { BodyReader, BodyWriter, FieldReader, hexOf, isZero, octetsOfText, textOf } from "./octets.ts";
-
-export type Dialect = "draft-2020-04";
 
 type MutableFields = { [key: string]: Json | undefined };
 
