@@ -26,6 +26,14 @@ import { xenstoreRules as S } from "./rules.ts";
 const LAYER = "xenstore";
 const TAIL_PIECE_BYTES = 1 << 20;
 const PROGRESS_BYTES = 1 << 24;
+
+/**
+ * 4.17 maps the file: behind its end there are zeros, an END to it, as far as the last page goes. The page behind that was
+ * seen to be there as well (probe 018); further on it dies.
+ */
+const MAPPED_BYTES = 4096;
+const isMapped = (next: number, end: number): boolean =>
+	next + RECORD_HEADER_BYTES <= (Math.ceil(end / MAPPED_BYTES) + 1) * MAPPED_BYTES;
 const NOTHING = new Uint8Array(0);
 
 export const isXenstore = (head: Uint8Array): boolean =>
@@ -105,7 +113,8 @@ export async function* readXenstoreItems(reader: StreamReader, options: ReadOpti
 		const begin = reader.takeNow(RECORD_HEADER_BYTES) ?? (await reader.take(RECORD_HEADER_BYTES));
 		if (begin.length < RECORD_HEADER_BYTES) {
 			const at = { name: "record header", offset };
-			const effects = begin.length === 0 ? S.truncated.effects : S.ident.effects;
+			const isTaken = begin.length === 0 && isMapped(offset, offset);
+			const effects = isTaken ? S.truncated.effects : S.ident.effects;
 			const error = checks.fatal(S.truncated, at, "8 octets of a record's header, or END", `${begin.length}`, effects);
 			if (error) throw error;
 			checks.end(at);
@@ -130,9 +139,12 @@ export async function* readXenstoreItems(reader: StreamReader, options: ReadOpti
 		const item = { type, name: at.name, offset, fields: shownFields, octets };
 		const isPartial = !isWhole || behind.length < padding;
 		if (isPartial) {
+			const end = offset + RECORD_HEADER_BYTES + body.length + behind.length;
 			const isTaken =
-				isWhole ||
-				(fields.body === undefined && !Object.keys(fields).some((key) => key.endsWith("Len") && key !== "outRespLen"));
+				isMapped(offset + RECORD_HEADER_BYTES + len, end) &&
+				(isWhole ||
+					(fields.body === undefined &&
+						!Object.keys(fields).some((key) => key.endsWith("Len") && key !== "outRespLen")));
 			const effects = isTaken ? S.truncated.effects : S.ident.effects;
 			const expected = `${len} octets of body${padding ? `, ${padding} of padding` : ""}`;
 			const error = checks.fatal(S.truncated, at, expected, `${body.length + behind.length} before the end`, effects);

@@ -61,7 +61,8 @@ export const xenstoreRules = {
 		section: "Records, END",
 		severity: "damaged",
 		effects: only417("mangles", "dies"),
-		advice: "The stream was cut off: look for a daemon that died, a full disk. 4.17 takes such a part for the whole.",
+		advice:
+			"The stream was cut off: look for a daemon that died, a full disk. 4.17 takes such a part for the whole, or dies.",
 	}),
 	ident: rule(2, {
 		doc: 'A stream begins with "xenstore".',

@@ -78,6 +78,13 @@ const cases: RuleCase[] = [
 		daemon: "xenstored-4.17",
 	},
 	{
+		code: 1,
+		what: "a last record that reaches far beyond the end, for the daemon that would read there",
+		octets: stream([...base, unpadded(R.CONNECTION_DATA, Buffer.alloc(2 ** 20))]).subarray(0, stream(base).length + 40),
+		as: "error",
+		daemon: "xenstored-4.17",
+	},
+	{
 		code: 2,
 		what: "another ident",
 		octets: Buffer.concat([Buffer.from("xenstorf"), made(base).subarray(8)]),
