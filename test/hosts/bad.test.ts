@@ -457,8 +457,8 @@ const images: Case[] = [
 		"an HVM context without an end",
 		"hvm",
 		(host) => host.image("hvm1.xlsave", (image) => withBody(image, 9, libxcBody(image, 9).subarray(0, -8))),
-		"XLU_E_CAPTURE",
-		/hvm1\.xlsave: domain 4: HVM_CONTEXT at \d+: expected whole entries up to END, got \d+ octets/,
+		"XLU_E_IMAGE",
+		/hvm1\.xlsave: libxc HVM_CONTEXT at 0x[\da-f]+: entry 23: expected 8 octets of a descriptor, or END, got 0 left \(XLU-C040\)/,
 	],
 	[
 		"an HVM context of a vCPU that the domain has not",

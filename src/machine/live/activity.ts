@@ -23,6 +23,7 @@ export function sendRequest(machine: Machine, domid: number, vcpu: number, id: n
 
 /** The emulator answers a vCPU's request. */
 export function answerRequest(machine: Machine, emulator: number, domid: number, vcpu: number): number {
+	machine.living(emulator);
 	const at = machine.requests.findIndex((request) => request.domid === domid && request.vcpu === vcpu);
 	need(at >= 0, "ENOENT");
 	need(machine.requests[at]?.emulator === emulator, "EPERM");
@@ -45,6 +46,7 @@ export function beginContinuation(machine: Machine, kind: ContinuationKind, domi
 
 /** It has ended. */
 export function endContinuation(machine: Machine, kind: ContinuationKind, domid?: number): number {
+	if (domid !== undefined) machine.domain(domid);
 	const at = machine.continuations.findIndex((one) => one.kind === kind && one.domid === domid);
 	need(at >= 0, "ENOENT");
 	machine.continuations.splice(at, 1);

@@ -4,7 +4,16 @@
  * want of trying.
  */
 import { describe, expect, test } from "vitest";
-import { type Operation, operations, propose, resultText, runOperation } from "../../../src/machine/live/index.ts";
+import { IOREQ_FLAG } from "../../../src/format/enums.ts";
+import {
+	type Machine,
+	type Operation,
+	operations,
+	propose,
+	resultText,
+	runOperation,
+} from "../../../src/machine/live/index.ts";
+import { continuationKinds } from "../../../src/machine/quiesce.ts";
 import { baseMachine } from "../../support/living.ts";
 import { changeSince, checkInvariants, drawFor, holesOf, snapshot, succeeded } from "../../support/operations.ts";
 
@@ -14,6 +23,8 @@ const SEED = Number(process.env.XLU_SEED ?? 1);
 const LENGTH = 50;
 /** One operation in so many gets a number that makes no sense. */
 const STRAY = 8;
+/** One in so many is of what an update waits for. */
+const OF_ACTIVITY = 8;
 const STRAYS = [-1, 0, 66, 513, 5000, 2 ** 22, 2 ** 31, 2 ** 40];
 
 function withStray(operation: Operation, draw: { below(limit: number): number }): Operation {
@@ -24,6 +35,39 @@ function withStray(operation: Operation, draw: { below(limit: number): number })
 	return { ...operation, [name]: STRAYS[draw.below(STRAYS.length)] as number };
 }
 
+/**
+ * What makes an update wait, or not begin, and so is no proposal of propose(), between whose operations others update: a
+ * request to an emulator, a continuation, and their ends.
+ */
+function proposeActivity(machine: Machine, draw: { below(limit: number): number }): Operation | undefined {
+	const pick = <T>(list: readonly T[]): T | undefined => list[draw.below(Math.max(list.length, 1))];
+	const domids = [...machine.domains.keys()];
+	switch (draw.below(4)) {
+		case 0: {
+			const kinds = Object.keys(continuationKinds);
+			return { op: "continuation_begin", kind: pick(kinds) as string, domid: pick(domids) as number };
+		}
+		case 1: {
+			const continuation = pick(machine.continuations);
+			return continuation && { op: "continuation_end", ...continuation };
+		}
+		case 2: {
+			const servers = [...machine.domains.values()].flatMap(({ domid, tables }) =>
+				tables.ioreqServerList.map((server) => ({ domid, ...server })),
+			);
+			const server = pick(servers);
+			if (server === undefined) return undefined;
+			return (server.flags & IOREQ_FLAG.enabled) === 0
+				? { op: "ioreq_set_state", domid: server.emulator, guest: server.domid, server: server.serverId, enabled: true }
+				: { op: "ioreq_send", domid: server.domid, vcpu: 0, server: server.serverId, turns: 1 };
+		}
+		default: {
+			const request = pick(machine.requests);
+			return request && { op: "ioreq_answer", domid: request.emulator, guest: request.domid, vcpu: request.vcpu };
+		}
+	}
+}
+
 describe("random operations", () => {
 	/** By name, the first one of those that succeeded. */
 	const successes = new Map<string, Operation>();
@@ -32,11 +76,12 @@ describe("random operations", () => {
 		for (let sequence = 0; sequence < SEQUENCES; sequence++) {
 			const machine = baseMachine();
 			const draw = drawFor(SEED * 100_000 + sequence);
+			const aside = drawFor(SEED * 100_000 + sequence + 50_000);
 			const log: Operation[] = [];
 			const failing = (error: unknown): Error =>
 				new Error(`${error}\n${log.map((line) => JSON.stringify(line)).join("\n")}`);
 			for (let i = 0; i < LENGTH; i++) {
-				const proposal = propose(machine, draw);
+				const proposal = i % OF_ACTIVITY === 0 ? proposeActivity(machine, aside) : propose(machine, draw);
 				if (proposal === undefined) continue;
 				const operation = draw.below(STRAY) === 0 ? withStray(proposal, draw) : proposal;
 				log.push(operation);
