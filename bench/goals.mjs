@@ -114,7 +114,7 @@ export const goals = [
 	{
 		group: "check before load, time over the restore that it precedes",
 		rows: perHost("check", { superpages: 0.5, typical: 0.5, fragmented: 0.5 }, (host) => host?.checkToRestore),
-		why: "where frames lie anywhere, the owner of each that a P2M maps is a miss, and the stream is long: it is hashed twice, by section when it is opened and as a whole for the preserved memory, which alone is half of a restore",
+		why: "check writes owner and state of every frame, a quarter of what a restore writes, and then reads the owners of each run that a P2M maps: runs lie anywhere, so that each begins with misses; where single frames do, each is a miss, and the stream is long: it is hashed twice, by section when it is opened and as a whole for the preserved memory, which alone is half of a restore",
 	},
 	{
 		group: "integrity: XXH3-64 of the stream over a save without it",

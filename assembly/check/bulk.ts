@@ -8,11 +8,16 @@ import { FLAG_SHIFT, HAS_OWNER, splitEntry } from "../sections";
 /** 16 bits, four times. */
 const EACH_HALF: u64 = u64.MAX_VALUE / 0xffff;
 
+// Ranges of 16 octets and more end with a lane that reaches back into the ones before it: most are runs of a few lines, and a
+// loop over what is left would be guessed wrong once for each of them.
+
 /** Writes `value` into each 16 bits of [at, end). */
 export function fillHalves(at: usize, end: usize, value: u32): void {
-	if (ASC_FEATURE_SIMD) {
+	if (ASC_FEATURE_SIMD && end - at >= 16) {
 		const halves = i16x8.splat(<i16>value);
 		for (; at + 16 <= end; at += 16) v128.store(at, halves);
+		v128.store(end - 16, halves);
+		return;
 	}
 	for (; at + 8 <= end; at += 8) store<u64>(at, <u64>value * EACH_HALF);
 	for (; at < end; at += 2) store<u16>(at, <u16>value);
@@ -21,27 +26,31 @@ export function fillHalves(at: usize, end: usize, value: u32): void {
 /** Whether each 16 bits of [at, end) have `expected` of the bits of `mask`. */
 export function areAll(at: usize, end: usize, mask: u32, expected: u32): bool {
 	let different: u64 = 0;
-	if (ASC_FEATURE_SIMD) {
+	if (ASC_FEATURE_SIMD && end - at >= 16) {
 		const halves = i16x8.splat(<i16>expected);
-		let d0 = i64x2.splat(0);
-		let d1 = i64x2.splat(0);
+		let d0 = v128.xor(v128.load(end - 16), halves);
+		let d1 = v128.xor(v128.load(at), halves);
 		for (; at + 32 <= end; at += 32) {
 			d0 = v128.or(d0, v128.xor(v128.load(at), halves));
 			d1 = v128.or(d1, v128.xor(v128.load(at, 16), halves));
 		}
+		if (at + 16 <= end) d1 = v128.or(d1, v128.xor(v128.load(at), halves));
 		d0 = v128.or(d0, d1);
 		different = i64x2.extract_lane(d0, 0) | i64x2.extract_lane(d0, 1);
+	} else {
+		for (; at + 8 <= end; at += 8) different |= load<u64>(at) ^ (<u64>expected * EACH_HALF);
+		for (; at < end; at += 2) different |= <u64>(load<u16>(at) ^ <u16>expected);
 	}
-	for (; at + 8 <= end; at += 8) different |= load<u64>(at) ^ (<u64>expected * EACH_HALF);
-	for (; at < end; at += 2) different |= <u64>(load<u16>(at) ^ <u16>expected);
 	return (different & (<u64>mask * EACH_HALF)) == 0;
 }
 
 /** Adds `bits` to each 16 bits of [at, end). */
 export function addBits(at: usize, end: usize, bits: u32): void {
-	if (ASC_FEATURE_SIMD) {
+	if (ASC_FEATURE_SIMD && end - at >= 16) {
 		const more = i16x8.splat(<i16>bits);
 		for (; at + 16 <= end; at += 16) v128.store(at, v128.or(v128.load(at), more));
+		v128.store(end - 16, v128.or(v128.load(end - 16), more));
+		return;
 	}
 	for (; at + 8 <= end; at += 8) store<u64>(at, load<u64>(at) | (<u64>bits * EACH_HALF));
 	for (; at < end; at += 2) store<u16>(at, load<u16>(at) | <u16>bits);

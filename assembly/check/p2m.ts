@@ -244,9 +244,13 @@ function checkEntries(
 	return true;
 }
 
+/** Octets of a cache's line, and how many lines of a run are touched: of a longer one the processor fetches the rest. */
+const LINE_BYTES: usize = 64;
+const TOUCHED_BYTES: usize = 16 * LINE_BYTES;
+
 /**
- * Reads the owner of each run's first frame. Runs lie anywhere, so that each begins with a miss: here they overlap, while
- * between the looks that checkRun takes there are too many branches.
+ * Reads an owner of each line that the runs' frames have. Runs lie anywhere, so that each begins with a miss: here they
+ * overlap, while between the looks that checkRun takes there are too many branches.
  */
 function touchFrames(ctx: usize, run: JoinedRun, header: usize, runCount: u32): void {
 	const frames = context(ctx).frameCount;
@@ -254,7 +258,12 @@ function touchFrames(ctx: usize, run: JoinedRun, header: usize, runCount: u32): 
 	let touched: u32 = 0;
 	for (let i: u32 = 0; i < runCount; i++) {
 		const mfn = codedRunValue(header, i) & MFN_MASK;
-		touched |= <u32>load<u16>(owners + ((<usize>(mfn < frames ? mfn : 0)) << 1));
+		const length = codedRunLength(header, runCount, i);
+		if (mfn + length > frames) continue;
+		const from = owners + ((<usize>mfn) << 1);
+		const bytes = min<usize>((<usize>length) << 1, TOUCHED_BYTES);
+		for (let line: usize = 0; line < bytes; line += LINE_BYTES) touched |= <u32>load<u16>(from + line);
+		touched |= <u32>load<u16>(from + bytes - 2);
 	}
 	run.touched = touched;
 }
