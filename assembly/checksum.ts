@@ -157,10 +157,10 @@ function crossed(lanes: v128, input: v128): v128 {
 	return i64x2.add(lanes, i64x2.shuffle(input, input, 1, 0));
 }
 
-function merged(len: u32, l0: u64, l1: u64, l2: u64, l3: u64, l4: u64, l5: u64, l6: u64, l7: u64): u64 {
+function merged(len: u64, l0: u64, l1: u64, l2: u64, l3: u64, l4: u64, l5: u64, l6: u64, l7: u64): u64 {
 	const key = SECRET + MERGE_KEY;
 	return avalanche(
-		<u64>len * PRIME64_1 +
+		len * PRIME64_1 +
 			foldedProduct(l0 ^ load<u64>(key), l1 ^ load<u64>(key, 8)) +
 			foldedProduct(l2 ^ load<u64>(key, 16), l3 ^ load<u64>(key, 24)) +
 			foldedProduct(l4 ^ load<u64>(key, 32), l5 ^ load<u64>(key, 40)) +
@@ -303,4 +303,170 @@ export function xxh3_64(ptr: usize, len: usize): u64 {
 		return hash129to240(ptr, bytes);
 	}
 	return ASC_FEATURE_SIMD ? hashLongPairs(ptr, bytes) : hashLong(ptr, bytes);
+}
+
+// --- piece by piece ---
+//
+// The same value of octets that come in pieces, as of all of them in a row.
+//
+// Up to 240 octets the value depends on all of them at once, and the long form treats its last 64 octets apart: so the last
+// octets are held back in a buffer, and go into the lanes only when more follow. The state lies in the caller's memory:
+//
+//     0        64                320            384      392        396
+//     | lanes  | held back, 256  | last stripe  | octets | held     | key |
+//       8 u64                      64             u64      u32        u32
+//
+// Behind what is held back stand the octets before it, so that the last stripe is there even where it began in what has been
+// taken in: pieces are taken in 256 octets at a time, and of these the last 64 are kept at the buffer's end.
+
+const BUFFER_AT: u32 = 64;
+const BUFFER_BYTES: u32 = 256;
+const LAST_AT: u32 = BUFFER_AT + BUFFER_BYTES;
+const OCTETS_AT: u32 = LAST_AT + STRIPE_BYTES;
+const HELD_AT: u32 = OCTETS_AT + 8;
+/** Octets from the secret's start to the next stripe's key. */
+const KEY_AT: u32 = HELD_AT + 4;
+/** Octets of a state, 8-aligned. */
+export const HASH_STATE_BYTES: u32 = KEY_AT + 4;
+
+/** The most octets that have a form of their own. */
+const SHORT_BYTES: u64 = 240;
+
+/** Begins a hash. */
+export function hashStart(state: usize): void {
+	store<u64>(state, PRIME32_3);
+	store<u64>(state, PRIME64_1, 8);
+	store<u64>(state, PRIME64_2, 16);
+	store<u64>(state, PRIME64_3, 24);
+	store<u64>(state, PRIME64_4, 32);
+	store<u64>(state, PRIME32_2, 40);
+	store<u64>(state, PRIME64_5, 48);
+	store<u64>(state, PRIME32_1, 56);
+	store<u64>(state + OCTETS_AT, 0);
+	store<u32>(state + HELD_AT, 0);
+	store<u32>(state + KEY_AT, 0);
+}
+
+/** Whole stripes into the lanes. `isLast`: the input's last one, which has a key of its own and is followed by no scramble. */
+function stripesSlowly(state: usize, at: usize, count: u32, isLast: bool): void {
+	let key = SECRET + (isLast ? LAST_STRIPE_KEY : load<u32>(state + KEY_AT));
+	for (let left = count; left > 0; left--) {
+		for (let lane: u32 = 0; lane < 64; lane += 8) {
+			const input = load<u64>(at + lane);
+			const other = state + (lane ^ 8);
+			store<u64>(other, load<u64>(other) + input);
+			store<u64>(state + lane, load<u64>(state + lane) + laneProduct(input ^ load<u64>(key + lane)));
+		}
+		at += STRIPE_BYTES;
+		key += STRIPE_KEY_STEP;
+		if (key == SECRET + SCRAMBLE_KEY) {
+			for (let lane: u32 = 0; lane < 64; lane += 8) {
+				store<u64>(state + lane, scrambled(load<u64>(state + lane), load<u64>(key + lane)));
+			}
+			key = SECRET;
+		}
+	}
+	if (!isLast) store<u32>(state + KEY_AT, <u32>(key - SECRET));
+}
+
+/** The same with SIMD, as hashLongPairs (checksum.ts) has it. */
+function stripesPaired(state: usize, at: usize, count: u32, isLast: bool): void {
+	let a = v128.load(state);
+	let b = v128.load(state, 16);
+	let c = v128.load(state, 32);
+	let d = v128.load(state, 48);
+	let key = SECRET + (isLast ? LAST_STRIPE_KEY : load<u32>(state + KEY_AT));
+	for (let left = count; left > 0; left--) {
+		const xa = v128.load(at);
+		const xb = v128.load(at, 16);
+		const xc = v128.load(at, 32);
+		const xd = v128.load(at, 48);
+		const ka = v128.xor(xa, v128.load(key));
+		const kb = v128.xor(xb, v128.load(key, 16));
+		const kc = v128.xor(xc, v128.load(key, 32));
+		const kd = v128.xor(xd, v128.load(key, 48));
+		const lowAB = i32x4.shuffle(ka, kb, 0, 2, 4, 6);
+		const highAB = i32x4.shuffle(ka, kb, 1, 3, 5, 7);
+		const lowCD = i32x4.shuffle(kc, kd, 0, 2, 4, 6);
+		const highCD = i32x4.shuffle(kc, kd, 1, 3, 5, 7);
+		a = i64x2.add(crossed(a, xa), i64x2.extmul_low_i32x4_u(lowAB, highAB));
+		b = i64x2.add(crossed(b, xb), i64x2.extmul_high_i32x4_u(lowAB, highAB));
+		c = i64x2.add(crossed(c, xc), i64x2.extmul_low_i32x4_u(lowCD, highCD));
+		d = i64x2.add(crossed(d, xd), i64x2.extmul_high_i32x4_u(lowCD, highCD));
+		at += STRIPE_BYTES;
+		key += STRIPE_KEY_STEP;
+		if (key == SECRET + SCRAMBLE_KEY) {
+			a = scrambledPair(a, key);
+			b = scrambledPair(b, key + 16);
+			c = scrambledPair(c, key + 32);
+			d = scrambledPair(d, key + 48);
+			key = SECRET;
+		}
+	}
+	v128.store(state, a);
+	v128.store(state, b, 16);
+	v128.store(state, c, 32);
+	v128.store(state, d, 48);
+	if (!isLast) store<u32>(state + KEY_AT, <u32>(key - SECRET));
+}
+
+function stripes(state: usize, at: usize, count: u32, isLast: bool): void {
+	if (ASC_FEATURE_SIMD) stripesPaired(state, at, count, isLast);
+	else stripesSlowly(state, at, count, isLast);
+}
+
+/** Takes in `bytes` octets at `at`, any alignment; the caller has made sure that they lie in memory. */
+export function hashMore(state: usize, at: usize, bytes: u32): void {
+	const buffer = state + BUFFER_AT;
+	store<u64>(state + OCTETS_AT, load<u64>(state + OCTETS_AT) + bytes);
+	let held = load<u32>(state + HELD_AT);
+	if (bytes <= BUFFER_BYTES - held) {
+		memory.copy(buffer + held, at, bytes);
+		store<u32>(state + HELD_AT, held + bytes);
+		return;
+	}
+	if (held != 0) {
+		memory.copy(buffer + held, at, BUFFER_BYTES - held);
+		at += BUFFER_BYTES - held;
+		bytes -= BUFFER_BYTES - held;
+		stripes(state, buffer, BUFFER_BYTES / STRIPE_BYTES, false);
+	}
+	// At least one octet is left, and is held back.
+	const whole = (bytes - 1) & ~(BUFFER_BYTES - 1);
+	if (whole != 0) {
+		stripes(state, at, whole / STRIPE_BYTES, false);
+		memory.copy(buffer + BUFFER_BYTES - STRIPE_BYTES, at + whole - STRIPE_BYTES, STRIPE_BYTES);
+	}
+	held = bytes - whole;
+	memory.copy(buffer, at + whole, held);
+	store<u32>(state + HELD_AT, held);
+}
+
+/** The hash of all that was taken in. The state is then spent. */
+export function hashEnd(state: usize): u64 {
+	const octets = load<u64>(state + OCTETS_AT);
+	const held = load<u32>(state + HELD_AT);
+	const buffer = state + BUFFER_AT;
+	if (octets <= SHORT_BYTES) return xxh3_64(buffer, <usize>octets);
+	// The last stripe may overlap what goes before it: it ends with the input.
+	let last = buffer + held - STRIPE_BYTES;
+	if (held < STRIPE_BYTES) {
+		last = state + LAST_AT;
+		memory.copy(last, buffer + BUFFER_BYTES - (STRIPE_BYTES - held), STRIPE_BYTES - held);
+		memory.copy(last + STRIPE_BYTES - held, buffer, held);
+	} else {
+		stripes(state, buffer, (held - 1) / STRIPE_BYTES, false);
+	}
+	stripes(state, last, 1, true);
+	return merged(
+		octets,
+		load<u64>(state),
+		load<u64>(state, 8),
+		load<u64>(state, 16),
+		load<u64>(state, 24),
+		load<u64>(state, 32),
+		load<u64>(state, 40),
+		load<u64>(state, 48),
+		load<u64>(state, 56),
+	);
 }

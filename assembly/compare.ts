@@ -16,15 +16,28 @@ import {
 } from "./image";
 import * as L from "./layout.gen";
 
-/** Hashes a directory's tables into `sums`, which chains: each table's hash is taken over the chain and the table. */
+/** Takes a table into the chain: its number, its rows and their hash. `chain` has 24 octets, the sum in the first 8. */
+export function chainTable(chain: usize, table: u32, rows: u32, hash: u64): void {
+	store<u32>(chain, table, 8);
+	store<u32>(chain, rows, 12);
+	store<u64>(chain, hash, 16);
+	store<u64>(chain, xxh3_64(chain, 24));
+}
+
+/** Takes in whose tables follow. */
+export function chainDomain(chain: usize, entry: usize): void {
+	store<u32>(chain, entryDomid(entry), 8);
+	store<u32>(chain, entryVcpuSlots(entry), 12);
+	store<u64>(chain, 0, 16);
+	store<u64>(chain, xxh3_64(chain, 24));
+}
+
+/** Hashes a directory's tables into `chain`. */
 function digestTables(image: usize, directory: usize, tables: u32, host: bool, chain: usize): void {
 	for (let t: u32 = 0; t < tables; t++) {
 		const rows = tableRows(directory, t);
 		const bytes = rows * (host ? hostRowBytes(t) : domainRowBytes(t));
-		store<u32>(chain, t, 8);
-		store<u32>(chain, rows, 12);
-		store<u64>(chain, xxh3_64(tableAt(image, directory, t), bytes), 16);
-		store<u64>(chain, xxh3_64(chain, 24));
+		chainTable(chain, t, rows, xxh3_64(tableAt(image, directory, t), bytes));
 	}
 }
 
@@ -42,10 +55,7 @@ export function digest(ctx: usize, image: usize, bytes: u32, out: usize): u32 {
 	const domains = rootOf(image).domainCount;
 	for (let i: u32 = 0; i < domains; i++) {
 		const entry = domainEntry(image, i);
-		store<u32>(out, entryDomid(entry), 8);
-		store<u32>(out, entryVcpuSlots(entry), 12);
-		store<u64>(out, 0, 16);
-		store<u64>(out, xxh3_64(out, 24));
+		chainDomain(out, entry);
 		digestTables(image, domainDirectory(entry), L.DOMAIN_TABLES, false, out);
 	}
 	return OK;

@@ -20,7 +20,10 @@ const SCRATCH_OFFSET: u32 = CONTEXT_BYTES + FAULT_BYTES;
 const COUNTS_BYTES: u32 = (DOMAIN_TABLES > HOST_TABLES ? DOMAIN_TABLES : HOST_TABLES) * 4;
 /** A run cursor and other small scratch. */
 const CURSOR_BYTES: u32 = 256;
-export const CONTEXT_BLOCK_BYTES: u32 = (SCRATCH_OFFSET + COUNTS_BYTES + CURSOR_BYTES + 15) & ~15;
+/** Where a save or a digest in steps stands (steps.ts). */
+const STEPS_OFFSET: u32 = ((SCRATCH_OFFSET + COUNTS_BYTES + 7) & ~7) + CURSOR_BYTES;
+const STEPS_BYTES: u32 = 640;
+export const CONTEXT_BLOCK_BYTES: u32 = (STEPS_OFFSET + STEPS_BYTES + 15) & ~15;
 
 export function context(ctx: usize): Context {
 	return changetype<Context>(ctx);
@@ -36,6 +39,10 @@ export function countsOf(ctx: usize): usize {
 
 export function cursorOf(ctx: usize): usize {
 	return ctx + ((SCRATCH_OFFSET + COUNTS_BYTES + 7) & ~7);
+}
+
+export function stepsOf(ctx: usize): usize {
+	return ctx + STEPS_OFFSET;
 }
 
 /** The context that a worker's was made from; any other is its own. */

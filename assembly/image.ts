@@ -12,11 +12,13 @@ import {
 	DOMAIN_TABLES,
 	DOMID_FIRST_RESERVED,
 	DomainEntry,
+	DT_P2M,
 	HOST_TABLEDEFS,
 	HOST_TABLES,
 	HT_FRAME_COUNTS,
 	HT_FRAME_OWNERS,
 	HT_FRAME_TYPES,
+	IMAGE_DETACHED,
 	IMAGE_MAGIC,
 	IMAGE_ROOT_BYTES,
 	ImageRoot,
@@ -76,6 +78,15 @@ export function domainTableShape(table: u32): u32 {
 	return load<u32>(DOMAIN_TABLEDEFS + table * TABLEDEF_STRIDE + TABLEDEF_SHAPE);
 }
 
+/** A bulk table: what may be detached, its rows at the host's call (steps.ts, restoreRows.ts), since it grows with memory. */
+export function isBulk(isHost: bool, table: u32): bool {
+	return isHost ? table - HT_FRAME_OWNERS <= HT_FRAME_COUNTS - HT_FRAME_OWNERS : table == DT_P2M;
+}
+
+export function isDetached(image: usize): bool {
+	return (rootOf(image).flags & IMAGE_DETACHED) != 0;
+}
+
 /** A domain of the image by domid, 0 if there is none. Entries ascend, so this is a binary search. */
 export function findDomain(image: usize, domid: u32): usize {
 	let low: u32 = 0;
@@ -92,12 +103,23 @@ export function findDomain(image: usize, domid: u32): usize {
 
 /**
  * Lays out one directory: a table's offset is where the one before it ends. Returns the end as a 64-bit number, so that
- * an image beyond 4 GiB is seen and not wrapped. `directory` 0 only measures.
+ * an image beyond 4 GiB is seen and not wrapped. `directory` 0 only measures. `detached`: bulk tables take no room.
  */
-export function layOutTables(directory: usize, counts: usize, defs: usize, tables: u32, from: u64): u64 {
+export function layOutTables(
+	directory: usize,
+	counts: usize,
+	defs: usize,
+	tables: u32,
+	from: u64,
+	detached: bool,
+): u64 {
 	let end = from;
 	for (let i: u32 = 0; i < tables; i++) {
 		const count = load<u32>(counts + i * 4);
+		if (detached && isBulk(defs == HOST_TABLEDEFS, i)) {
+			if (directory) store<u64>(directory + i * TABLE_REF_BYTES, (<u64>count) << 32);
+			continue;
+		}
 		if (directory) {
 			store<u32>(directory + i * TABLE_REF_BYTES, count ? <u32>end : 0);
 			store<u32>(directory + i * TABLE_REF_BYTES, count, 4);
@@ -107,13 +129,17 @@ export function layOutTables(directory: usize, counts: usize, defs: usize, table
 	return end;
 }
 
-function checkDirectory(directory: usize, defs: usize, tables: u32, size: u32, lowest: u32): bool {
+function checkDirectory(directory: usize, defs: usize, tables: u32, size: u32, lowest: u32, detached: bool): bool {
 	for (let i: u32 = 0; i < tables; i++) {
 		const offset = tableOffset(directory, i);
 		const rows = tableRows(directory, i);
 		if (rows == 0) continue;
 		const shape = load<u32>(defs + i * TABLEDEF_STRIDE + TABLEDEF_SHAPE);
 		if (shape == SHAPE_ONCE && rows > 1) return false;
+		if (detached && isBulk(defs == HOST_TABLEDEFS, i)) {
+			if (offset != 0 || rows > MOST_DETACHED_ROWS) return false;
+			continue;
+		}
 		if ((offset & 7) != 0 || offset < lowest) return false;
 		const end = <u64>offset + <u64>rows * load<u32>(defs + i * TABLEDEF_STRIDE + TABLEDEF_ROW_BYTES);
 		if (end > <u64>size) return false;
@@ -121,8 +147,14 @@ function checkDirectory(directory: usize, defs: usize, tables: u32, size: u32, l
 	return true;
 }
 
-/** Proves that walking an image stays inside its window: magic, size, directories, domids ascending. */
-export function checkImage(ctx: usize, image: usize, bytes: u32): bool {
+/** Rows of a detached table: 8 octets of each are counted in 32 bits. */
+const MOST_DETACHED_ROWS: u32 = 1 << 29;
+
+/**
+ * Proves that walking an image stays inside its window: magic, size, directories, domids ascending. A detached one is
+ * refused but to those who ask for its bulk tables' rows.
+ */
+export function checkImage(ctx: usize, image: usize, bytes: u32, mayBeDetached: bool = false): bool {
 	if ((image & 7) != 0 || bytes < DOMAINS_OFFSET) {
 		refuse(ctx, RULE_IMAGE, DOMAINS_OFFSET, bytes);
 		return false;
@@ -132,9 +164,12 @@ export function checkImage(ctx: usize, image: usize, bytes: u32): bool {
 	const directories = <u64>root.domainCount * DOMAIN_DIRECTORY_BYTES + DOMAINS_OFFSET;
 	if (root.size > bytes || directories > <u64>root.size) return fail(ctx, RULE_IMAGE, 0, bytes, root.size);
 	if (root.domainsOffset != DOMAINS_OFFSET) return fail(ctx, RULE_IMAGE, 0, DOMAINS_OFFSET, root.domainsOffset);
+	const most: u32 = mayBeDetached ? IMAGE_DETACHED : 0;
+	if (root.flags > most) return fail(ctx, RULE_IMAGE, 0, most, root.flags);
+	const detached = isDetached(image);
 	const lowest = <u32>directories;
 	const host = hostDirectory(image);
-	if (!checkDirectory(host, HOST_TABLEDEFS, HOST_TABLES, root.size, lowest))
+	if (!checkDirectory(host, HOST_TABLEDEFS, HOST_TABLES, root.size, lowest, detached))
 		return fail(ctx, RULE_IMAGE, 0, root.size, 0);
 	const frames = tableRows(host, HT_FRAME_OWNERS);
 	if (tableRows(host, HT_FRAME_TYPES) != frames || tableRows(host, HT_FRAME_COUNTS) != frames) {
@@ -147,7 +182,7 @@ export function checkImage(ctx: usize, image: usize, bytes: u32): bool {
 		if (<i64>domid <= previous || domid >= DOMID_FIRST_RESERVED)
 			return fail(ctx, RULE_IMAGE, 0, <u64>(previous + 1), domid);
 		previous = domid;
-		if (!checkDirectory(domainDirectory(entry), DOMAIN_TABLEDEFS, DOMAIN_TABLES, root.size, lowest)) {
+		if (!checkDirectory(domainDirectory(entry), DOMAIN_TABLEDEFS, DOMAIN_TABLES, root.size, lowest, detached)) {
 			return fail(ctx, RULE_IMAGE, 0, root.size, domid);
 		}
 	}

@@ -10,6 +10,12 @@ export const TYPE_OPTIONAL: u32 = 0x80000000;
 export const SLICE_FRAMES: u32 = 1048576;
 export const IMAGE_MAGIC: u64 = 0x4547414d49554c58;
 export const MEMORY_MAGIC: u64 = 0x31304d454d554c58;
+export const IMAGE_DETACHED: u32 = 1;
+export const OPEN_PADDED: u32 = 1;
+export const OPEN_DETACHED: u32 = 2;
+export const WANTS_NOTHING: u32 = 0;
+export const WANTS_ROWS: u32 = 1;
+export const WANTS_DRAIN: u32 = 2;
 
 export const DOMID_FIRST_RESERVED: u32 = 32752;
 export const DOMID_SELF: u32 = 32752;
@@ -1698,10 +1704,7 @@ export class ImageRoot {
 	domainCount: u32;
 	domainsOffset: u32;
 	restoredPass: u32;
-	reserved00: u8;
-	reserved01: u8;
-	reserved02: u8;
-	reserved03: u8;
+	flags: u32;
 }
 export const IMAGE_ROOT_BYTES: u32 = 32;
 export const IMAGE_ROOT__MAGIC: u32 = 0;
@@ -1710,6 +1713,7 @@ export const IMAGE_ROOT__SIZE: u32 = 12;
 export const IMAGE_ROOT__DOMAIN_COUNT: u32 = 16;
 export const IMAGE_ROOT__DOMAINS_OFFSET: u32 = 20;
 export const IMAGE_ROOT__RESTORED_PASS: u32 = 24;
+export const IMAGE_ROOT__FLAGS: u32 = 28;
 
 /** Start of a domain's table directory, which follows it. */
 @unmanaged
@@ -1795,8 +1799,28 @@ export class Context {
 	sumsPtr: u32;
 	blocksDone: u32;
 	frameCount: u64;
+	pieceOffset: u64;
+	streamOctets: u64;
+	digest: u64;
+	p2mRowsLeft: u64;
+	stepWants: u32;
+	wantDomid: u32;
+	wantTable: u32;
+	wantFirst: u32;
+	wantCount: u32;
+	piecePtr: u32;
+	pieceBytes: u32;
+	planWindowBytes: u32;
+	planIndexBytes: u32;
+	detached: u32;
+	ownersDone: u32;
+	typesDone: u32;
+	countsDone: u32;
+	rowsPtr: u32;
+	rowsFirst: u32;
+	rowsCount: u32;
 }
-export const CONTEXT_BYTES: u32 = 128;
+export const CONTEXT_BYTES: u32 = 224;
 export const CONTEXT__ABI: u32 = 0;
 export const CONTEXT__PHASE: u32 = 4;
 export const CONTEXT__STREAM_PTR: u32 = 8;
@@ -1828,6 +1852,26 @@ export const CONTEXT__WORKER_PTR: u32 = 108;
 export const CONTEXT__SUMS_PTR: u32 = 112;
 export const CONTEXT__BLOCKS_DONE: u32 = 116;
 export const CONTEXT__FRAME_COUNT: u32 = 120;
+export const CONTEXT__PIECE_OFFSET: u32 = 128;
+export const CONTEXT__STREAM_OCTETS: u32 = 136;
+export const CONTEXT__DIGEST: u32 = 144;
+export const CONTEXT__P2M_ROWS_LEFT: u32 = 152;
+export const CONTEXT__STEP_WANTS: u32 = 160;
+export const CONTEXT__WANT_DOMID: u32 = 164;
+export const CONTEXT__WANT_TABLE: u32 = 168;
+export const CONTEXT__WANT_FIRST: u32 = 172;
+export const CONTEXT__WANT_COUNT: u32 = 176;
+export const CONTEXT__PIECE_PTR: u32 = 180;
+export const CONTEXT__PIECE_BYTES: u32 = 184;
+export const CONTEXT__PLAN_WINDOW_BYTES: u32 = 188;
+export const CONTEXT__PLAN_INDEX_BYTES: u32 = 192;
+export const CONTEXT__DETACHED: u32 = 196;
+export const CONTEXT__OWNERS_DONE: u32 = 200;
+export const CONTEXT__TYPES_DONE: u32 = 204;
+export const CONTEXT__COUNTS_DONE: u32 = 208;
+export const CONTEXT__ROWS_PTR: u32 = 212;
+export const CONTEXT__ROWS_FIRST: u32 = 216;
+export const CONTEXT__ROWS_COUNT: u32 = 220;
 
 /** A domain's sections, tables and progress. */
 @unmanaged
@@ -1859,8 +1903,9 @@ export class DomainPlan {
 	firstTable: u32;
 	tableCount: u32;
 	lowestCount: u32;
+	rowsDone: u32;
 }
-export const DOMAIN_PLAN_BYTES: u32 = 108;
+export const DOMAIN_PLAN_BYTES: u32 = 112;
 export const DOMAIN_PLAN__DOMID: u32 = 0;
 export const DOMAIN_PLAN__SECTION0: u32 = 4;
 export const DOMAIN_PLAN__SECTION1: u32 = 8;
@@ -1888,6 +1933,7 @@ export const DOMAIN_PLAN__FOREIGN_ENTRIES: u32 = 92;
 export const DOMAIN_PLAN__FIRST_TABLE: u32 = 96;
 export const DOMAIN_PLAN__TABLE_COUNT: u32 = 100;
 export const DOMAIN_PLAN__LOWEST_COUNT: u32 = 104;
+export const DOMAIN_PLAN__ROWS_DONE: u32 = 108;
 
 export const TYPE_LU_VERSION: u32 = 0x40000001;
 export const RECORD_LU_VERSION: u32 = 0;

@@ -18,6 +18,8 @@ import {
 	IndexEntry,
 	MAX_BODY_BYTES,
 	NONE32,
+	OPEN_DETACHED,
+	OPEN_PADDED,
 	PASS_1H,
 	PASS_2,
 	PASS_H,
@@ -54,9 +56,6 @@ import {
 	TYPE_OPTIONAL,
 } from "./layout.gen";
 import { bodyBytes, bodyOf, checkShape, defSection, findDef, recordBytes, recordType } from "./record";
-
-/** The stream is followed by zeros up to the end of its last 4 KiB frame, as a hand-over leaves it (H2). */
-export const OPEN_PADDED: u32 = 1;
 
 const OPENING_BYTES: u32 = RECORD_HEADER_BYTES + SECTION_BYTES;
 
@@ -166,7 +165,7 @@ function checkIndex(ctx: usize, index: usize, sections: u32): bool {
 	return true;
 }
 
-/** END and nothing after it, or the zeros that fill its last frame. */
+/** END and nothing after it, or the zeros that fill its last frame, as a hand-over leaves it (H2). */
 function checkEnd(ctx: usize, record: usize, flags: u32): bool {
 	const end = <usize>context(ctx).streamPtr + context(ctx).streamBytes;
 	if (bodyBytes(record) != 0) return fail(ctx, RULE_END, 0, 0, bodyBytes(record));
@@ -218,7 +217,8 @@ function walk(ctx: usize, flags: u32): bool {
 
 /**
  * Opens a stream: `bytes` octets at `stream`, 8-aligned, which the caller leaves alone until the restore has ended.
- * Initialises the context block. Status REFUSED with the fault record filled, else OK.
+ * Initialises the context block. Status REFUSED with the fault record filled, else OK. `flags`: OPEN_PADDED, where zeros
+ * may follow; OPEN_DETACHED, where the target's bulk tables will be made window by window (restoreRows.ts).
  */
 export function openStream(ctx: usize, stream: usize, bytes: u32, flags: u32): u32 {
 	memory.fill(ctx, 0, CONTEXT_BYTES);
@@ -230,6 +230,7 @@ export function openStream(ctx: usize, stream: usize, bytes: u32, flags: u32): u
 		return refuse(ctx, RULE_WINDOW, 8, stream & 7);
 	c.streamPtr = <u32>stream;
 	c.streamBytes = bytes;
+	c.detached = (flags & OPEN_DETACHED) != 0 ? 1 : 0;
 	if (!checkHeader(ctx) || !walk(ctx, flags)) return REFUSED;
 	begin(ctx);
 	c.phase = PHASE_OPEN;

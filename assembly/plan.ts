@@ -157,8 +157,9 @@ function planAll(ctx: usize): bool {
 	if (!host) return fail(ctx, L.RULE_RECORD_MISSING, 0, L.TYPE_LU_HOST, 0);
 	at(ctx, L.PASS_H, L.DOMID_XEN, host);
 	const frames = load<u64>(bodyOf(host), L.HOST__FRAME_COUNT);
-	// 2^28 frames are 1 TiB; the windows' own limit, in octets, is seen below.
-	if (frames > 1 << 28) return fail(ctx, L.RULE_HOST_LIMIT, bodyOf(host) + L.HOST__FRAME_COUNT, 1 << 28, frames);
+	// 2^28 frames are 1 TiB; the windows' own limit, in octets, is seen below. Of a detached target the workspace's alone.
+	const most: u64 = c.detached != 0 ? 1 << 29 : 1 << 28;
+	if (frames > most) return fail(ctx, L.RULE_HOST_LIMIT, bodyOf(host) + L.HOST__FRAME_COUNT, most, frames);
 	const cpus = load<u32>(bodyOf(host), L.HOST__CPU_COUNT);
 	if (cpus == 0 || cpus > VCPU_LIMIT)
 		return fail(ctx, L.RULE_HOST_LIMIT, bodyOf(host) + L.HOST__CPU_COUNT, VCPU_LIMIT, cpus);
@@ -174,12 +175,13 @@ function planAll(ctx: usize): bool {
 	const field = index + L.INDEX__SECTION_COUNT;
 	if (domains > L.DOMID_FIRST_RESERVED) return fail(ctx, L.RULE_DOMID, field, L.DOMID_FIRST_RESERVED, domains);
 	// One section more than the host's two and each domain's three is a repetition or a stranger.
-	const most: u32 = 2 + 3 * domains;
-	if (c.sectionCount > most) return fail(ctx, L.RULE_SECTION_ORDER, field, most, c.sectionCount);
+	const mostSections: u32 = 2 + 3 * domains;
+	if (c.sectionCount > mostSections) return fail(ctx, L.RULE_SECTION_ORDER, field, mostSections, c.sectionCount);
 	const counts = countsOf(ctx);
 	if (!countHost(ctx, 0, counts)) return false;
 	let image: u64 = DOMAINS_OFFSET + <u64>domains * DOMAIN_DIRECTORY_BYTES;
-	image = layOutTables(0, counts, L.HOST_TABLEDEFS, L.HOST_TABLES, image);
+	const detached = c.detached != 0;
+	image = layOutTables(0, counts, L.HOST_TABLEDEFS, L.HOST_TABLES, image, detached);
 	let pins: u64 = 0;
 	for (let i: u32 = 0; i < c.sectionCount; i++) {
 		if (indexEntry(ctx, i).pass != L.PASS_0) continue;
@@ -189,7 +191,7 @@ function planAll(ctx: usize): bool {
 		const section2 = findSection(ctx, L.PASS_2, domid, i + 2 * domains + 1);
 		const slots = countDomain(ctx, host, i, section1, section2, counts);
 		if (slots == L.NONE32) return false;
-		image = layOutTables(0, counts, L.DOMAIN_TABLEDEFS, L.DOMAIN_TABLES, image);
+		image = layOutTables(0, counts, L.DOMAIN_TABLEDEFS, L.DOMAIN_TABLES, image, detached);
 		pins += pinnedRows(ctx, section1);
 	}
 	const work = workBytes(domains, frames) + pins * 4;
@@ -198,7 +200,7 @@ function planAll(ctx: usize): bool {
 	if (work > <u64>u32.MAX_VALUE) return fail(ctx, L.RULE_HOST_LIMIT, 0, u32.MAX_VALUE, work);
 	c.planImageBytes = <u32>image;
 	c.planWorkBytes = <u32>work;
-	c.planSumsBytes = sumsBytes(domains, frames);
+	c.planSumsBytes = detached ? 0 : sumsBytes(domains, frames);
 	return true;
 }
 

@@ -20,26 +20,43 @@ import {
 import * as L from "./layout.gen";
 import { guestEntry, pteFrame, pteWritable, TABLE_ENTRIES, takesType } from "./pageTable";
 import { preserved } from "./preserved";
-import { isWalked, nextTable, planAt, planOf, planSlot } from "./sections";
+import { isWalked, nextTable, ownerEntry, planAt, planOf, planSlot, typeEntry } from "./sections";
 import { domainSums, frameSums } from "./sums";
 
 function frameCount(image: usize): u32 {
 	return tableRows(hostDirectory(image), L.HT_FRAME_COUNTS);
 }
 
-function ownerOf(image: usize, mfn: u64): u64 {
+/** A frame's entry. Of a detached target check's account of it is asked, which the workspace has. */
+function ownerOf(ctx: usize, image: usize, mfn: u64): u64 {
+	if (context(ctx).detached != 0) return ownerEntry(ctx, mfn) & L.FRAME_ENTRY_MASK;
 	return load<u64>(tableAt(image, hostDirectory(image), L.HT_FRAME_OWNERS) + ((<usize>mfn) << 3));
+}
+
+/** Of a detached target: adds to the counts of a frame whose row is in the window; others come with theirs (restoreRows.ts). */
+function addToRow(c: L.Context, mfn: u64, references: u32, types: u32): void {
+	const row = mfn - c.rowsFirst;
+	if (row >= <u64>c.rowsCount) return;
+	const counts = changetype<L.FrameCount>(<usize>c.rowsPtr + ((<usize>row) << 3));
+	counts.references += references;
+	counts.typeReferences += types;
 }
 
 /** Adds to a frame's counts. check has proven the frame and the sums; a frame beyond the table is left alone all the same. */
 function add(ctx: usize, mfn: u64, references: u32, types: u32): void {
 	if (mfn >= <u64>frameCount(context(ctx).imagePtr)) return;
+	if (context(ctx).detached != 0) {
+		addToRow(context(ctx), mfn, references, types);
+		return;
+	}
 	const counts = frameSums(ctx, <u32>mfn);
 	counts.references += references;
 	counts.typeReferences += types;
 }
 
 function addDomainReference(ctx: usize, domid: u32): void {
+	// While a window's rows are made, domains have been counted already: in pass 2.
+	if (context(ctx).rowsPtr != 0) return;
 	const slot = domid < L.DOMID_FIRST_RESERVED ? planSlot(ctx, domid) : L.NONE32;
 	if (slot != L.NONE32) domainSums(ctx, slot).references++;
 }
@@ -81,9 +98,12 @@ export function startFrames(ctx: usize, first: u32, end: u32): void {
 	const host = hostDirectory(image);
 	// Not the worker's own counts: nobody else has these frames now, and pass 2 has not begun.
 	const counts = tableAt(image, host, L.HT_FRAME_COUNTS) + ((<usize>first) << 3);
-	let from = tableAt(image, host, L.HT_FRAME_OWNERS) + ((<usize>first) << 3);
-	const distance = counts - from;
-	const last = from + ((<usize>(end - first)) << 3);
+	const from = tableAt(image, host, L.HT_FRAME_OWNERS) + ((<usize>first) << 3);
+	startCounts(from, from + ((<usize>(end - first)) << 3), counts - from);
+}
+
+/** Where the counts of the owners from `from` to `last` start, `distance` further on; 0: in their place. */
+export function startCounts(from: usize, last: usize, distance: usize): void {
 	if (ASC_FEATURE_SIMD) {
 		for (; from + 32 <= last; from += 32) {
 			const pair = firstCountsPair(v128.load(from));
@@ -134,7 +154,7 @@ function addGrants(ctx: usize, image: usize, entry: usize): void {
 		const grant = changetype<L.GrantActive>(table + i * L.GRANT_ACTIVE_BYTES);
 		if (load<u32>(changetype<usize>(grant) + L.GRANT_ACTIVE__HOST_WRITE) == 0) continue;
 		if (grant.mfn >= <u64>frameCount(image)) continue;
-		if ((<u32>ownerOf(image, grant.mfn) & L.FRAME_OWNER_MASK) == L.DOMID_IO) continue;
+		if ((<u32>ownerOf(ctx, image, grant.mfn) & L.FRAME_OWNER_MASK) == L.DOMID_IO) continue;
 		add(ctx, grant.mfn, <u32>grant.deviceWrite + grant.deviceRead, grant.deviceWrite);
 		if (isWalked(ctx, grant.grantee)) continue;
 		const typed = !external || grant.grantee == <u16>entryDomid(entry);
@@ -147,7 +167,7 @@ function addL1(ctx: usize, image: usize, domid: u32, page: usize): void {
 	for (let slot: u32 = 0; slot < TABLE_ENTRIES; slot++) {
 		const pte = guestEntry(page, L.PAGE_TYPE_L1, slot);
 		if (pte == 0 || pteFrame(pte) >= <u64>frameCount(image)) continue;
-		const target = ownerOf(image, pteFrame(pte));
+		const target = ownerOf(ctx, image, pteFrame(pte));
 		const owner = <u32>target & L.FRAME_OWNER_MASK;
 		if ((target & L.FRAME_OWNED) == 0 || owner == L.DOMID_IO) continue;
 		let types: u32 = 0;
@@ -163,13 +183,16 @@ function addL1(ctx: usize, image: usize, domid: u32, page: usize): void {
 function addTables(ctx: usize, image: usize, domid: u32): void {
 	const plan = planOf(ctx, domid);
 	if (!plan) return;
+	const detached = context(ctx).detached != 0;
+	// Nothing to add to: the windows' turn is yet to come.
+	if (detached && context(ctx).rowsPtr == 0) return;
 	const types = tableAt(image, hostDirectory(image), L.HT_FRAME_TYPES);
 	let next = plan.firstTable;
 	for (let i: u32 = 0; i < plan.tableCount && next != 0; i++) {
 		const mfn = <u64>next - 1;
 		if (mfn >= <u64>frameCount(image)) return;
 		next = nextTable(ctx, mfn);
-		const type = <u32>load<u8>(types + <usize>mfn);
+		const type = detached ? typeEntry(ctx, mfn) : <u32>load<u8>(types + <usize>mfn);
 		const level = type & 7;
 		if ((type & L.PAGE_TYPE_FLAG_PINNED) != 0) add(ctx, mfn, 1, 1);
 		const page = preserved(ctx, mfn);

@@ -32,6 +32,7 @@ import {
 	domainRowBytes,
 	hostDirectory,
 	hostRowBytes,
+	isDetached,
 	layOutTables,
 	rootOf,
 	tableAt,
@@ -114,6 +115,7 @@ function placeRecord(image: usize, directory: usize, def: u32, record: usize): v
 			continue;
 		}
 		if (kind == L.PART_CHUNKS) {
+			if (isDetached(image)) continue;
 			const entries = load<u32>(body + chunkEntriesField(headBytes));
 			const first = load<u64>(body);
 			if (first + entries <= <u64>slots) {
@@ -217,7 +219,10 @@ function createHost(ctx: usize): void {
 	const counts = countsOf(ctx);
 	countHost(ctx, 0, counts);
 	let end: u64 = DOMAINS_OFFSET + <u64>c.domainCount * DOMAIN_DIRECTORY_BYTES;
-	end = layOutTables(hostDirectory(image), counts, L.HOST_TABLEDEFS, L.HOST_TABLES, end);
+	const detached = c.detached != 0;
+	root.flags = detached ? L.IMAGE_DETACHED : 0;
+	c.p2mRowsLeft = 0;
+	end = layOutTables(hostDirectory(image), counts, L.HOST_TABLEDEFS, L.HOST_TABLES, end, detached);
 	const host = <usize>c.hostPtr;
 	for (let i: u32 = 0; i < c.domainCount; i++) {
 		const plan = planAt(ctx, i);
@@ -229,11 +234,13 @@ function createHost(ctx: usize): void {
 			countDomain(ctx, host, plan.section0, plan.section1, plan.section2, counts),
 			L.DOMAIN_ENTRY__VCPU_SLOTS,
 		);
-		end = layOutTables(domainDirectory(entry), counts, L.DOMAIN_TABLEDEFS, L.DOMAIN_TABLES, end);
+		end = layOutTables(domainDirectory(entry), counts, L.DOMAIN_TABLEDEFS, L.DOMAIN_TABLES, end, detached);
+		plan.rowsDone = 0;
+		if (detached) c.p2mRowsLeft += tableRows(domainDirectory(entry), L.DT_P2M);
 	}
 	clearTables(image, hostDirectory(image), true);
 	// Where there are workers, the blocks do it.
-	if (!hasWorkers(ctx)) clearFrames(ctx, 0, <u32>c.frameCount);
+	if (!hasWorkers(ctx) && !detached) clearFrames(ctx, 0, <u32>c.frameCount);
 	placeSection(ctx, image, hostDirectory(image), 0);
 }
 
@@ -276,7 +283,7 @@ export function placeFrames(ctx: usize, from: u32, to: u32): void {
 
 /** Pass 1, host: ownership, types, where the counts start. Where there are workers, the blocks have placed the frames. */
 function restoreFrames(ctx: usize): void {
-	if (!hasWorkers(ctx)) placeFrames(ctx, 0, <u32>context(ctx).frameCount);
+	if (!hasWorkers(ctx) && context(ctx).detached == 0) placeFrames(ctx, 0, <u32>context(ctx).frameCount);
 	startDomains(ctx);
 }
 
@@ -341,13 +348,24 @@ export function blocksEnded(ctx: usize, step: u32): bool {
 	return lowest >= step;
 }
 
+/** Whether restoreRows has made all rows of a detached target's P2Ms, and of its frame tables up to this one. */
+export function rowsEnded(c: L.Context, last: u32): bool {
+	if (c.p2mRowsLeft != 0) return false;
+	const done = changetype<usize>(c) + L.CONTEXT__OWNERS_DONE;
+	for (let t: u32 = L.HT_FRAME_OWNERS; t <= last; t++) {
+		if (<u64>load<u32>(done + (t - L.HT_FRAME_OWNERS) * 4) != c.frameCount) return false;
+	}
+	return true;
+}
+
 /** Whether this step may run now: its predecessors have ended, and it has not run yet. The host's are the first context's. */
 function mayRun(ctx: usize, pass: u32, slot: u32): bool {
 	const c = context(ctx);
 	if (slot == L.NONE32) {
 		if (c.parentPtr != 0) return false;
 		if (pass == 0) return c.hostDone == 0;
-		return pass == 1 && c.hostDone == HOST_CREATED && domainsEnded(ctx, 0) && blocksEnded(ctx, BLOCK_PLACED);
+		if (pass != 1 || c.hostDone != HOST_CREATED || !domainsEnded(ctx, 0)) return false;
+		return c.detached != 0 ? rowsEnded(c, L.HT_FRAME_TYPES) : blocksEnded(ctx, BLOCK_PLACED);
 	}
 	const hostDone = context(rootContext(ctx)).hostDone;
 	const done = planAt(ctx, slot).passDone;
@@ -412,7 +430,8 @@ export function restore(ctx: usize, pass: u32, domid: u32): u32 {
 		clearTables(image, directory, false);
 		const gfns = tableRows(directory, L.DT_P2M);
 		const p2m = tableAt(image, directory, L.DT_P2M);
-		clearUncovered(ctx, plan.section0, L.RECORD_LU_P2M, p2m, domainRowBytes(L.DT_P2M), gfns, 0, gfns);
+		if (c.detached == 0)
+			clearUncovered(ctx, plan.section0, L.RECORD_LU_P2M, p2m, domainRowBytes(L.DT_P2M), gfns, 0, gfns);
 		placeSection(ctx, image, directory, plan.section0);
 	} else if (pass == 1) {
 		placeSection(ctx, image, directory, plan.section1);
@@ -446,6 +465,8 @@ export function finish(ctx: usize): u32 {
 	if (c.hostDone != (HOST_CREATED | HOST_FRAMES) || !domainsEnded(ctx, 2)) {
 		return refuse(ctx, L.RULE_PASS_ORDER, c.domainCount, c.done2);
 	}
+	if (c.detached != 0 && !rowsEnded(c, L.HT_FRAME_COUNTS))
+		return refuse(ctx, L.RULE_PASS_ORDER, c.frameCount, c.countsDone);
 	if (!blocksEnded(ctx, BLOCK_MERGED)) return refuse(ctx, L.RULE_PASS_ORDER, BLOCK_MERGED, c.blocksDone);
 	mergeWorkers(ctx);
 	rootOf(c.imagePtr).restoredPass = L.NONE32;

@@ -38,21 +38,21 @@ import {
 	partTable,
 } from "./record";
 
-const SECTION_RECORD_BYTES: u32 = L.RECORD_HEADER_BYTES + L.SECTION_BYTES;
-const INDEX_RECORD_BYTES: u32 = L.RECORD_HEADER_BYTES + L.INDEX_BYTES;
+export const SECTION_RECORD_BYTES: u32 = L.RECORD_HEADER_BYTES + L.SECTION_BYTES;
+export const INDEX_RECORD_BYTES: u32 = L.RECORD_HEADER_BYTES + L.INDEX_BYTES;
 /** The P2M entry's and the owner entry's bits that travel; the rest would be private to the image's owner. */
 const ALL_BITS: u64 = u64.MAX_VALUE;
 
 /** Whose record is written: the image, a directory in it, and the domain's vCPU slots (0 for the host). */
 @unmanaged
-class Source {
+export class Source {
 	image: usize;
 	directory: usize;
 	vcpuSlots: u32;
 	vcpu: u32;
 }
 
-function isZero(from: usize, bytes: u32): bool {
+export function isZero(from: usize, bytes: u32): bool {
 	let p = from;
 	const end = from + bytes;
 	for (; p + 8 <= end; p += 8) if (load<u64>(p) != 0) return false;
@@ -99,7 +99,7 @@ function blobs(s: Source): usize {
 }
 
 /** Whether the image has what this record carries. */
-function isPresent(s: Source, def: u32): bool {
+export function isPresent(s: Source, def: u32): bool {
 	if (defCardinality(def) == L.CARDINALITY_VCPU) {
 		const vcpu = changetype<L.Vcpu>(tableAt(s.image, s.directory, L.DT_VCPU) + s.vcpu * L.VCPU_BYTES);
 		if ((vcpu.flags & L.VCPU_FLAG_EXISTS) == 0) return false;
@@ -112,7 +112,7 @@ function isPresent(s: Source, def: u32): bool {
 }
 
 /** Octets of a record's body as the image's tables make it. 64 bits, so that a huge table is seen and not wrapped. */
-function bodyLength(s: Source, def: u32): u64 {
+export function bodyLength(s: Source, def: u32): u64 {
 	let length: u64 = defHeadBytes(def);
 	const parts = defPartCount(def);
 	for (let i: u32 = 0; i < parts; i++) {
@@ -160,7 +160,7 @@ function writeSparse(body: usize, to: usize, table: usize, slots: u32, rowBytes:
 }
 
 /** Writes one record whose length was measured; returns the address behind it. */
-function writeRecord(s: Source, def: u32, to: usize, length: u32): usize {
+export function writeRecord(s: Source, def: u32, to: usize, length: u32): usize {
 	const body = bodyOf(to);
 	store<u32>(to, load<u32>(L.DEFS + def * L.DEF_STRIDE + L.DEF_TYPE));
 	store<u32>(to, length, 4);
@@ -198,17 +198,16 @@ function writeRecord(s: Source, def: u32, to: usize, length: u32): usize {
 	return end;
 }
 
-/** Writes one slice of a bulk table; returns the address behind it. */
-function writeSlice(s: Source, def: u32, to: usize, first: u32, count: u32): usize {
-	const part = partAt(def, 0);
-	const rowBytes = partRowBytes(part);
+/** Codes entries of a bulk table, whole chunks or up to its end; returns their octets. */
+export function codeSlice(def: u32, rowBytes: u32, rows: usize, count: u32, to: usize): u32 {
+	return def == L.RECORD_LU_P2M ? encodeP2m(rows, count, to) : encodeTable(rowBytes, rows, count, ALL_BITS, to);
+}
+
+/** Writes the head of a slice whose chunks are written; returns the address behind it. */
+export function writeSliceHead(s: Source, def: u32, to: usize, first: u32, count: u32, chunkBytes: u32): usize {
 	const headBytes = defHeadBytes(def);
 	const body = bodyOf(to);
 	memory.fill(body, 0, headBytes);
-	const table = tableAt(s.image, s.directory, partTable(part)) + first * rowBytes;
-	const chunks = body + headBytes;
-	const chunkBytes =
-		def == L.RECORD_LU_P2M ? encodeP2m(table, count, chunks) : encodeTable(rowBytes, table, count, ALL_BITS, chunks);
 	store<u64>(body, first);
 	store<u32>(body + chunkEntriesField(headBytes), count);
 	store<u32>(body + chunkEntriesField(headBytes), chunkBytes, 4);
@@ -220,6 +219,15 @@ function writeSlice(s: Source, def: u32, to: usize, first: u32, count: u32): usi
 	store<u32>(to, load<u32>(L.DEFS + def * L.DEF_STRIDE + L.DEF_TYPE));
 	store<u32>(to, headBytes + chunkBytes, 4);
 	return body + headBytes + chunkBytes;
+}
+
+/** Writes one slice of a bulk table; returns the address behind it. */
+function writeSlice(s: Source, def: u32, to: usize, first: u32, count: u32): usize {
+	const part = partAt(def, 0);
+	const rowBytes = partRowBytes(part);
+	const table = tableAt(s.image, s.directory, partTable(part)) + first * rowBytes;
+	const chunkBytes = codeSlice(def, rowBytes, table, count, bodyOf(to) + defHeadBytes(def));
+	return writeSliceHead(s, def, to, first, count, chunkBytes);
 }
 
 /**
@@ -275,7 +283,7 @@ function records(s: Source, pass: u32, to: u64, end: u64, measure: bool, counter
 	return at;
 }
 
-function vcpuRows(s: Source): u32 {
+export function vcpuRows(s: Source): u32 {
 	return tableRows(s.directory, L.DT_VCPU);
 }
 
@@ -323,17 +331,23 @@ function sections(s: Source, to: u64, end: u64, measure: bool): u64 {
 	return at;
 }
 
-function sectionCount(image: usize): u32 {
+export function sectionCount(image: usize): u32 {
 	return 2 + 3 * rootOf(image).domainCount;
+}
+
+/** The stream's header, big-endian always (F1). */
+export function writeImageHeader(out: usize): void {
+	store<u64>(out, u64.MAX_VALUE);
+	store<u32>(out, bswap<u32>(L.STREAM_ID), 8);
+	store<u32>(out, bswap<u32>(L.FORMAT_VERSION), 12);
+	store<u64>(out, 0, 16);
 }
 
 /** LU_INDEX from the sections just written, and END. */
 function writeIndex(stream: usize, to: usize, count: u32): usize {
 	const body = bodyOf(to);
-	store<u32>(to, L.TYPE_LU_INDEX);
-	store<u32>(to, L.INDEX_BYTES + count * L.INDEX_ENTRY_BYTES, 4);
-	memory.fill(body, 0, L.INDEX_BYTES + count * L.INDEX_ENTRY_BYTES);
 	const entries = body + L.INDEX_BYTES;
+	memory.fill(entries, 0, count * L.INDEX_ENTRY_BYTES);
 	let opening = stream + L.IMAGE_HEADER_BYTES;
 	for (let i: u32 = 0; i < count; i++) {
 		const section = changetype<L.Section>(bodyOf(opening));
@@ -346,6 +360,16 @@ function writeIndex(stream: usize, to: usize, count: u32): usize {
 		entry.recordCount = section.recordCount;
 		opening += SECTION_RECORD_BYTES + <u32>section.length;
 	}
+	return closeIndex(to, count);
+}
+
+/** What of LU_INDEX follows from its entries, and END; returns the address behind them. */
+export function closeIndex(to: usize, count: u32): usize {
+	const body = bodyOf(to);
+	const entries = body + L.INDEX_BYTES;
+	store<u32>(to, L.TYPE_LU_INDEX);
+	store<u32>(to, L.INDEX_BYTES + count * L.INDEX_ENTRY_BYTES, 4);
+	memory.fill(body, 0, L.INDEX_BYTES);
 	store<u32>(body, count, L.INDEX__SECTION_COUNT);
 	store<u64>(body, xxh3_64(entries, count * L.INDEX_ENTRY_BYTES), L.INDEX__HASH);
 	const end = entries + count * L.INDEX_ENTRY_BYTES;
@@ -354,7 +378,7 @@ function writeIndex(stream: usize, to: usize, count: u32): usize {
 }
 
 /** Image consistency that saving relies on beyond checkImage: tables indexed by vCPU and by its blobs. */
-function checkSource(ctx: usize, image: usize): bool {
+export function checkSource(ctx: usize, image: usize): bool {
 	const domains = rootOf(image).domainCount;
 	for (let i: u32 = 0; i < domains; i++) {
 		const entry = domainEntry(image, i);
@@ -433,10 +457,7 @@ export function save(ctx: usize, image: usize, bytes: u32, out: usize, capacity:
 	if (<u64>out < <u64>image + bytes && <u64>image < <u64>out + capacity)
 		return refuse(ctx, L.RULE_WINDOW, <u64>image + bytes, out);
 	if (capacity < L.IMAGE_HEADER_BYTES) return refuse(ctx, L.RULE_WINDOW, context(ctx).planStreamBytes, capacity);
-	store<u64>(out, u64.MAX_VALUE);
-	store<u32>(out, bswap<u32>(L.STREAM_ID), 8);
-	store<u32>(out, bswap<u32>(L.FORMAT_VERSION), 12);
-	store<u64>(out, 0, 16);
+	writeImageHeader(out);
 	const end = <u64>out + capacity;
 	const last = sections(source(ctx, image), <u64>out + L.IMAGE_HEADER_BYTES, end, false);
 	const count = sectionCount(image);

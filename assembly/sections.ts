@@ -70,6 +70,7 @@ export const MARK_USED: u64 = 1 << 33;
 const MARK_SHIFT: u64 = 24;
 const MARKS_IN_STATE: u32 = 3 << 8;
 const TYPE_SHIFT: u32 = 5;
+const PINNED_IN_STATE: u32 = 1 << 10;
 /** Set in the owner of a frame that has one, in the place of the highest bit, which no domid has. */
 export const HAS_OWNER: u32 = 0x8000;
 /** A state's flags are an entry's above OWNED. */
@@ -110,10 +111,10 @@ export function isWalked(ctx: usize, domid: u32): bool {
  * What check knows of each frame: its owner and, apart from it, its state, 16 bits each. Where frames are scattered, looking
  * up owners is most of a check, so that as many of them as possible are to be in the caches.
  *
- *     owner   15 14            0        state   15  10   9      8     7    5 4              0
- *            ┌──┬───────────────┐              ┌──────┬────┬────────┬───────┬────────────────┐
- *            │ 1│ domid         │              │  0   │used│reserved│ type  │ LU_FRAMES, 17..│
- *            └──┴───────────────┘              └──────┴────┴────────┴───────┴────────────────┘
+ *     owner   15 14            0        state   15 11   10     9      8     7    5 4              0
+ *            ┌──┬───────────────┐              ┌─────┬──────┬────┬────────┬───────┬────────────────┐
+ *            │ 1│ domid         │              │  0  │pinned│used│reserved│ type  │ LU_FRAMES, 17..│
+ *            └──┴───────────────┘              └─────┴──────┴────┴────────┴───────┴────────────────┘
  *
  * The owner of a frame that has none is 0. The state has the flags of LU_FRAMES beside OWNED; the type in use; check's own
  * marks. And, again apart, for a page table the next one of its domain: its MFN + 1, 0 after the last. So a domain's tables
@@ -164,9 +165,15 @@ export function typeInUse(ctx: usize, mfn: u64): u32 {
 	return (<u32>load<u16>(stateAt(ctx, mfn)) >> TYPE_SHIFT) & 7;
 }
 
-/** A type in use as a frame's state has it, without its flags. check has seen to it that no frame gets two. */
-export function typeBits(type: u32): u32 {
-	return type << TYPE_SHIFT;
+/** A type entry as a frame's state has it: the type in use, and whether it is pinned. check has seen to it that no frame gets two. */
+export function typeBits(entry: u32): u32 {
+	return ((entry & 7) << TYPE_SHIFT) | ((entry & L.PAGE_TYPE_FLAG_PINNED) != 0 ? PINNED_IN_STATE : 0);
+}
+
+/** And back: the entry with these two alone. */
+export function typeEntry(ctx: usize, mfn: u64): u32 {
+	const isPinned = (<u32>load<u16>(stateAt(ctx, mfn)) & PINNED_IN_STATE) != 0;
+	return typeInUse(ctx, mfn) | (isPinned ? L.PAGE_TYPE_FLAG_PINNED : 0);
 }
 
 /** Puts a page table at the head of its domain's list. */

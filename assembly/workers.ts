@@ -62,6 +62,8 @@ export function fork(ctx: usize, worker: usize, sums: usize, bytes: u32): u32 {
 	const c = context(ctx);
 	if (!isRestoring(ctx) || c.parentPtr != 0) return refuse(ctx, L.RULE_NOT_CHECKED, PHASE_CHECKED, c.phase);
 	if (c.hostDone != 0) return refuse(ctx, L.RULE_PASS_ORDER, 0, c.hostDone);
+	// Rows that are made window by window are one context's work.
+	if (c.detached != 0) return refuse(ctx, L.RULE_PASS_ORDER, 0, c.detached);
 	if ((worker & 15) != 0) return refuse(ctx, L.RULE_WINDOW, 16, worker & 15);
 	if ((sums & 7) != 0) return refuse(ctx, L.RULE_WINDOW, 8, sums & 7);
 	if (bytes < c.planSumsBytes) return refuse(ctx, L.RULE_WINDOW, c.planSumsBytes, bytes);

@@ -1,4 +1,6 @@
 /** What the bench takes of the built package: its public functions, and those of its parts that tests look at as well. */
+
+export { digestInSteps, gather, restoreInWindows, saveInSteps } from "../dist/core/windows.js";
 export {
 	buildImage,
 	Core,
@@ -9,5 +11,6 @@ export {
 	parseSynthetic,
 	syntheticHost,
 } from "../dist/index.js";
-export { viewImage } from "../dist/machine/image.js";
+export { buildDetachedImage, viewImage } from "../dist/machine/image.js";
+export { countReferences } from "../dist/machine/references.js";
 export { describeDomains as describeHostDomains } from "../dist/update.js";

@@ -11,6 +11,12 @@
 #define XLU_IMAGE_MAGIC 0x4547414d49554c58ull
 #define XLU_MEMORY_MAGIC 0x31304d454d554c58ull
 #define XLU_BREADCRUMB 0x4c69766555706000ull
+#define XLU_IMAGE_DETACHED 1u
+#define XLU_OPEN_PADDED 1u
+#define XLU_OPEN_DETACHED 2u
+#define XLU_WANTS_NOTHING 0u
+#define XLU_WANTS_ROWS 1u
+#define XLU_WANTS_DRAIN 2u
 
 #define XLU_TYPE_LU_VERSION 0x40000001u
 #define XLU_TYPE_LU_HOST 0x40000002u
@@ -1173,7 +1179,7 @@ struct xlu_image_root {
 	uint32_t domainCount;
 	uint32_t domainsOffset;
 	uint32_t restoredPass;
-	uint8_t reserved0[4];
+	uint32_t flags;
 };
 _Static_assert(sizeof(struct xlu_image_root) == 32, "ImageRoot");
 
@@ -1241,8 +1247,28 @@ struct xlu_context {
 	uint32_t sumsPtr;
 	uint32_t blocksDone;
 	uint64_t frameCount;
+	uint64_t pieceOffset;
+	uint64_t streamOctets;
+	uint64_t digest;
+	uint64_t p2mRowsLeft;
+	uint32_t stepWants;
+	uint32_t wantDomid;
+	uint32_t wantTable;
+	uint32_t wantFirst;
+	uint32_t wantCount;
+	uint32_t piecePtr;
+	uint32_t pieceBytes;
+	uint32_t planWindowBytes;
+	uint32_t planIndexBytes;
+	uint32_t detached;
+	uint32_t ownersDone;
+	uint32_t typesDone;
+	uint32_t countsDone;
+	uint32_t rowsPtr;
+	uint32_t rowsFirst;
+	uint32_t rowsCount;
 };
-_Static_assert(sizeof(struct xlu_context) == 128, "Context");
+_Static_assert(sizeof(struct xlu_context) == 224, "Context");
 
 /* A domain's sections, tables and progress. */
 struct xlu_domain_plan {
@@ -1273,8 +1299,9 @@ struct xlu_domain_plan {
 	uint32_t firstTable;
 	uint32_t tableCount;
 	uint32_t lowestCount;
+	uint32_t rowsDone;
 };
-_Static_assert(sizeof(struct xlu_domain_plan) == 108, "DomainPlan");
+_Static_assert(sizeof(struct xlu_domain_plan) == 112, "DomainPlan");
 
 /* The core's functions as wasm2c emits them; docs/NATIVE.md says how they are linked and called. */
 typedef struct w2c_xlu w2c_xlu;
@@ -1285,13 +1312,19 @@ uint32_t w2c_xlu_heapBase(w2c_xlu *);
 uint32_t w2c_xlu_check(w2c_xlu *, uint32_t ctx, uint32_t work, uint32_t workBytes, uint32_t memoryPtr, uint32_t memoryBytes);
 uint32_t w2c_xlu_compare(w2c_xlu *, uint32_t ctx, uint32_t a, uint32_t bytesA, uint32_t b, uint32_t bytesB);
 uint32_t w2c_xlu_digest(w2c_xlu *, uint32_t ctx, uint32_t image, uint32_t bytes, uint32_t out);
+uint32_t w2c_xlu_digestStart(w2c_xlu *, uint32_t ctx, uint32_t image, uint32_t bytes);
+uint32_t w2c_xlu_digestStep(w2c_xlu *, uint32_t ctx, uint32_t rows, uint32_t bytes);
 uint32_t w2c_xlu_open(w2c_xlu *, uint32_t ctx, uint32_t stream, uint32_t bytes, uint32_t flags);
 uint32_t w2c_xlu_plan(w2c_xlu *, uint32_t ctx);
 uint32_t w2c_xlu_finish(w2c_xlu *, uint32_t ctx);
 uint32_t w2c_xlu_restore(w2c_xlu *, uint32_t ctx, uint32_t pass, uint32_t domid);
 uint32_t w2c_xlu_target(w2c_xlu *, uint32_t ctx, uint32_t image, uint32_t bytes);
+uint32_t w2c_xlu_restoreRows(w2c_xlu *, uint32_t ctx, uint32_t domid, uint32_t table, uint32_t first, uint32_t count, uint32_t out, uint32_t capacity);
 uint32_t w2c_xlu_planSave(w2c_xlu *, uint32_t ctx, uint32_t image, uint32_t bytes);
 uint32_t w2c_xlu_save(w2c_xlu *, uint32_t ctx, uint32_t image, uint32_t bytes, uint32_t out, uint32_t capacity);
+uint32_t w2c_xlu_planSteps(w2c_xlu *, uint32_t ctx, uint32_t image, uint32_t bytes);
+uint32_t w2c_xlu_saveStart(w2c_xlu *, uint32_t ctx, uint32_t image, uint32_t bytes, uint32_t out, uint32_t capacity, uint32_t index, uint32_t indexBytes);
+uint32_t w2c_xlu_saveStep(w2c_xlu *, uint32_t ctx, uint32_t rows, uint32_t bytes);
 uint32_t w2c_xlu_fork(w2c_xlu *, uint32_t ctx, uint32_t worker, uint32_t sums, uint32_t bytes);
 uint32_t w2c_xlu_frames(w2c_xlu *, uint32_t ctx, uint32_t pass, uint32_t block);
 

@@ -67,6 +67,9 @@ function coreLayout() {
 	constant("SLICE_FRAMES", schema.SLICE_FRAMES);
 	constant("IMAGE_MAGIC", hex(schema.IMAGE_MAGIC), "u64");
 	constant("MEMORY_MAGIC", hex(schema.MEMORY_MAGIC), "u64");
+	constant("IMAGE_DETACHED", schema.IMAGE_DETACHED);
+	for (const [key, value] of Object.entries(schema.OPEN_FLAG)) constant(`OPEN_${upper(key)}`, value);
+	for (const [key, value] of Object.entries(schema.WANTS)) constant(`WANTS_${upper(key)}`, value);
 	out.push("");
 	for (const [name, group] of Object.entries(enums)) {
 		if (typeof group === "bigint") constant(name, hex(group), "u64");
@@ -230,6 +233,9 @@ function cHeader() {
 		`#define XLU_IMAGE_MAGIC ${hex(schema.IMAGE_MAGIC)}ull`,
 		`#define XLU_MEMORY_MAGIC ${hex(schema.MEMORY_MAGIC)}ull`,
 		`#define XLU_BREADCRUMB 0x4c69766555706000ull`,
+		`#define XLU_IMAGE_DETACHED ${schema.IMAGE_DETACHED}u`,
+		...Object.entries(schema.OPEN_FLAG).map(([key, value]) => `#define XLU_OPEN_${upper(key)} ${value}u`),
+		...Object.entries(schema.WANTS).map(([key, value]) => `#define XLU_WANTS_${upper(key)} ${value}u`),
 		"",
 	];
 	for (const def of records) out.push(`#define XLU_TYPE_${def.name} ${hex(def.type)}u`);

@@ -243,7 +243,7 @@ function checkTypeRun(ctx: usize, field: usize, first: u64, length: u32, value: 
 	if ((value & L.PAGE_TYPE_FLAG_PINNED) != 0 && !isTable)
 		return fail(ctx, L.RULE_PAGE_TYPE, field, L.PAGE_TYPE_L4, value);
 	if ((value & L.PAGE_TYPE_FLAG_PAE_XEN_L2) != 0) return fail(ctx, L.RULE_VERSION1_REFUSES, field, 0, value);
-	addBits(stateAt(ctx, first), stateAt(ctx, first + length), typeBits(type));
+	addBits(stateAt(ctx, first), stateAt(ctx, first + length), typeBits(value));
 	const areAllOwned = areAll(ownerAt(ctx, first), ownerAt(ctx, first + length), ownerOf(0), ownerOf(0));
 	if (areAllOwned && type == L.PAGE_TYPE_WRITABLE) return true;
 	for (let mfn = first; mfn < first + length; mfn++) {

@@ -8,7 +8,7 @@ import { fieldAt } from "../format/decode.ts";
 import { DOMID, KIND, PASS } from "../format/enums.ts";
 import { readStruct, type Struct } from "../format/layout.ts";
 import { ruleByNumber, ruleId } from "../format/rules.ts";
-import { domainTables, hostTables, imageStructs, recordByType, structs } from "../format/schema.ts";
+import { domainTables, hostTables, imageStructs, OPEN_FLAG, recordByType, structs, WANTS } from "../format/schema.ts";
 
 /** What the module exports; every u32 arrives signed and is brought back by `>>> 0`. */
 interface Exports {
@@ -29,6 +29,28 @@ interface Exports {
 	finish(ctx: number): number;
 	digest(ctx: number, image: number, bytes: number, out: number): number;
 	compare(ctx: number, a: number, bytesA: number, b: number, bytesB: number): number;
+	planSteps(ctx: number, image: number, bytes: number): number;
+	saveStart(
+		ctx: number,
+		image: number,
+		bytes: number,
+		out: number,
+		capacity: number,
+		index: number,
+		indexBytes: number,
+	): number;
+	saveStep(ctx: number, rows: number, bytes: number): number;
+	digestStart(ctx: number, image: number, bytes: number): number;
+	digestStep(ctx: number, rows: number, bytes: number): number;
+	restoreRows(
+		ctx: number,
+		domid: number,
+		table: number,
+		first: number,
+		count: number,
+		out: number,
+		capacity: number,
+	): number;
 }
 
 /** The fault record of a refused call, as the core wrote it. */
@@ -50,6 +72,12 @@ export interface Window {
 	readonly pointer: number;
 	readonly length: number;
 }
+
+/** What a step wants before the next one: rows of a detached table, a piece of the stream drained, or nothing more. */
+export type Wants =
+	| { kind: "rows"; domid: number; table: number; first: number; count: number }
+	| { kind: "drain"; piece: Window; offset: number }
+	| { kind: "nothing" };
 
 const PAGE = 65536;
 /** A page of the machine's. */
@@ -75,6 +103,8 @@ const p2mTable = domainTables.findIndex(({ name }) => name === "P2m");
 export interface LoadOptions {
 	/** A compiled module, for bundlers and workers; by default the one that the package ships. */
 	module?: WebAssembly.Module;
+	/** The most that the core's memory may grow to, in octets; by default the 4 GiB that 32-bit addresses reach. */
+	memoryBytes?: number;
 }
 
 /** Compiles the module that the package ships, for those who load the core again and again. */
@@ -85,14 +115,16 @@ export async function compileCore(): Promise<WebAssembly.Module> {
 /** Loads the core. One instance serves any number of updates, one after the other. */
 export async function loadCore(options: LoadOptions = {}): Promise<Core> {
 	const module = options.module ?? (await compileCore());
-	return new Core(new WebAssembly.Instance(module, {}));
+	return new Core(new WebAssembly.Instance(module, {}), options.memoryBytes);
 }
 
 export class Core {
 	readonly #exports: Exports;
+	readonly #mostBytes: number;
 	#next: number;
 
-	constructor(instance: WebAssembly.Instance) {
+	constructor(instance: WebAssembly.Instance, mostBytes = MOST_BYTES) {
+		this.#mostBytes = Math.min(mostBytes, MOST_BYTES);
 		this.#exports = instance.exports as unknown as Exports;
 		this.#next = this.#exports.heapBase() >>> 0;
 	}
@@ -110,25 +142,36 @@ export class Core {
 	/**
 	 * Hands out `length` octets, 16-aligned, growing the memory. Views of older windows die when the memory grows: take
 	 * them anew with `bytes`.
-	 * @throws XLU_E_SPACE beyond 4 GiB
+	 * @throws XLU_E_SPACE beyond 4 GiB, or what `memoryBytes` allows
 	 */
 	allocate(length: number): Window {
 		const pointer = Math.ceil(this.#next / 16) * 16;
 		const end = pointer + length;
+		if (end > this.#mostBytes) this.#noRoom(length, end);
 		const missing = Math.ceil((end - this.#exports.memory.buffer.byteLength) / PAGE);
 		if (missing > 0) {
 			try {
 				this.#exports.memory.grow(missing);
 			} catch (cause) {
-				throw new XluError("XLU_E_SPACE", `The core's memory cannot hold ${length} more octets.`, {
-					expected: "at most 4 GiB in all windows",
-					got: `${end} octets`,
-					cause,
-				});
+				this.#noRoom(length, end, cause);
 			}
 		}
 		this.#next = end;
 		return { pointer, length };
+	}
+
+	#noRoom(length: number, end: number, cause?: unknown): never {
+		const most = this.#mostBytes === MOST_BYTES ? "4 GiB" : `${this.#mostBytes} octets`;
+		throw new XluError("XLU_E_SPACE", `The core's memory cannot hold ${length} more octets.`, {
+			expected: `at most ${most} in all windows`,
+			got: `${end} octets`,
+			cause,
+		});
+	}
+
+	/** Octets that the memory has grown to. */
+	get memoryBytes(): number {
+		return this.#exports.memory.buffer.byteLength;
 	}
 
 	/**
@@ -137,7 +180,7 @@ export class Core {
 	 */
 	touch(length: number): void {
 		const next = this.#next;
-		const octets = this.bytes(this.allocate(Math.min(length, MOST_BYTES - next - 16)));
+		const octets = this.bytes(this.allocate(Math.min(length, this.#mostBytes - next - 16)));
 		for (let at = 0; at < octets.length; at += SMALL_PAGE) octets[at] = 0;
 		this.#next = next;
 	}
@@ -185,9 +228,7 @@ export class Context {
 
 	/** A field of the context block. */
 	figure(name: string): number {
-		const block = this.#core.bytes(this.#window);
-		const row = readStruct(imageStructs.Context, new DataView(block.buffer), this.#window.pointer);
-		return Number(row[name]);
+		return Number(this.#row()[name]);
 	}
 
 	/** The fault record as it stands. */
@@ -229,10 +270,13 @@ export class Context {
 		return { pointer: out.pointer, length: this.figure("streamUsed") };
 	}
 
-	/** Opens a stream: framing, checksums, index. `padded`: zeros may fill its last frame (H2). */
-	open(stream: Window, padded = false): void {
-		if (this.#exports.open(this.#window.pointer, stream.pointer, stream.length, padded ? 1 : 0))
-			this.#throw("open", stream);
+	/**
+	 * Opens a stream: framing, checksums, index. `padded`: zeros may fill its last frame (H2). `detached`: the target's bulk
+	 * tables will be made window by window (windows.ts).
+	 */
+	open(stream: Window, padded = false, detached = false): void {
+		const flags = (padded ? OPEN_FLAG.padded : 0) | (detached ? OPEN_FLAG.detached : 0);
+		if (this.#exports.open(this.#window.pointer, stream.pointer, stream.length, flags)) this.#throw("open", stream);
 	}
 
 	/** Sizes of the target image and of the workspace, in octets. */
@@ -330,6 +374,67 @@ export class Context {
 		const out = this.#core.allocate(32);
 		if (this.#exports.digest(this.#window.pointer, image.pointer, image.length, out.pointer)) this.#throw("digest");
 		return new DataView(this.#core.bytes(out).buffer).getBigUint64(out.pointer, true);
+	}
+
+	/** What a save of an image in steps takes: the least window for the stream, and the window of its index. */
+	planSteps(image: Window): { windowBytes: number; indexBytes: number } {
+		if (this.#exports.planSteps(this.#window.pointer, image.pointer, image.length)) this.#throw("save");
+		return { windowBytes: this.figure("planWindowBytes"), indexBytes: this.figure("planIndexBytes") };
+	}
+
+	/** Begins a save in steps: what the next step is to bring. */
+	saveStart(image: Window, out: Window, index: Window): Wants {
+		const { pointer } = this.#window;
+		const { saveStart } = this.#exports;
+		if (saveStart(pointer, image.pointer, image.length, out.pointer, out.length, index.pointer, index.length))
+			this.#throw("save");
+		return this.#wants();
+	}
+
+	/** The next step, with the rows that were asked for, or nothing once a piece was drained. */
+	saveStep(rows?: Window): Wants {
+		if (this.#exports.saveStep(this.#window.pointer, rows?.pointer ?? 0, rows?.length ?? 0)) this.#throw("save");
+		return this.#wants();
+	}
+
+	/** Begins a digest in steps: what the next step is to bring. */
+	digestStart(image: Window): Wants {
+		if (this.#exports.digestStart(this.#window.pointer, image.pointer, image.length)) this.#throw("digest");
+		return this.#wants();
+	}
+
+	/** The next step, with the rows that were asked for. */
+	digestStep(rows: Window): Wants {
+		if (this.#exports.digestStep(this.#window.pointer, rows.pointer, rows.length)) this.#throw("digest");
+		return this.#wants();
+	}
+
+	/** The digest that was taken in steps, once nothing more is wanted. */
+	get stepsDigest(): bigint {
+		return this.#row().digest as bigint;
+	}
+
+	/** Makes `count` rows of a detached table, of a domain's or the host's (DOMID.XEN), from `first` on. */
+	restoreRows(domid: number, table: number, first: number, count: number, out: Window): void {
+		const { pointer } = this.#window;
+		if (this.#exports.restoreRows(pointer, domid, table, first, count, out.pointer, out.length)) this.#throw("restore");
+	}
+
+	#row(): ReturnType<typeof readStruct> {
+		const { buffer } = this.#core.bytes(this.#window);
+		return readStruct(imageStructs.Context, new DataView(buffer), this.#window.pointer);
+	}
+
+	#wants(): Wants {
+		const row = this.#row();
+		const number = (name: string) => Number(row[name]);
+		if (number("stepWants") === WANTS.rows) {
+			const [domid, table] = [number("wantDomid"), number("wantTable")];
+			return { kind: "rows", domid, table, first: number("wantFirst"), count: number("wantCount") };
+		}
+		if (number("stepWants") !== WANTS.drain) return { kind: "nothing" };
+		const piece = { pointer: number("piecePtr"), length: number("pieceBytes") };
+		return { kind: "drain", piece, offset: number("pieceOffset") };
 	}
 
 	/** First difference of two images, undefined if there is none. */

@@ -889,6 +889,9 @@ export const hostTables = allTables.filter((table) => table.scope === "host");
 /** Each domain's tables, in the order of its directory. */
 export const domainTables = allTables.filter((table) => table.scope === "domain");
 
+/** Tables that grow with the host's memory, and may be detached from its image: rows by MFN, by GFN. */
+export const bulkTables: readonly string[] = ["FrameOwners", "FrameTypes", "FrameCounts", "P2m"];
+
 /** Structs of the image itself and of the core's interface; the directories' lengths follow from the lists above. */
 export const imageStructs = {
 	TableRef: struct("TableRef", "Where a table stands.", [
@@ -902,7 +905,7 @@ export const imageStructs = {
 		u32("domainCount", "Domains."),
 		u32("domainsOffset", "Octets to the first DomainEntry, by ascending domid; one directory each."),
 		u32("restoredPass", "Passes that have ended for every domain, all ones for a running hypervisor's image."),
-		reserved("reserved0", 4),
+		u32("flags", "1: detached, the bulk tables' rows are not in the image, which has their numbers alone."),
 	]),
 	DomainEntry: struct("DomainEntry", "Start of a domain's table directory, which follows it.", [
 		u32("domid", "Domain."),
@@ -958,6 +961,26 @@ export const imageStructs = {
 		u32("sumsPtr", "Of a worker: its window of sums."),
 		u32("blocksDone", "Steps that every block of frames is known to have ended."),
 		u64("frameCount", "Frames of the host."),
+		u64("pieceOffset", "Where the piece of a step goes in the stream."),
+		u64("streamOctets", "Length of a stream that was saved in steps, once it is done."),
+		u64("digest", "Digest that was taken in steps, once it is done."),
+		u64("p2mRowsLeft", "Rows of detached P2Ms that restoreRows has not made yet."),
+		u32("stepWants", "What the next step needs: 0 nothing, it is done; 1 rows; 2 that the piece has been taken."),
+		u32("wantDomid", "Whose rows: a domain's, or the host's (DOMID_XEN)."),
+		u32("wantTable", "Of which table, by its number in the directory."),
+		u32("wantFirst", "From this one on."),
+		u32("wantCount", "So many at the most."),
+		u32("piecePtr", "Piece of the stream that a step has written."),
+		u32("pieceBytes", "Its length."),
+		u32("planWindowBytes", "Least window that a stream can be saved through."),
+		u32("planIndexBytes", "Size of the window of its index."),
+		u32("detached", "Whether the target's bulk tables are detached: rows are made by restoreRows."),
+		u32("ownersDone", "Rows of detached frame tables that are made: owners,"),
+		u32("typesDone", "types,"),
+		u32("countsDone", "counts."),
+		u32("rowsPtr", "Window of counts that are being made, 0 for none."),
+		u32("rowsFirst", "Frame of its first row."),
+		u32("rowsCount", "Its rows."),
 	]),
 	/** One per domain, in the workspace: what plan found and how far the passes have come. */
 	DomainPlan: struct("DomainPlan", "A domain's sections, tables and progress.", [
@@ -988,12 +1011,19 @@ export const imageStructs = {
 		u32("firstTable", "MFN + 1 of the first of its page tables, which are linked in the owners' entries; 0 for none."),
 		u32("tableCount", "Page tables that it owns: a PV domain that has any is walked."),
 		u32("lowestCount", "L1 tables among them."),
+		u32("rowsDone", "Rows of its detached P2M that are made."),
 	]),
 } as const;
 
 export const IMAGE_MAGIC = 0x4547414d49554c58n; // "XLUIMAGE"
 export const MEMORY_MAGIC = 0x31304d454d554c58n; // "XLUMEM01"
 export const ABI_VERSION = 1;
+/** Bit of ImageRoot.flags. */
+export const IMAGE_DETACHED = 1;
+/** Bits of open's flags: zeros may follow the stream in its last frame; the target's bulk tables are detached. */
+export const OPEN_FLAG = { padded: 1, detached: 2 } as const;
+/** What a step wants before the next one: Context.stepWants. */
+export const WANTS = { nothing: 0, rows: 1, drain: 2 } as const;
 
 const byType = new Map(records.map((def) => [def.type, def]));
 const byName = new Map(records.map((def) => [def.name, def]));

@@ -7,8 +7,10 @@ import { KIND, NONE64 } from "../format/enums.ts";
 import { alignUp, type Row, type Struct, scalarBytes, writeStruct } from "../format/layout.ts";
 import {
 	ABI_VERSION,
+	bulkTables,
 	domainTables,
 	hostTables,
+	IMAGE_DETACHED,
 	IMAGE_MAGIC,
 	imageStructs,
 	type RecordDef,
@@ -225,6 +227,38 @@ export function buildImage(
 	preserved: PreservedPages,
 	references: References = countReferences(model, preserved),
 ): Uint8Array<ArrayBuffer> {
+	return layOut(model, references).image;
+}
+
+/** A table that grows with memory, as its host has it: all rows, in octets. */
+export interface BulkContent {
+	/** Absent for the host's own. */
+	readonly domid: number | undefined;
+	readonly table: Table;
+	readonly count: number;
+	readonly bytes: Uint8Array;
+}
+
+/** An image without its bulk tables, and these. */
+export interface DetachedImage {
+	readonly image: Uint8Array<ArrayBuffer>;
+	readonly bulk: readonly BulkContent[];
+}
+
+/**
+ * The same image, detached: frame tables and P2Ms are not in it, only how many rows they have. For saves and digests in steps
+ * (core/windows.ts), which ask for rows. Parameters as for `buildImage`.
+ * @throws XLU_E_SPACE if the rest would not fit the core's 32-bit windows
+ */
+export function buildDetachedImage(
+	model: HostModel,
+	preserved: PreservedPages,
+	references: References = countReferences(model, preserved),
+): DetachedImage {
+	return layOut(model, references, true);
+}
+
+function layOut(model: HostModel, references: References, isDetached = false): DetachedImage {
 	const domains = [...model.domains].sort((a, b) => a.domain.domid - b.domain.domid);
 	const words = affinityWords(Number(model.host.cpuCount ?? 1));
 	const text = new TextEncoder().encode(model.versionText);
@@ -245,14 +279,23 @@ export function buildImage(
 	const domainsOffset = hostDirectory + hostTables.length * TableRef.size;
 	const directoryBytes = DomainEntry.size + domainTables.length * TableRef.size;
 	let end = domainsOffset + perDomain.length * directoryBytes;
-	const place = (contents: readonly Content[]) =>
-		contents.map((content) => {
+	const bulk: BulkContent[] = [];
+	const place = (contents: readonly Content[], tables: readonly Table[], domid?: number) =>
+		contents.map((content, i) => {
+			const table = tables[i] as Table;
+			if (isDetached && bulkTables.includes(table.name)) {
+				if (content.count) bulk.push({ domid, table, ...content });
+				return { offset: 0, content: { count: content.count, bytes: EMPTY.bytes } };
+			}
 			const offset = content.count ? end : 0;
 			end += alignUp(content.bytes.length, 8);
 			return { offset, content };
 		});
-	const placedHost = place(host);
-	const placedDomains = perDomain.map((domain) => ({ ...domain, placed: place(domain.contents) }));
+	const placedHost = place(host, hostTables);
+	const placedDomains = perDomain.map((domain) => ({
+		...domain,
+		placed: place(domain.contents, domainTables, domain.domain.domain.domid),
+	}));
 	if (end > 0xffff_ffff) {
 		throw new XluError("XLU_E_SPACE", "The host does not fit one image.", {
 			expected: "at most 4 GiB",
@@ -268,11 +311,12 @@ export function buildImage(
 		domainCount: perDomain.length,
 		domainsOffset,
 		restoredPass: 0xffff_ffff,
+		flags: isDetached ? IMAGE_DETACHED : 0,
 	});
 	const write = (directory: number, placed: readonly { offset: number; content: Content }[]) => {
 		placed.forEach(({ offset, content }, i) => {
 			writeStruct(TableRef, view, directory + i * TableRef.size, { offset, count: content.count });
-			if (content.count) image.set(content.bytes, offset);
+			if (content.bytes.length) image.set(content.bytes, offset);
 		});
 	};
 	write(hostDirectory, placedHost);
@@ -281,7 +325,7 @@ export function buildImage(
 		writeStruct(DomainEntry, view, entry, { domid: domain.domain.domid, vcpuSlots: slots });
 		write(entry + DomainEntry.size, placed);
 	});
-	return image;
+	return { image, bulk };
 }
 
 // --- reading an image --------------------------------------------------------------------------------------------

@@ -5,6 +5,10 @@ import { builds, compile } from "../support/compile.ts";
 interface Codec {
 	memory: WebAssembly.Memory;
 	xxh3_64(ptr: number, len: number): bigint;
+	hashStateBytes(): number;
+	hashStart(state: number): void;
+	hashMore(state: number, ptr: number, bytes: number): void;
+	hashEnd(state: number): bigint;
 }
 
 /** Octets that differ everywhere and are the same in every run. */
@@ -80,5 +84,56 @@ describe.each(builds)("XXH3-64, $name build", ({ simd }) => {
 				bytes[bit >>> 3]! ^= 1 << (bit & 7);
 			}
 		}
+	});
+
+	describe("piece by piece", () => {
+		const STATE = 65_536;
+		const INPUT = 131_072;
+
+		/** Takes the octets in as pieces of these lengths, the last one repeated; each piece ends with the memory's end or not. */
+		function inPieces(bytes: Uint8Array, lengths: readonly number[]): bigint {
+			const memory = new Uint8Array(codec.memory.buffer);
+			const stateBytes = codec.hashStateBytes();
+			memory.fill(0xa5, STATE, STATE + stateBytes + 64);
+			codec.hashStart(STATE);
+			for (let at = 0, i = 0; at < bytes.length; i++) {
+				const length = Math.min(bytes.length - at, lengths[Math.min(i, lengths.length - 1)] as number);
+				memory.set(bytes.subarray(at, at + length), INPUT);
+				codec.hashMore(STATE, INPUT, length);
+				memory.fill(0x5a, INPUT, INPUT + length);
+				at += length;
+			}
+			const sum = BigInt.asUintN(64, codec.hashEnd(STATE));
+			const behind = memory.subarray(STATE + stateBytes, STATE + stateBytes + 64);
+			expect(behind.every((octet) => octet === 0xa5)).toBe(true);
+			return sum;
+		}
+
+		beforeAll(() => {
+			codec.memory.grow(Math.max(0, 4 - codec.memory.buffer.byteLength / 65_536));
+		});
+
+		test("every length from 0 to 1400, octets one by one, and in pieces of 7, 64, 255, 256, 257", () => {
+			for (let length = 0; length <= 1400; length += length < 700 ? 1 : 7) {
+				const bytes = noise(length, length * 31);
+				const expected = reference(bytes);
+				for (const piece of [1, 7, 64, 255, 256, 257, 5000]) {
+					expect(inPieces(bytes, [piece]), `${length} octets by ${piece}`).toBe(expected);
+				}
+			}
+		});
+
+		test("pieces of any lengths, empty ones among them", () => {
+			let state = 1;
+			const next = (most: number) => {
+				state = (Math.imul(state, 1664525) + 1013904223) >>> 0;
+				return (state >>> 8) % most;
+			};
+			for (let turn = 0; turn < 300; turn++) {
+				const bytes = noise(next(40_000), turn);
+				const lengths = Array.from({ length: 50 }, () => next(turn % 3 === 0 ? 4 : 3000));
+				expect(inPieces(bytes, [...lengths, 1 + next(5000)]), `turn ${turn}`).toBe(reference(bytes));
+			}
+		});
 	});
 });

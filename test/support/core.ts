@@ -31,6 +31,12 @@ export interface RawExports {
 	finish(ctx: number): number;
 	digest(ctx: number, image: number, bytes: number, out: number): number;
 	compare(ctx: number, a: number, bytesA: number, b: number, bytesB: number): number;
+	planSteps(ctx: number, image: number, bytes: number): number;
+	saveStart(...parameters: number[]): number;
+	saveStep(ctx: number, rows: number, bytes: number): number;
+	digestStart(ctx: number, image: number, bytes: number): number;
+	digestStep(ctx: number, rows: number, bytes: number): number;
+	restoreRows(...parameters: number[]): number;
 }
 
 /** A new instance: as the library sees it, and its exports as they are. */
