@@ -12,6 +12,7 @@ import { XluError } from "../errors.ts";
 import { Findings } from "../formats/common/findings.ts";
 import type { ReadOptions } from "../formats/common/format.ts";
 import { writeJson } from "../formats/common/json.ts";
+import type { StreamReader } from "../formats/common/reader.ts";
 import type { StreamItem } from "../formats/common/record.ts";
 import type { ByteSink } from "../formats/common/sink.ts";
 import { convertLegacy } from "../formats/legacy/index.ts";
@@ -19,7 +20,8 @@ import { convertImage } from "../formats/libxc/convert.ts";
 import { convertXenstore } from "../formats/xenstore/convert.ts";
 import { xenstoreFormat } from "../formats/xenstore/index.ts";
 import type { XenstoreUse } from "../formats/xenstore/write.ts";
-import type { OpenStream } from "./open.ts";
+import { streamInOrder, xluEncoder, xluItems } from "../formats/xlu/stream.ts";
+import { type OpenStream, readWhole } from "./open.ts";
 
 export const forms = ["json", "little", "big", "libxc-v2", "libxc-v3", "xenstore-v1", "xenstore-v2"] as const;
 export type Form = (typeof forms)[number];
@@ -72,7 +74,7 @@ export async function convertStream(
 		if (isMade) throw cannot("xenstore", "json for a reader", "another form, then json");
 	}
 	if (form === undefined) throw cannot(format?.name ?? "xlu", "itself", forms.join(", "));
-	if (!format) throw cannot("live-update", form, "one of Xen's own streams");
+	if (!format) return await convertLiveUpdate(reader, sink, form, options);
 	if (format.name === "legacy" && (form === "libxc-v2" || form === "libxc-v3")) {
 		const { dropped, layers } = await convertLegacy(reader, sink, { ...options, to: form });
 		return { form: `${layers}, ${form}`, dropped };
@@ -94,6 +96,19 @@ export async function convertStream(
 	}
 	for await (const item of items) await sink.write(format.encode(inOrder(item, form === "little")));
 	return { form: `${format.name}, ${form}-endian`, dropped: [] };
+}
+
+async function convertLiveUpdate(
+	reader: StreamReader,
+	sink: ByteSink,
+	form: Form,
+	{ onProgress }: ConvertOptions,
+): Promise<Converted> {
+	if (form !== "json" && form !== "little" && form !== "big") throw cannot("live-update", form, "json, little, big");
+	const stream = await readWhole(reader, onProgress);
+	if (form === "json") await writeJson(xluEncoder, xluItems(stream), sink);
+	else for await (const octets of streamInOrder(stream, form === "little")) await sink.write(octets);
+	return { form: form === "json" ? form : `xlu, ${form}-endian`, dropped: [] };
 }
 
 function inOrder(item: StreamItem, isLittle: boolean) {

@@ -5,6 +5,7 @@ import { type JsonItem, readJson } from "../formats/common/json.ts";
 import { StreamReader } from "../formats/common/reader.ts";
 import { type ByteSource, openSource } from "../formats/common/source.ts";
 import { formats, recognise } from "../formats/index.ts";
+import { streamOfItems } from "../formats/xlu/stream.ts";
 
 export interface OpenStream {
 	readonly reader: StreamReader;
@@ -14,36 +15,108 @@ export interface OpenStream {
 	readonly isJson: boolean;
 }
 
-/** The octets of an item. */
+/**
+ * The octets of an item.
+ * @throws XLU_E_USAGE with the JSON path as `field` where its fields do not make it
+ */
 export function octetsOf(item: JsonItem): Uint8Array {
 	if (item.octets) return item.octets;
 	const format = formats.find(({ layers }) => layers.includes(item.layer));
 	if (!format) {
 		throw new XluError("XLU_E_IMAGE", `There is no layer ${item.layer}.`, {
-			field: "layer",
+			field: item.path === undefined ? "layer" : `${item.path}.layer`,
 			expected: formats.flatMap(({ layers }) => layers).join(", "),
 			got: `${item.layer}`,
 		});
 	}
-	return format.encode(item);
+	return withPath(item, () => format.encode(item));
+}
+
+/** What one is asked for of an item; an error's field becomes a path in the document. */
+function withPath<T>(item: JsonItem, make: () => T): T {
+	try {
+		return make();
+	} catch (error) {
+		throw inDocument(item, error);
+	}
+}
+
+function inDocument({ path, line, name }: JsonItem, error: unknown): unknown {
+	if (!(error instanceof XluError) || error.field === undefined || path === undefined) return error;
+	const { code, expected, got } = error;
+	const inner = error.field.startsWith(`${name}.`) ? error.field.slice(name.length + 1) : error.field;
+	const field = `${path}.fields.${inner}`;
+	const where = line === undefined ? "" : ` (line ${line})`;
+	return new XluError(code, `${name}${where}: ${field}: expected ${expected}, got ${got}.`, {
+		...(line === undefined ? {} : { line }),
+		field,
+		expected: `${expected}`,
+		got: `${got}`,
+		cause: error,
+	});
+}
+
+async function* streamOf(items: AsyncGenerator<JsonItem, void>): AsyncGenerator<Uint8Array, void> {
+	const first = await items.next();
+	if (first.done) return;
+	async function* all(): AsyncGenerator<JsonItem, void> {
+		yield first.value as JsonItem;
+		yield* items;
+	}
+	// A live-update stream's framing follows from its records; of the others an item is all that it takes.
+	if (first.value.layer === "xlu") {
+		yield* streamOfItems(all(), inDocument);
+		return;
+	}
+	for await (const item of all()) yield octetsOf(item);
 }
 
 /** The stream that a JSON document describes. */
 function jsonSource(document: StreamReader): ByteSource {
-	const items = readJson(document);
+	const stream = streamOf(readJson(document));
 	return {
 		name: document.source.name,
 		size: undefined,
 		async read() {
 			for (;;) {
-				const { value, done } = await items.next();
+				const { value, done } = await stream.next();
 				if (done) return undefined;
-				const octets = octetsOf(value);
-				if (octets.length > 0) return octets;
+				if (value.length > 0) return value;
 			}
 		},
 		close: () => document.close(),
 	};
+}
+
+/** Most octets of a live-update stream: the core's memory has not more. */
+const STREAM_LIMIT_BYTES = 2 ** 32;
+
+/**
+ * All that is left of what `reader` reads: a live-update stream is looked at as a whole.
+ * @param onProgress called now and then with the octets read so far
+ * @throws XLU_E_SPACE if it is longer than the core's memory
+ */
+export async function readWhole(reader: StreamReader, onProgress?: (offset: number) => void): Promise<Uint8Array> {
+	let whole = new Uint8Array(Math.min(Math.max(reader.source.size ?? 0, 1 << 16), STREAM_LIMIT_BYTES));
+	let length = 0;
+	for (let part = await reader.some(1 << 24); part; part = await reader.some(1 << 24)) {
+		if (length + part.length > STREAM_LIMIT_BYTES) {
+			throw new XluError("XLU_E_SPACE", `${reader.source.name} is longer than any stream that the core can read.`, {
+				record: reader.source.name,
+				expected: `at most ${STREAM_LIMIT_BYTES} octets`,
+				got: "more",
+			});
+		}
+		if (length + part.length > whole.length) {
+			const larger = new Uint8Array(Math.max(2 * whole.length, length + part.length));
+			larger.set(whole.subarray(0, length));
+			whole = larger;
+		}
+		whole.set(part, length);
+		length += part.length;
+		onProgress?.(length);
+	}
+	return whole.subarray(0, length);
 }
 
 /**
