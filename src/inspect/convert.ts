@@ -1,5 +1,5 @@
 /**
- * Conversions of Xen's own streams, each in one pass and bounded memory:
+ * Conversions of streams, of Xen's own each in one pass and bounded memory:
  *
  *     json             every field by name, and back without loss (from JSON: leave the form out)
  *     little, big      the same stream in the other byte order
@@ -8,6 +8,7 @@
  *
  * A xenstore stream that is made for a reader is made from the whole of it, and held against that reader's rules.
  */
+import type { Core } from "../core/load.ts";
 import { XluError } from "../errors.ts";
 import { Findings } from "../formats/common/findings.ts";
 import type { ReadOptions } from "../formats/common/format.ts";
@@ -30,6 +31,8 @@ export interface ConvertOptions
 	extends Pick<ReadOptions, "width" | "guestType" | "dialect" | "daemon" | "descriptors" | "onProgress"> {
 	/** Of a xenstore stream: whom it is for, where that is no daemon that starts from it. */
 	readonly use?: Exclude<XenstoreUse, { kind: "live-update" }>;
+	/** Of a live-update stream: what makes its checksums; by default a new core. */
+	readonly core?: Core;
 }
 
 export interface Dropped {
@@ -102,12 +105,12 @@ async function convertLiveUpdate(
 	reader: StreamReader,
 	sink: ByteSink,
 	form: Form,
-	{ onProgress }: ConvertOptions,
+	{ onProgress, core }: ConvertOptions,
 ): Promise<Converted> {
 	if (form !== "json" && form !== "little" && form !== "big") throw cannot("live-update", form, "json, little, big");
 	const stream = await readWhole(reader, onProgress);
-	if (form === "json") await writeJson(xluEncoder, xluItems(stream), sink);
-	else for await (const octets of streamInOrder(stream, form === "little")) await sink.write(octets);
+	if (form === "json") await writeJson(xluEncoder, xluItems(stream, core), sink);
+	else for await (const octets of streamInOrder(stream, form === "little", core)) await sink.write(octets);
 	return { form: form === "json" ? form : `xlu, ${form}-endian`, dropped: [] };
 }
 

@@ -1,4 +1,5 @@
 /** A stream of any of the formats, opened: what it is, and where to read it. */
+import type { Core } from "../core/load.ts";
 import { XluError } from "../errors.ts";
 import type { Format } from "../formats/common/format.ts";
 import { type JsonItem, readJson } from "../formats/common/json.ts";
@@ -56,7 +57,7 @@ function inDocument({ path, line, name }: JsonItem, error: unknown): unknown {
 	});
 }
 
-async function* streamOf(items: AsyncGenerator<JsonItem, void>): AsyncGenerator<Uint8Array, void> {
+async function* streamOf(items: AsyncGenerator<JsonItem, void>, core?: Core): AsyncGenerator<Uint8Array, void> {
 	const first = await items.next();
 	if (first.done) return;
 	async function* all(): AsyncGenerator<JsonItem, void> {
@@ -65,15 +66,15 @@ async function* streamOf(items: AsyncGenerator<JsonItem, void>): AsyncGenerator<
 	}
 	// A live-update stream's framing follows from its records; of the others an item is all that it takes.
 	if (first.value.layer === "xlu") {
-		yield* streamOfItems(all(), inDocument);
+		yield* streamOfItems(all(), inDocument, core);
 		return;
 	}
 	for await (const item of all()) yield octetsOf(item);
 }
 
 /** The stream that a JSON document describes. */
-function jsonSource(document: StreamReader): ByteSource {
-	const stream = streamOf(readJson(document));
+function jsonSource(document: StreamReader, core?: Core): ByteSource {
+	const stream = streamOf(readJson(document), core);
 	return {
 		name: document.source.name,
 		size: undefined,
@@ -119,19 +120,33 @@ export async function readWhole(reader: StreamReader, onProgress?: (offset: numb
 	return whole.subarray(0, length);
 }
 
+export interface OpenOptions {
+	/** What a stream that is not recognised is taken for. */
+	readonly orElse?: "xlu";
+	/** What makes the checksums of a live-update stream that comes as JSON; by default a new core. */
+	readonly core?: Core;
+}
+
 /**
  * Opens a file, a pipe, or standard input (`-`), and recognises what it is; a stream as JSON, and what gzip packed, become
  * the stream.
- * @param options.orElse what a stream that is not recognised is taken for
  * @throws XLU_E_IO if it cannot be read, XLU_E_IMAGE if it is none of the formats
  */
-export async function openStream(path: string, options: { orElse?: "xlu" } = {}): Promise<OpenStream> {
-	let reader = new StreamReader(await openSource(path));
+export async function openStream(path: string, options: OpenOptions = {}): Promise<OpenStream> {
+	return await openReader(new StreamReader(await openSource(path)), options);
+}
+
+/**
+ * As `openStream`, of what a reader reads; where it is nothing that is known the reader is closed.
+ * @throws XLU_E_IMAGE if it is none of the formats
+ */
+export async function openReader(from: StreamReader, options: OpenOptions = {}): Promise<OpenStream> {
+	let reader = from;
 	try {
 		let format = await recognise(reader);
 		const isJson = format === "json";
 		if (isJson) {
-			reader = new StreamReader(jsonSource(reader));
+			reader = new StreamReader(jsonSource(reader, options.core));
 			format = await recognise(reader);
 		}
 		if (format === "xlu") return { reader, format: undefined, isJson };

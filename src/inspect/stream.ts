@@ -63,7 +63,8 @@ export interface InspectedStream {
 }
 
 const SECTION_TYPE = 0x4000003e;
-const passNames = Object.fromEntries(Object.entries(PASS).map(([name, code]) => [code, name])) as Record<
+/** Names of sections by their code. */
+export const passNames = Object.fromEntries(Object.entries(PASS).map(([name, code]) => [code, name])) as Record<
 	number,
 	string
 >;

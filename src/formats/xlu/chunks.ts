@@ -17,43 +17,67 @@ interface ChunkRun {
 	length: number;
 }
 
-/** Entries of a slice, those that no run names zero. */
-function entriesOf(table: string, fields: FieldReader, first: bigint, entryCount: number): BigUint64Array {
+const strideOf = (value: bigint, octets: 1 | 8): bigint => (octets === 8 ? value >> STRIDE_BIT : 0n);
+
+function continues(a: bigint, b: bigint, octets: 1 | 8): boolean {
+	return b === a + strideOf(a, octets) && (octets === 1 || a >> MFN_BITS === b >> MFN_BITS);
+}
+
+/** Runs of a slice from its first entry to its last; what no run of the document names is zero. */
+function* runsOf(table: string, fields: FieldReader, first: bigint, entryCount: number): Generator<ChunkRun> {
 	const form = entryForm(table);
 	if (!form) throw invalid(fields.at(table), "a bulk table", table);
-	const entries = new BigUint64Array(entryCount);
 	let from = 0;
 	for (const run of fields.rows(table, entryCount)) {
 		run.only([form.slot, "count", "value", ...form.names]);
 		const at = Number(run.number(form.slot, 64) - first);
-		const count = Number(run.number("count", 32));
+		const length = Number(run.number("count", 32));
 		if (at < from) throw invalid(run.at(form.slot), "ascending runs that do not overlap", run.fields[form.slot]);
-		if (count === 0 || at + count > entryCount) {
+		if (length === 0 || at + length > entryCount) {
 			throw invalid(run.at("count"), `a run of 1 or more within the slice's ${entryCount} entries`, run.fields.count);
 		}
-		const value = run.fields.value === undefined ? form.write(run) : run.number("value", form.octets === 8 ? 64 : 8);
-		const stride = form.octets === 8 ? value >> STRIDE_BIT : 0n;
-		for (let i = 0; i < count; i++) entries[at + i] = value + BigInt(i) * stride;
-		from = at + count;
+		if (at > from) yield { value: 0n, length: at - from };
+		yield {
+			value: run.fields.value === undefined ? form.write(run) : run.number("value", form.octets === 8 ? 64 : 8),
+			length,
+		};
+		from = at + length;
+	}
+	if (from < entryCount) yield { value: 0n, length: entryCount - from };
+}
+
+/** The same runs cut into chunks; within a chunk each is as long as can be. */
+function* chunksOf(runs: Iterable<ChunkRun>, octets: 1 | 8): Generator<ChunkRun[]> {
+	let chunk: ChunkRun[] = [];
+	let room = CHUNK_ENTRIES;
+	for (let { value, length } of runs) {
+		const stride = strideOf(value, octets);
+		while (length > 0) {
+			const taken = Math.min(length, room);
+			const last = chunk.at(-1);
+			if (last && continues(last.value + BigInt(last.length - 1) * strideOf(last.value, octets), value, octets)) {
+				last.length += taken;
+			} else chunk.push({ value, length: taken });
+			value += BigInt(taken) * stride;
+			length -= taken;
+			room -= taken;
+			if (room > 0) continue;
+			yield chunk;
+			chunk = [];
+			room = CHUNK_ENTRIES;
+		}
+	}
+	if (chunk.length > 0) yield chunk;
+}
+
+function entriesOf(runs: readonly ChunkRun[], count: number, octets: 1 | 8): BigUint64Array {
+	const entries = new BigUint64Array(count);
+	let at = 0;
+	for (const { value, length } of runs) {
+		const stride = strideOf(value, octets);
+		for (let i = 0; i < length; i++) entries[at++] = value + BigInt(i) * stride;
 	}
 	return entries;
-}
-
-function continues(a: bigint, b: bigint, octets: 1 | 8): boolean {
-	if (octets === 1) return a === b;
-	return b === a + (a >> STRIDE_BIT) && a >> MFN_BITS === b >> MFN_BITS;
-}
-
-function runsOf(entries: BigUint64Array, octets: 1 | 8): ChunkRun[] {
-	const runs: ChunkRun[] = [];
-	let last: bigint | undefined;
-	for (const value of entries) {
-		const run = runs.at(-1);
-		if (run && last !== undefined && continues(last, value, octets)) run.length++;
-		else runs.push({ value, length: 1 });
-		last = value;
-	}
-	return runs;
 }
 
 /** Octets of the longest difference from the first entry. */
@@ -66,12 +90,14 @@ function packedWidth(entries: BigUint64Array): number {
 	return width;
 }
 
-function chunkOctets(entries: BigUint64Array, octets: 1 | 8): Uint8Array {
-	const count = entries.length;
-	const runs = runsOf(entries, octets);
-	const width = octets === 8 ? packedWidth(entries) : 8;
+function chunkOctets(runs: readonly ChunkRun[], octets: 1 | 8): Uint8Array {
+	const count = runs.reduce((sum, { length }) => sum + length, 0);
+	const runBytes = alignUp(8 + (octets + 2) * runs.length, 8);
+	// Neither of the other forms takes less than an octet for each entry.
+	const entries = runBytes <= count ? new BigUint64Array(0) : entriesOf(runs, count, octets);
+	const width = octets === 8 && entries.length > 0 ? packedWidth(entries) : 8;
 	const sizes = {
-		runs: alignUp(8 + (octets + 2) * runs.length, 8),
+		runs: runBytes,
 		packed: width < 8 ? alignUp(8 + width * count, 8) : Number.POSITIVE_INFINITY,
 		literal: alignUp(octets * count, 8),
 	};
@@ -121,10 +147,8 @@ export function sliceOctets(table: string, fields: FieldReader, first: bigint, e
 		throw invalid(fields.at("entryCount"), `at most ${SLICE_FRAMES}`, entryCount);
 	}
 	const octets = entryForm(table)?.octets ?? 8;
-	const entries = entriesOf(table, fields, first, entryCount);
-	const chunks: Uint8Array[] = [];
-	for (let at = 0; at < entryCount; at += CHUNK_ENTRIES) {
-		chunks.push(chunkOctets(entries.subarray(at, at + CHUNK_ENTRIES), octets));
-	}
+	const chunks = [...chunksOf(runsOf(table, fields, first, entryCount), octets)].map((runs) =>
+		chunkOctets(runs, octets),
+	);
 	return Buffer.concat(chunks);
 }

@@ -94,13 +94,15 @@ const isFraming = ({ kind, type }: EncodableItem): boolean =>
 /**
  * The octets of a row of items, a section at a time.
  * @param explain what becomes of an error that an item ends in
+ * @param given the core that makes checksums; by default a new one
  * @throws XLU_E_USAGE with `field` where an item's fields do not make it
  */
 export async function* streamOfItems<T extends EncodableItem & { readonly octets?: Uint8Array | undefined }>(
 	items: AsyncIterable<T>,
 	explain: (item: T, error: unknown) => unknown = (_, error) => error,
+	given?: Core,
 ): AsyncGenerator<Uint8Array, void> {
-	const core = await loadCore();
+	const core = given ?? (await loadCore());
 	const entries: Uint8Array[] = [];
 	let offset = 0;
 	let open: T | undefined;
@@ -190,10 +192,10 @@ const isSame = (a: Uint8Array | undefined, b: Uint8Array): boolean => a !== unde
  * A stream of either byte order as items. Fields are made when they are asked for.
  * @throws XLU_E_DAMAGED where the framing ends; the items before it have been given by then
  */
-export async function* xluItems(stream: Uint8Array): AsyncGenerator<XluItem, void> {
+export async function* xluItems(stream: Uint8Array, given?: Core): AsyncGenerator<XluItem, void> {
 	const { version, endianness } = readHeader(stream);
 	const isLittle = endianness === "little";
-	const core = await loadCore();
+	const core = given ?? (await loadCore());
 	let index = 0;
 	const itemOf = (
 		place: Pick<StreamItem, "kind" | "type" | "name" | "offset" | "length">,
@@ -281,10 +283,15 @@ export const xluEncoder = {
  * The same stream in the given byte order, checksums made anew.
  * @throws XLU_E_DAMAGED where a section or the index is not what its records make it: what is damaged must not look sound
  */
-export async function* streamInOrder(stream: Uint8Array, isLittle: boolean): AsyncGenerator<Uint8Array, void> {
+export async function* streamInOrder(
+	stream: Uint8Array,
+	isLittle: boolean,
+	core?: Core,
+): AsyncGenerator<Uint8Array, void> {
 	async function* items(): AsyncGenerator<EncodableItem & { octets?: Uint8Array }> {
 		for await (const { layer, kind, type, name, offset, fields, octets, isLittle: wasLittle, made } of xluItems(
 			stream,
+			core,
 		)) {
 			const item = { layer, kind, type, name, isLittle };
 			if (kind === "header") {
@@ -303,5 +310,5 @@ export async function* streamInOrder(stream: Uint8Array, isLittle: boolean): Asy
 			} else yield { ...item, fields, octets: isLittle === wasLittle ? octets : swappedRecord(octets, isLittle) };
 		}
 	}
-	yield* streamOfItems(items());
+	yield* streamOfItems(items(), undefined, core);
 }
