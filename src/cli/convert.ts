@@ -5,6 +5,7 @@ import { type ConvertOptions, convertStream, type Form } from "../inspect/conver
 import { openStream } from "../inspect/open.ts";
 import { type FormatOptions, howToRead } from "./formats.ts";
 import { print, printJson, progress, progressDone } from "./output.ts";
+import { progressText } from "./stream.ts";
 
 export interface ConvertCommandOptions extends FormatOptions {
 	output: string;
@@ -24,14 +25,10 @@ export async function convert(path: string, options: ConvertCommandOptions): Pro
 	process.once("SIGINT", discard);
 	process.once("SIGTERM", discard);
 	try {
-		const { name, size } = opened.reader.source;
 		const result = await convertStream(opened, sink, options.to, {
 			...howToRead(options),
 			...(options.use ? { use: options.use } : {}),
-			onProgress: (offset) => {
-				const share = size ? `, ${Math.floor((100 * offset) / size)} %` : "";
-				progress(`${name}: ${Math.floor(offset / 1048576)} MiB${share}`);
-			},
+			onProgress: (offset) => progress(progressText(opened.reader, offset)),
 		});
 		await sink.commit();
 		progressDone();

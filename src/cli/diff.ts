@@ -2,10 +2,8 @@
 import { EXIT, XluError } from "../errors.ts";
 import { Findings } from "../formats/common/findings.ts";
 import type { Format } from "../formats/common/format.ts";
-import type { Fields } from "../formats/common/record.ts";
-import { differences, FactCollector, type Facts, type StreamDifference } from "../inspect/diff.ts";
+import { differences, FactCollector, type Facts, liveUpdateFacts, type StreamDifference } from "../inspect/diff.ts";
 import { openStream } from "../inspect/open.ts";
-import { inspectRecord, walkRecords } from "../inspect/stream.ts";
 import { type FormatOptions, readItems } from "./formats.ts";
 import { lineOutput } from "./lines.ts";
 import { print, progressDone } from "./output.ts";
@@ -34,18 +32,6 @@ async function factsOf(path: string, options: DiffOptions): Promise<ReadStream> 
 		for await (const item of readItems(format, reader, new Findings(), "hash", options)) collector.add(item);
 		return { kind: format.name, facts: collector.facts };
 	}
-}
-
-function liveUpdateFacts(stream: Uint8Array): Facts {
-	const collector = new FactCollector();
-	for (const walked of walkRecords(stream)) {
-		const { name, pass, domid, fields } = inspectRecord(walked, Number.POSITIVE_INFINITY);
-		// Sections and the index say where things are, not what they are.
-		if (name === "LU_SECTION" || name === "LU_INDEX") continue;
-		const place = domid === null ? (pass ?? "") : `${pass} d${domid}`;
-		collector.addNamed(`xlu ${name} ${place}`.trimEnd(), fields as Fields);
-	}
-	return collector.facts;
 }
 
 export async function diff(a: string, b: string, options: DiffOptions): Promise<number> {

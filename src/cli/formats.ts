@@ -12,6 +12,7 @@ import type { OpenStream } from "../inspect/open.ts";
 import { brief, fieldLines, hexLines } from "../inspect/text.ts";
 import { lineOutput } from "./lines.ts";
 import { colors, print, printJson, progress, progressDone, report } from "./output.ts";
+import { progressText } from "./stream.ts";
 
 /** What tells one way of reading a format from another. */
 export interface FormatOptions {
@@ -44,16 +45,8 @@ export function readItems(
 	pages: PageContents,
 	options: FormatOptions,
 ): AsyncGenerator<StreamItem> {
-	const { name, size } = reader.source;
-	return format.read(reader, {
-		findings,
-		pages,
-		...howToRead(options),
-		onProgress: (offset) => {
-			const share = size ? `, ${Math.floor((100 * offset) / size)} %` : "";
-			progress(`${name}: ${Math.floor(offset / 1048576)} MiB${share}`);
-		},
-	});
+	const onProgress = (offset: number) => progress(progressText(reader, offset));
+	return format.read(reader, { findings, pages, ...howToRead(options), onProgress });
 }
 
 export interface InspectStreamOptions extends FormatOptions {

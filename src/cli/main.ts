@@ -201,7 +201,7 @@ Exit status: 0 done; 1 a check or a version refuses, or a comparison differs; 2 
 		.action(action((a: string, b: string, options) => diff(a, b, options)));
 	xlu
 		.command("convert")
-		.description("one of Xen's own streams in another version, byte order, or as JSON, and back from JSON")
+		.description("a stream in another version, byte order, or as JSON, and back from JSON")
 		.argument("<in>", "stream, - for standard input")
 		.requiredOption("-o, --output <file>", "the result; - for standard output")
 		.addOption(

@@ -4,8 +4,9 @@ import { XluError } from "../errors.ts";
 import { readStruct } from "../format/layout.ts";
 import { imageStructs } from "../format/schema.ts";
 import type { StreamReader } from "../formats/common/reader.ts";
+import { readWhole } from "../inspect/open.ts";
 import { checkPreservedFrame, PAGE_BYTES } from "../machine/preserved.ts";
-import { readInput } from "./output.ts";
+import { progress, progressDone, readInput } from "./output.ts";
 
 export interface StreamFile {
 	stream: Uint8Array;
@@ -28,21 +29,19 @@ export function readMemory(path: string, memoryPath?: string): Omit<StreamFile, 
 	return { memory, memoryPath: beside };
 }
 
-/** A live-update stream is looked at as a whole: all that is left of what `reader` reads. */
+/** A live-update stream, whole; long ones with a line of progress. */
 export async function readStream(reader: StreamReader): Promise<Uint8Array> {
-	let whole = new Uint8Array(Math.max(reader.source.size ?? 0, 1 << 16));
-	let length = 0;
-	for (let part = await reader.some(1 << 24); part; part = await reader.some(1 << 24)) {
-		if (length + part.length > whole.length) {
-			const larger = new Uint8Array(Math.max(2 * whole.length, length + part.length));
-			larger.set(whole.subarray(0, length));
-			whole = larger;
-		}
-		whole.set(part, length);
-		length += part.length;
-	}
-	return whole.subarray(0, length);
+	const stream = await readWhole(reader, (offset) => progress(progressText(reader, offset)));
+	progressDone();
+	return stream;
 }
+
+/** How far a stream is read. */
+export function progressText({ source }: StreamReader, offset: number): string {
+	const share = source.size ? `, ${Math.floor((100 * offset) / source.size)} %` : "";
+	return `${source.name}: ${Math.floor(offset / 1048576)} MiB${share}`;
+}
+
 /** Content of preserved frames by MFN. */
 export function pagesOf(memory: Uint8Array | undefined): (mfn: number) => Uint8Array | undefined {
 	if (!memory) return () => undefined;

@@ -1,5 +1,5 @@
 /**
- * Conversions of Xen's own streams, each in one pass and bounded memory:
+ * Conversions of streams, of Xen's own each in one pass and bounded memory:
  *
  *     json             every field by name, and back without loss (from JSON: leave the form out)
  *     little, big      the same stream in the other byte order
@@ -8,10 +8,12 @@
  *
  * A xenstore stream that is made for a reader is made from the whole of it, and held against that reader's rules.
  */
+import type { Core } from "../core/load.ts";
 import { XluError } from "../errors.ts";
 import { Findings } from "../formats/common/findings.ts";
 import type { ReadOptions } from "../formats/common/format.ts";
 import { writeJson } from "../formats/common/json.ts";
+import type { StreamReader } from "../formats/common/reader.ts";
 import type { StreamItem } from "../formats/common/record.ts";
 import type { ByteSink } from "../formats/common/sink.ts";
 import { convertLegacy } from "../formats/legacy/index.ts";
@@ -19,7 +21,8 @@ import { convertImage } from "../formats/libxc/convert.ts";
 import { convertXenstore } from "../formats/xenstore/convert.ts";
 import { xenstoreFormat } from "../formats/xenstore/index.ts";
 import type { XenstoreUse } from "../formats/xenstore/write.ts";
-import type { OpenStream } from "./open.ts";
+import { streamInOrder, xluEncoder, xluItems } from "../formats/xlu/stream.ts";
+import { type OpenStream, readWhole } from "./open.ts";
 
 export const forms = ["json", "little", "big", "libxc-v2", "libxc-v3", "xenstore-v1", "xenstore-v2"] as const;
 export type Form = (typeof forms)[number];
@@ -28,6 +31,8 @@ export interface ConvertOptions
 	extends Pick<ReadOptions, "width" | "guestType" | "dialect" | "daemon" | "descriptors" | "onProgress"> {
 	/** Of a xenstore stream: whom it is for, where that is no daemon that starts from it. */
 	readonly use?: Exclude<XenstoreUse, { kind: "live-update" }>;
+	/** Of a live-update stream: what makes its checksums; by default a new core. */
+	readonly core?: Core;
 }
 
 export interface Dropped {
@@ -72,7 +77,7 @@ export async function convertStream(
 		if (isMade) throw cannot("xenstore", "json for a reader", "another form, then json");
 	}
 	if (form === undefined) throw cannot(format?.name ?? "xlu", "itself", forms.join(", "));
-	if (!format) throw cannot("live-update", form, "one of Xen's own streams");
+	if (!format) return await convertLiveUpdate(reader, sink, form, options);
 	if (format.name === "legacy" && (form === "libxc-v2" || form === "libxc-v3")) {
 		const { dropped, layers } = await convertLegacy(reader, sink, { ...options, to: form });
 		return { form: `${layers}, ${form}`, dropped };
@@ -94,6 +99,19 @@ export async function convertStream(
 	}
 	for await (const item of items) await sink.write(format.encode(inOrder(item, form === "little")));
 	return { form: `${format.name}, ${form}-endian`, dropped: [] };
+}
+
+async function convertLiveUpdate(
+	reader: StreamReader,
+	sink: ByteSink,
+	form: Form,
+	{ onProgress, core }: ConvertOptions,
+): Promise<Converted> {
+	if (form !== "json" && form !== "little" && form !== "big") throw cannot("live-update", form, "json, little, big");
+	const stream = await readWhole(reader, onProgress);
+	if (form === "json") await writeJson(xluEncoder, xluItems(stream, core), sink);
+	else for await (const octets of streamInOrder(stream, form === "little", core)) await sink.write(octets);
+	return { form: form === "json" ? form : `xlu, ${form}-endian`, dropped: [] };
 }
 
 function inOrder(item: StreamItem, isLittle: boolean) {

@@ -3,9 +3,13 @@
  * page contents by PFN. Where records stand, how they are padded, and in how many pieces pages came, is no difference.
  */
 
+import { DOMID } from "../format/enums.ts";
 import type { Fields, Json, StreamItem } from "../formats/common/record.ts";
 import { FIRST_TYPE_WITHOUT_DATA, PAGE_TYPE, pageTypeNames } from "../formats/libxc/layout.ts";
 import { XenstoreFacts } from "../formats/xenstore/facts.ts";
+import { recordFields } from "../formats/xlu/body.ts";
+import { littleStream } from "../formats/xlu/stream.ts";
+import { passNames, readHeader, recordName, walkRecords } from "./stream.ts";
 
 export interface StreamDifference {
 	/** What it is about: layer, record, and which one of them (`libxc X86_PV_VCPU_BASIC vcpu 1`). */
@@ -23,7 +27,10 @@ export type Facts = ReadonlyMap<string, Fields>;
 /** Fields that say which one of several records of a kind it is. */
 const IDENTITIES = ["vcpu", "vcpuId", "emulatorId", "emulator", "domid", "connId", "index"] as const;
 
-/** And which one of an array's objects; all that are there count. */
+/** What an array's objects are counted by; the first one that tells all of them apart. */
+const PLACES = ["slot", "gfn", "pfn", "mfn"] as const;
+
+/** Else, which one of an array's objects it is; all that are there count. */
 const ELEMENT_KEYS = [
 	"typeName",
 	"name",
@@ -41,7 +48,21 @@ const ELEMENT_KEYS = [
 	"gfn",
 	"key",
 	"slot",
+	"vcpuId",
+	"vector",
+	"reference",
+	"index",
+	"pirq",
+	"irq",
+	"serverId",
+	"first",
+	"firstMfn",
+	"firstGfn",
+	"kind",
 ] as const;
+
+/** Which one of a section's records of a type it is. */
+const LIVE_UPDATE_IDENTITIES = ["vcpu", "vcpuId", "firstGfn", "firstMfn"] as const;
 
 type Object_ = { readonly [key: string]: Json | undefined };
 
@@ -101,12 +122,46 @@ export class FactCollector {
 	}
 }
 
+/** Records of a live-update stream that say where things are, not what they are. */
+const FRAMING: ReadonlySet<string> = new Set(["LU_SECTION", "LU_INDEX", "END"]);
+
+/**
+ * What a live-update stream says, of either byte order.
+ * @throws XLU_E_DAMAGED where the framing ends
+ */
+export function liveUpdateFacts(stream: Uint8Array): Facts {
+	const collector = new FactCollector();
+	const { version } = readHeader(stream);
+	collector.addNamed("xlu header", { version });
+	for (const { type, def, body, pass, domid } of walkRecords(littleStream(stream))) {
+		const name = recordName(type);
+		if (FRAMING.has(name)) continue;
+		const fields = recordFields(def, body);
+		const words = [
+			...(pass === undefined ? [] : [`section ${passNames[pass] ?? pass}`]),
+			...(domid === undefined || domid >= DOMID.FIRST_RESERVED ? [] : [`d${domid}`]),
+			...LIVE_UPDATE_IDENTITIES.filter((key) => fields[key] !== undefined).map((key) => `${key} ${fields[key]}`),
+		];
+		collector.addNamed(`xlu ${name} ${words.join(" ")}`.trimEnd(), fields);
+	}
+	return collector.facts;
+}
+
 /** Objects of an array by what they are about; undefined if they do not say it, or two say the same. */
 function byKey(values: readonly Json[]): Map<string, Json> | undefined {
+	for (const place of PLACES) {
+		const found = byNames(values, [place]);
+		if (found) return found;
+	}
+	return byNames(values, ELEMENT_KEYS);
+}
+
+function byNames(values: readonly Json[], names: readonly string[]): Map<string, Json> | undefined {
 	const result = new Map<string, Json>();
 	for (const value of values) {
 		if (!isObject(value)) return undefined;
-		const key = ELEMENT_KEYS.filter((name) => typeof value[name] === "string" || typeof value[name] === "number")
+		const key = names
+			.filter((name) => typeof value[name] === "string" || typeof value[name] === "number")
 			.map((name) => `${value[name]}`)
 			.join(" ");
 		if (key === "" || result.has(key)) return undefined;

@@ -4,6 +4,7 @@
  */
 import {
 	FRAME,
+	FRAME_ENTRY_MASK,
 	FRAME_OWNER_MASK,
 	P2M_ACCESS,
 	P2M_BITS,
@@ -13,6 +14,8 @@ import {
 	PAGE_TYPE_FLAG,
 } from "../format/enums.ts";
 import { CHUNK_ENTRIES } from "../format/schema.ts";
+import type { Fields } from "../formats/common/record.ts";
+import { enumJson, FieldReader, flagsJson, invalid } from "../formats/common/values.ts";
 
 /** A row of entries: an entry that is present counts its frame number up, any other one stays. */
 export interface Run {
@@ -21,7 +24,8 @@ export interface Run {
 	value: bigint;
 }
 
-const FORM = { runs: 1, packed: 2, literal: 3 } as const;
+/** Forms of a chunk, docs/FORMAT.md. */
+export const CHUNK_FORM = { runs: 1, packed: 2, literal: 3 } as const;
 const PRESENT = 1n << BigInt(P2M_BITS.present);
 const MFN_MASK = (1n << BigInt(P2M_BITS.type)) - 1n;
 
@@ -39,12 +43,12 @@ function* chunkEntries(view: DataView, at: number, octets: 1 | 8): Generator<[bi
 	const entryCount = view.getUint16(at + 2, true);
 	const payload = at + 8;
 	const entry = (offset: number) => (octets === 8 ? view.getBigUint64(offset, true) : BigInt(view.getUint8(offset)));
-	if (form === FORM.runs) {
+	if (form === CHUNK_FORM.runs) {
 		const count = view.getUint32(payload, true);
 		const values = payload + 8 + (octets === 8 ? 0 : count * 2);
 		const lengths = payload + 8 + (octets === 8 ? count * 8 : 0);
 		for (let i = 0; i < count; i++) yield [entry(values + i * octets), view.getUint16(lengths + i * 2, true)];
-	} else if (form === FORM.packed) {
+	} else if (form === CHUNK_FORM.packed) {
 		const base = view.getBigUint64(payload, true);
 		for (let i = 0; i < entryCount; i++) {
 			let difference = 0n;
@@ -52,7 +56,7 @@ function* chunkEntries(view: DataView, at: number, octets: 1 | 8): Generator<[bi
 				difference = (difference << 8n) | BigInt(view.getUint8(payload + 8 + i * width + b));
 			yield [base ^ difference, 1];
 		}
-	} else if (form === FORM.literal) {
+	} else if (form === CHUNK_FORM.literal) {
 		for (let i = 0; i < entryCount; i++) yield [entry(payload + i * octets), 1];
 	}
 }
@@ -79,41 +83,81 @@ export function* sliceRuns(chunks: Uint8Array, first: number, octets: 1 | 8): Ge
 	if (run) yield run;
 }
 
-function nameOf(names: Record<string, number>, code: number): string | number {
-	return Object.entries(names).find(([, value]) => value === code)?.[0] ?? code;
-}
-
-function flagsOf(names: Record<string, number>, bits: number): string[] {
-	return Object.entries(names)
-		.filter(([, bit]) => bits & bit)
-		.map(([name]) => name);
-}
-
 const hex = (value: bigint | number) => `0x${value.toString(16)}`;
 
-/** How each bulk table's runs read. */
-const readers: Record<string, (run: Run) => Record<string, unknown>> = {
-	P2m: ({ first, length, value }) => ({
-		gfn: hex(first),
-		count: length,
-		mfn: value & PRESENT ? hex(value & MFN_MASK) : null,
-		type: nameOf(P2M_TYPE, Number((value >> BigInt(P2M_BITS.type)) & 15n)),
-		access: nameOf(P2M_ACCESS, Number((value >> BigInt(P2M_BITS.access)) & 15n)),
-		order: nameOf(P2M_ORDER, Number((value >> BigInt(P2M_BITS.order)) & 63n)),
-	}),
-	FrameOwners: ({ first, length, value }) => ({
-		mfn: hex(first),
-		count: length,
-		owner: Number(value) & FRAME_OWNER_MASK,
-		flags: flagsOf(FRAME, Number(value)),
-	}),
-	FrameTypes: ({ first, length, value }) => ({
-		mfn: hex(first),
-		count: length,
-		type: nameOf(PAGE_TYPE, Number(value) & 7),
-		flags: flagsOf(PAGE_TYPE_FLAG, Number(value)),
-	}),
+/** What an entry's bits say, and back. Bits that no field has are not looked at. */
+interface EntryForm {
+	/** What the table is counted in. */
+	readonly slot: "gfn" | "mfn";
+	/** The octets of an entry. */
+	readonly octets: 1 | 8;
+	readonly names: readonly string[];
+	read(value: bigint): Fields;
+	write(fields: FieldReader): bigint;
+}
+
+/** How each bulk table's entries read. */
+const entryForms: Readonly<Record<string, EntryForm>> = {
+	P2m: {
+		slot: "gfn",
+		octets: 8,
+		names: ["mfn", "type", "access", "order"],
+		read: (value) => ({
+			mfn: value & PRESENT ? hex(value & MFN_MASK) : null,
+			type: enumJson(P2M_TYPE, Number((value >> BigInt(P2M_BITS.type)) & 15n)),
+			access: enumJson(P2M_ACCESS, Number((value >> BigInt(P2M_BITS.access)) & 15n)),
+			order: enumJson(P2M_ORDER, Number((value >> BigInt(P2M_BITS.order)) & 63n)),
+		}),
+		write(fields) {
+			const part = (name: "type" | "access" | "order", names: Record<string, number>, bits: number) => {
+				const number = fields.oneOf(name, names, 8);
+				if (number >> BigInt(bits) !== 0n) throw invalid(fields.at(name), `below ${1 << bits}`, fields.fields[name]);
+				return number << BigInt(P2M_BITS[name]);
+			};
+			const rest = part("type", P2M_TYPE, 4) | part("access", P2M_ACCESS, 4) | part("order", P2M_ORDER, 6);
+			if (fields.fields.mfn === null) return rest;
+			const mfn = fields.number("mfn", 64);
+			if (mfn > MFN_MASK) throw invalid(fields.at("mfn"), `at most ${hex(MFN_MASK)}, or null`, fields.fields.mfn);
+			return PRESENT | rest | mfn;
+		},
+	},
+	FrameOwners: {
+		slot: "mfn",
+		octets: 8,
+		names: ["owner", "flags"],
+		read: (value) => ({
+			owner: Number(value) & FRAME_OWNER_MASK,
+			flags: flagsJson(FRAME, value & BigInt(FRAME_ENTRY_MASK & ~FRAME_OWNER_MASK)),
+		}),
+		write: (fields) => fields.number("owner", 16) | fields.flags("flags", FRAME, 32),
+	},
+	FrameTypes: {
+		slot: "mfn",
+		octets: 1,
+		names: ["type", "flags"],
+		read: (value) => ({
+			type: enumJson(PAGE_TYPE, Number(value) & 7),
+			flags: flagsJson(PAGE_TYPE_FLAG, value & 0x38n),
+		}),
+		write(fields) {
+			const type = fields.oneOf("type", PAGE_TYPE, 8);
+			if (type > 7n) throw invalid(fields.at("type"), "below 8", fields.fields.type);
+			return type | fields.flags("flags", PAGE_TYPE_FLAG, 8);
+		},
+	},
 };
+
+/** A run as people read it. Entries with bits that no field has are `value` as well, which then counts. */
+function runFields({ first, length, value }: Run, { slot, read, write }: EntryForm): Fields {
+	const fields = read(value);
+	const isWhole = write(new FieldReader(fields, "entry")) === value;
+	return { [slot]: hex(first), count: length, ...(isWhole ? fields : { ...fields, value: hex(value) }) };
+}
+
+/** How a bulk table's entries read; undefined if it is none. */
+export function entryForm(table: string): EntryForm | undefined {
+	return entryForms[table];
+}
 
 /**
  * Extents of a slice, as JSON objects.
@@ -127,15 +171,15 @@ export function extentsOf(
 	chunks: Uint8Array,
 	first: number,
 	limit: number,
-): { rows: Record<string, unknown>[]; count: number } {
-	const read = readers[table];
-	const rows: Record<string, unknown>[] = [];
+): { rows: Fields[]; count: number } {
+	const form = entryForms[table];
+	const rows: Fields[] = [];
 	let count = 0;
 	try {
-		for (const run of sliceRuns(chunks, first, table === "FrameTypes" ? 1 : 8)) {
-			if (run.value === 0n || !read) continue;
+		for (const run of sliceRuns(chunks, first, form?.octets ?? 8)) {
+			if (run.value === 0n || !form) continue;
 			count++;
-			if (rows.length < limit) rows.push(read(run));
+			if (rows.length < limit) rows.push(runFields(run, form));
 		}
 	} catch (error) {
 		// Past the end of a damaged slice: what came before it stands.

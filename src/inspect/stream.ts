@@ -16,6 +16,7 @@ import {
 	STREAM_MARKER,
 	TYPE_OPTIONAL,
 } from "../format/schema.ts";
+import { fieldJson, uuidOf } from "../formats/common/values.ts";
 import { readHvmContext } from "../formats/hvm/context.ts";
 import { hvmEntryFields } from "../formats/hvm/fields.ts";
 import { EVENT_WORDS_PER_FRAME, readEventWord, readTwoLevelPort } from "../machine/guestPages.ts";
@@ -62,38 +63,16 @@ export interface InspectedStream {
 }
 
 const SECTION_TYPE = 0x4000003e;
-const passNames = Object.fromEntries(Object.entries(PASS).map(([name, code]) => [code, name])) as Record<
+/** Names of sections by their code. */
+export const passNames = Object.fromEntries(Object.entries(PASS).map(([name, code]) => [code, name])) as Record<
 	number,
 	string
 >;
 
 function named(value: FieldValue, field: PlacedField): unknown {
-	if (typeof value === "object") {
-		if (field.show === "uuid") return uuid(value as readonly number[]);
-		return [...value].map((element) => named(element, field));
-	}
-	if (field.show === "hex") return `0x${value.toString(16)}`;
-	if (field.show === "signed") return Number(BigInt.asIntN(64, BigInt(value)));
-	if (typeof field.show === "object" && "enum" in field.show) {
-		const number = Number(value);
-		return Object.entries(field.show.enum).find(([, code]) => code === number)?.[0] ?? number;
-	}
-	if (typeof field.show === "object") {
-		const bits = BigInt(value);
-		const known = Object.entries(field.show.flags).filter(([, bit]) => bits & BigInt(bit));
-		const rest = known.reduce((left, [, bit]) => left & ~BigInt(bit), bits);
-		return [...known.map(([name]) => name), ...(rest ? [`0x${rest.toString(16)}`] : [])];
-	}
-	return typeof value === "bigint" && value <= BigInt(Number.MAX_SAFE_INTEGER)
-		? Number(value)
-		: typeof value === "bigint"
-			? `${value}`
-			: value;
-}
-
-export function uuid(octets: readonly number[]): string {
-	const hex = octets.map((octet) => octet.toString(16).padStart(2, "0")).join("");
-	return hex.replace(/^(.{8})(.{4})(.{4})(.{4})(.{12})$/, "$1-$2-$3-$4-$5");
+	if (typeof value !== "object") return fieldJson(field, value);
+	if (field.show === "uuid") return uuidOf(Uint8Array.from(value as readonly number[]));
+	return [...value].map((element) => fieldJson(field, element));
 }
 
 /**

@@ -13,8 +13,13 @@ function short(value: string): string {
 	return line.length > 24 ? `${line.slice(0, 21)}...` : line;
 }
 
-/** The first scalar fields of a record, and how many rows its arrays have, on one short line. */
-export function brief(fields: Fields): string {
+/**
+ * The first scalar fields of a record, and how many rows its arrays have, on one short line. A record that is one object (what
+ * libxc's END sums up) is told by what stands in that.
+ */
+export function brief(record: Fields): string {
+	const [only, ...others] = Object.values(record);
+	const fields = isRow(only) && others.length === 0 ? only : record;
 	const words: string[] = [];
 	let length = 0;
 	for (const [name, value] of Object.entries(fields)) {

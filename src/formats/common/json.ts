@@ -22,7 +22,7 @@ const LINE_LIMIT = 300 << 20;
 
 const encoder = new TextEncoder();
 
-function isSame(format: Format, item: StreamItem): boolean {
+function isSame(format: Pick<Format, "encode">, item: StreamItem): boolean {
 	try {
 		return item.octets !== undefined && Buffer.compare(format.encode(item), item.octets) === 0;
 	} catch (error) {
@@ -32,7 +32,11 @@ function isSame(format: Format, item: StreamItem): boolean {
 }
 
 /** Writes a stream's items, read with `pages: "keep"`, as a document. */
-export async function writeJson(format: Format, items: AsyncIterable<StreamItem>, sink: ByteSink): Promise<void> {
+export async function writeJson(
+	format: Pick<Format, "encode">,
+	items: AsyncIterable<StreamItem>,
+	sink: ByteSink,
+): Promise<void> {
 	const line = (text: string) => sink.write(encoder.encode(text));
 	let separator = "\n";
 	let isFirst = true;
@@ -55,11 +59,16 @@ export async function writeJson(format: Format, items: AsyncIterable<StreamItem>
 export interface JsonItem extends EncodableItem {
 	/** Counts instead of the fields, where it is there. */
 	readonly octets?: Uint8Array;
+	/** Where it stands in the document: line, and JSON path. */
+	readonly line?: number;
+	readonly path?: string;
 }
 
-function notADocument(line: number, expected: string, got: string, cause?: unknown): XluError {
-	return new XluError("XLU_E_IMAGE", `This is no stream as JSON: line ${line}: expected ${expected}, got ${got}.`, {
+function notADocument(line: number, expected: string, got: string, cause?: unknown, path?: string): XluError {
+	const where = path === undefined ? `line ${line}` : `line ${line}, ${path}`;
+	return new XluError("XLU_E_IMAGE", `This is no stream as JSON: ${where}: expected ${expected}, got ${got}.`, {
 		line,
+		...(path === undefined ? {} : { field: path }),
 		expected,
 		got,
 		cause,
@@ -97,31 +106,41 @@ function parse(text: string, line: number): unknown {
 	}
 }
 
-function itemOf(value: unknown, line: number): JsonItem {
-	const shown = JSON.stringify(value)?.slice(0, 60) ?? "nothing";
-	if (typeof value !== "object" || value === null || Array.isArray(value)) throw notADocument(line, "an item", shown);
+function itemOf(value: unknown, line: number, index: number): JsonItem {
+	const path = `items[${index}]`;
+	const wrong = (expected: string, got: unknown, name?: string) =>
+		notADocument(
+			line,
+			expected,
+			JSON.stringify(got)?.slice(0, 60) ?? "nothing",
+			undefined,
+			name === undefined ? path : `${path}.${name}`,
+		);
+	if (typeof value !== "object" || value === null || Array.isArray(value)) throw wrong("an item", value);
 	const { layer, kind, type, name, endianness, fields, octets } = value as Record<string, unknown>;
-	const isItem =
-		typeof layer === "string" &&
-		(kind === "header" || kind === "record" || kind === "tail") &&
-		(type === null || (typeof type === "number" && Number.isInteger(type) && type >= 0 && type <= 0xffff_ffff)) &&
-		typeof name === "string" &&
-		typeof fields === "object" &&
-		fields !== null;
-	if (!isItem) throw notADocument(line, "an item with layer, kind, type, name and fields", shown);
+	if (typeof layer !== "string") throw wrong("a string", layer, "layer");
+	if (kind !== "header" && kind !== "record" && kind !== "tail") throw wrong("header, record or tail", kind, "kind");
+	const isType = typeof type === "number" && Number.isInteger(type) && type >= 0 && type <= 0xffff_ffff;
+	if (type !== null && !isType) throw wrong("a number of 32 bits, or null", type, "type");
+	if (typeof name !== "string") throw wrong("a string", name, "name");
+	if (endianness !== undefined && endianness !== "big" && endianness !== "little") {
+		throw wrong("big or little", endianness, "endianness");
+	}
+	if (typeof fields !== "object" || fields === null || Array.isArray(fields))
+		throw wrong("an object", fields, "fields");
 	const item: JsonItem = {
 		layer: layer as Layer,
-		kind: kind as JsonItem["kind"],
-		type,
+		kind,
+		type: type as number | null,
 		name,
 		isLittle: endianness !== "big",
 		fields: fields as Fields,
+		line,
+		path,
 	};
 	if (octets === undefined) return item;
 	const decoded = octetsOfHex(octets);
-	if (!decoded) {
-		throw notADocument(line, "octets as hexadecimal digits", JSON.stringify(octets)?.slice(0, 60) ?? "nothing");
-	}
+	if (!decoded) throw wrong("octets as hexadecimal digits", octets, "octets");
 	return { ...item, octets: decoded };
 }
 
@@ -139,6 +158,7 @@ export async function* readJson(reader: StreamReader): AsyncGenerator<JsonItem, 
 		return;
 	}
 	let number = 1;
+	let index = 0;
 	for await (const text of lines) {
 		number++;
 		if (text === "]}") {
@@ -148,7 +168,7 @@ export async function* readJson(reader: StreamReader): AsyncGenerator<JsonItem, 
 			return;
 		}
 		if (text.trim() === "") continue;
-		yield itemOf(parse(text.replace(/,\s*$/, ""), number), number);
+		yield itemOf(parse(text.replace(/,\s*$/, ""), number), number, index++);
 	}
 	throw notADocument(number + 1, "]}", "the end");
 }
@@ -166,5 +186,5 @@ async function* readWhole(head: string, lines: AsyncGenerator<string>): AsyncGen
 	const document = parse(all.join("\n"), 1) as { items?: unknown } | null;
 	const items = document?.items;
 	if (!Array.isArray(items)) throw notADocument(1, "format and items, as convert writes them", "another object");
-	for (const value of items) yield itemOf(value, 1);
+	for (const [index, value] of items.entries()) yield itemOf(value, 1, index);
 }

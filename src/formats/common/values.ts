@@ -25,7 +25,7 @@ export const wide = (value: bigint): number | string => {
 
 const address = (value: number | bigint): string => `0x${value.toString(16)}`;
 
-function invalid(field: string, expected: string, got: Json | undefined): XluError {
+export function invalid(field: string, expected: string, got: Json | undefined): XluError {
 	const shown =
 		typeof got === "string" ? JSON.stringify(got.slice(0, 60)) : (JSON.stringify(got)?.slice(0, 60) ?? "nothing");
 	return new XluError("XLU_E_USAGE", `${field}: expected ${expected}, got ${shown}.`, { field, expected, got: shown });
@@ -41,6 +41,20 @@ export class FieldReader {
 		this.#where = where;
 	}
 
+	/** Path of a field, as errors name it. */
+	at(name: string): string {
+		return `${this.#where}.${name}`;
+	}
+
+	/** Nothing but these may be there: a name that is misspelt would be left out in silence. */
+	only(names: readonly string[]): this {
+		for (const [name, value] of Object.entries(this.fields)) {
+			if (value !== undefined && !names.includes(name))
+				throw invalid(this.at(name), `one of ${names.join(", ")}`, value);
+		}
+		return this;
+	}
+
 	/** Other fields in the same place. */
 	with(fields: Fields): FieldReader {
 		return new FieldReader(fields, this.#where);
@@ -49,6 +63,27 @@ export class FieldReader {
 	/** A whole number below 2^`bits`: a JSON number, decimal digits, or `0x...`; `otherwise` where there is none. */
 	number(name: string, bits: 8 | 16 | 32 | 64, otherwise?: number): bigint {
 		return integer(this.fields[name] ?? otherwise, bits, `${this.#where}.${name}`);
+	}
+
+	/** A name of an enumeration, or the number of one that has no name. */
+	oneOf(name: string, names: Readonly<Record<string, number>>, bits: 8 | 16 | 32 | 64): bigint {
+		const value = this.fields[name];
+		const code = typeof value === "string" && Object.hasOwn(names, value) ? names[value] : undefined;
+		if (code === undefined && (typeof value !== "string" || /^\d/.test(value))) return this.number(name, bits);
+		if (code === undefined) throw invalid(this.at(name), `one of ${Object.keys(names).join(", ")}, or a number`, value);
+		return BigInt(code);
+	}
+
+	/** An array of flags' names, and numbers for bits that have none. */
+	flags(name: string, names: Readonly<Record<string, number>>, bits: 8 | 16 | 32 | 64): bigint {
+		return this.list(name, bits).reduce<bigint>((sum, value, i) => {
+			const bit = typeof value === "string" && Object.hasOwn(names, value) ? names[value] : undefined;
+			if (bit !== undefined) return sum | BigInt(bit);
+			if (typeof value === "string" && !/^\d/.test(value)) {
+				throw invalid(this.at(`${name}[${i}]`), `one of ${Object.keys(names).join(", ")}, or a number`, value);
+			}
+			return sum | integer(value, bits, this.at(`${name}[${i}]`));
+		}, 0n);
 	}
 
 	/** A whole number of `bits` bits that may be negative. */
@@ -158,10 +193,45 @@ const longHex = (octets: Uint8Array): string => address(BigInt(`0x${hexOf(octets
 
 const bitsOfField = ({ type }: PlacedField) => (8 * scalarBytes[type]) as 8 | 16 | 32 | 64;
 
-function fieldJson(field: PlacedField, value: number | bigint): Json {
-	if (field.show === "hex") return address(value);
-	if (field.show === "signed") return wide(BigInt.asIntN(bitsOfField(field), BigInt(value)));
+/** A scalar as JSON has it: an address, a name, names of flags, a number. */
+export function fieldJson(field: PlacedField, value: number | bigint): Json {
+	const { show } = field;
+	if (show === "hex") return address(value);
+	if (show === "signed") return wide(BigInt.asIntN(bitsOfField(field), BigInt(value)));
+	if (typeof show === "object" && "enum" in show) return enumJson(show.enum, Number(value));
+	if (typeof show === "object") return flagsJson(show.flags, BigInt(value));
 	return typeof value === "bigint" ? wide(value) : value;
+}
+
+/** An enumeration's name; the number of one that has none. */
+export function enumJson(names: Readonly<Record<string, number>>, value: number): Json {
+	return Object.entries(names).find(([, code]) => code === value)?.[0] ?? value;
+}
+
+/** Names of the flags that are set; what has no name is one number at the end. */
+export function flagsJson(names: Readonly<Record<string, number>>, value: bigint): Json[] {
+	const known = Object.entries(names).filter(([, bit]) => value & BigInt(bit));
+	const rest = known.reduce((left, [, bit]) => left & ~BigInt(bit), value);
+	return [...known.map(([name]) => name), ...(rest ? [address(rest)] : [])];
+}
+
+export function uuidOf(octets: Uint8Array): string {
+	return hexOf(octets).replace(/^(.{8})(.{4})(.{4})(.{4})(.{12})$/, "$1-$2-$3-$4-$5");
+}
+
+function uuidOctets(value: Json | undefined, where: string): Uint8Array {
+	const isUuid = typeof value === "string" && /^[\da-f]{8}(-[\da-f]{4}){3}-[\da-f]{12}$/i.test(value);
+	if (!isUuid) throw invalid(where, "a UUID", value);
+	return Buffer.from(value.replaceAll("-", ""), "hex");
+}
+
+/** The number of a field that `fieldJson` made such a value of. */
+function fieldNumber(field: PlacedField, fields: FieldReader): bigint {
+	const { name, show } = field;
+	const bits = bitsOfField(field);
+	if (show === "signed") return fields.signed(name, bits);
+	if (typeof show !== "object") return fields.number(name, bits);
+	return "enum" in show ? fields.oneOf(name, show.enum, bits) : fields.flags(name, show.flags, bits);
 }
 
 /**
@@ -180,6 +250,7 @@ export function structFields(struct: Struct, octets: Uint8Array, offset = 0, isL
 		} else if (inner && "bits" in inner) {
 			Object.assign(fields, bitsFields(name, inner.bits, BigInt(readField(field, view, offset, isLittle) as bigint)));
 		} else if (inner) fields[name] = innerJson(inner, raw, isLittle);
+		else if (field.show === "uuid") fields[name] = uuidOf(raw);
 		else if (field.type === "u8" && field.length > 1) fields[name] = hexOf(raw);
 		else {
 			const value = readField(field, view, offset, isLittle);
@@ -240,10 +311,10 @@ export function structOctets(struct: Struct, fields: FieldReader, isLittle = tru
 		if (inner && "bits" in inner) row[name] = bitsNumber(name, inner.bits, fields, bits);
 		else if (fields.fields[name] === undefined) continue;
 		else if (inner) raw.push([field, innerOctets(name, inner, length, fields, isLittle)]);
+		else if (field.show === "uuid") raw.push([field, uuidOctets(fields.fields[name], fields.at(name))]);
 		else if (field.reserved || (field.type === "u8" && field.length > 1))
 			raw.push([field, fields.octets(name, undefined, length)]);
-		else if (field.length === 1)
-			row[name] = field.show === "signed" ? fields.signed(name, bits) : fields.number(name, bits);
+		else if (field.length === 1) row[name] = fieldNumber(field, fields);
 		else row[name] = fields.numbers(name, bits, field.length);
 	}
 	writeStruct(struct, viewOf(octets), 0, row, isLittle);
@@ -271,7 +342,7 @@ function bitmapOctets(name: string, length: number, fields: FieldReader): Uint8A
 			typeof run === "string" && /^\d{1,9}-\d{1,9}$/.test(run) ? run.split("-").map(Number) : [run, run];
 		const isRun =
 			Number.isInteger(first) && Number.isInteger(last) && (first as number) >= 0 && (last as number) < 8 * length;
-		if (!isRun) throw invalid(name, `numbers below ${8 * length}, and runs of them as "first-last"`, run);
+		if (!isRun) throw invalid(fields.at(name), `numbers below ${8 * length}, and runs of them as "first-last"`, run);
 		for (let bit = first as number; bit <= (last as number); bit++) {
 			octets[bit >>> 3] = (octets[bit >>> 3] as number) | (1 << (bit & 7));
 		}
@@ -289,7 +360,8 @@ function bitsNumber(
 	let at = 0n;
 	for (const [name, width] of names) {
 		const value = fields.number(name, 64, 0);
-		if (value >> BigInt(width) !== 0n) throw invalid(name, `a whole number of ${width} bits`, fields.fields[name]);
+		if (value >> BigInt(width) !== 0n)
+			throw invalid(fields.at(name), `a whole number of ${width} bits`, fields.fields[name]);
 		number |= value << at;
 		at += BigInt(width);
 	}
@@ -311,7 +383,7 @@ function innerOctets(
 			const slots = length / struct.size;
 			for (const row of fields.rows(name, slots)) {
 				const slot = Number(row.number("slot", 32));
-				if (slot >= slots) throw invalid(`${name}.slot`, `below ${slots}`, slot);
+				if (slot >= slots) throw invalid(row.at("slot"), `below ${slots}`, slot);
 				octets.set(structOctets(struct, row, isLittle), slot * struct.size);
 			}
 			return octets;
@@ -325,7 +397,7 @@ function innerOctets(
 	for (const [i, value] of values.entries()) {
 		const digits = typeof value === "string" ? /^0x([0-9a-f]+)$/i.exec(value.slice(0, 2 * bytes + 2))?.[1] : undefined;
 		if (digits === undefined || (value as string).length > 2 * bytes + 2) {
-			throw invalid(`${name}[${i}]`, `0x and at most ${2 * bytes} digits`, value);
+			throw invalid(fields.at(`${name}[${i}]`), `0x and at most ${2 * bytes} digits`, value);
 		}
 		octets.set(Buffer.from(digits.padStart(2 * bytes, "0"), "hex").reverse(), i * bytes);
 	}

@@ -1,9 +1,9 @@
 /** A part of a legacy image as fields, from which write.ts makes its octets again. */
-import type { Fields, Json } from "../common/record.ts";
+import type { Fields } from "../common/record.ts";
 import { hexOf, wide as number } from "../common/values.ts";
 import { hvmContextFields } from "../hvm/fields.ts";
-import { readGuestContext } from "../libxc/guestContext.ts";
 import { pageTypeNames, VCPU_CONTEXT_BYTES } from "../libxc/layout.ts";
+import { contextFields, extendedFields, sharedInfoFields, xsaveFields } from "../libxc/registers.ts";
 import { MAGIC_PFN_NAMES, PFN_MASK, TYPE_SHIFT } from "./layout.ts";
 import type { ExtendedBlock, LegacyPart, PagesBody } from "./parts.ts";
 import { readToolstack } from "./toolstack.ts";
@@ -12,17 +12,6 @@ import { configurationData } from "./write.ts";
 const numbers = (values: Iterable<bigint>): (number | string)[] => Array.from(values, number);
 
 const typeName = (type: number): string => pageTypeNames[type] ?? `type ${type}`;
-
-/** A decoded structure: bigints as JSON has them, octets in hexadecimal. */
-function json(value: unknown): Json {
-	if (typeof value === "bigint") return number(value);
-	if (value instanceof Uint8Array) return hexOf(value);
-	if (Array.isArray(value)) return value.map(json);
-	if (typeof value === "object" && value !== null) {
-		return Object.fromEntries(Object.entries(value).map(([key, inner]) => [key, json(inner)]));
-	}
-	return value as Json;
-}
 
 function blockFields({ id, data }: ExtendedBlock): Fields {
 	if (id === "xcnt" && data.length === 4) return { id, size: Buffer.from(data).readUInt32LE(0) };
@@ -108,26 +97,23 @@ export function fieldsOf({ octets, body }: LegacyPart): Fields {
 		}
 		case "magicPfns":
 			return Object.fromEntries(MAGIC_PFN_NAMES.map((name, i) => [name, number(body.pfns[i] ?? 0n)]));
-		case "hvmContext": {
-			return { entries: hvmContextFields(body.data).entries, context: hexOf(body.data) };
-		}
+		case "hvmContext":
+			return hvmContextFields(body.data);
 		case "qemu":
 			return { signature: body.signature, state: hexOf(body.data) };
-		case "vcpuBasic": {
-			const { id, data } = body;
-			const is64 = data.length === VCPU_CONTEXT_BYTES[8];
-			return { vcpu: id, ...(is64 ? { registers: json(readGuestContext(data)) } : {}), context: hexOf(data) };
-		}
+		case "vcpuBasic":
+			return { vcpu: body.id, ...contextFields(body.data) };
 		case "vcpuExtended":
-			return { vcpu: body.id, context: hexOf(body.data) };
+			return { vcpu: body.id, ...extendedFields(body.data) };
 		case "vcpuXsave":
-			return { vcpu: body.id, mask: number(body.mask), area: hexOf(body.data) };
+			return { vcpu: body.id, mask: number(body.mask), ...xsaveFields(body.data) };
 		case "sharedInfo":
-			return { sharedInfo: hexOf(body.data) };
+			return sharedInfoFields(body.data, body.guestWidth);
 		case "tail":
 			return { data: hexOf(octets ?? new Uint8Array(0)) };
-		case "marker":
 		case "end":
+			return { pages: body.pages };
+		case "marker":
 		case "checkpoint":
 			return {};
 	}

@@ -1,5 +1,5 @@
 /** The parts that a legacy image is made of, as read: what its items show, its rules look at and its conversion takes. */
-import type { StreamItem } from "../common/record.ts";
+import type { Fields, StreamItem } from "../common/record.ts";
 import type { LegacyGuestType, LegacyWidth } from "./layout.ts";
 
 export interface ExtendedBlock {
@@ -44,13 +44,14 @@ export type PartBody =
 	| { readonly kind: "toolstack"; readonly width: LegacyWidth; readonly data: Uint8Array }
 	/** A chunk that is its type alone. */
 	| { readonly kind: "marker" }
-	| { readonly kind: "end" }
+	/** What all PAGES so far together say. */
+	| { readonly kind: "end"; readonly pages: Fields }
 	| { readonly kind: "magicPfns"; readonly pfns: readonly bigint[] }
 	| { readonly kind: "hvmContext"; readonly data: Uint8Array }
 	| { readonly kind: "qemu"; readonly signature: string; readonly data: Uint8Array }
 	| { readonly kind: "vcpuBasic" | "vcpuExtended"; readonly id: number; readonly data: Uint8Array }
 	| { readonly kind: "vcpuXsave"; readonly id: number; readonly mask: bigint; readonly data: Uint8Array }
-	| { readonly kind: "sharedInfo"; readonly data: Uint8Array }
+	| { readonly kind: "sharedInfo"; readonly guestWidth: 4 | 8; readonly data: Uint8Array }
 	/** Another checkpoint begins: no octets of its own, no item. */
 	| { readonly kind: "checkpoint" }
 	| { readonly kind: "tail" };

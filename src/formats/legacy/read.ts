@@ -9,6 +9,7 @@ import type { StreamReader } from "../common/reader.ts";
 import type { StreamItem } from "../common/record.ts";
 import { viewOf } from "../common/values.ts";
 import { FIRST_TYPE_WITHOUT_DATA, PAGE_BYTES, VCPU_CONTEXT_BYTES } from "../libxc/layout.ts";
+import { PageTotals } from "../libxc/pageData.ts";
 import {
 	XL_BYTE_ORDER,
 	XL_CONFIG_LIMIT_BYTES,
@@ -33,6 +34,7 @@ import {
 	legacyParams,
 	MAGIC_PFN_PARAMS,
 	PFN_LIMIT,
+	PFN_MASK,
 	QEMU_SIGNATURE_BYTES,
 	qemuSignatures,
 	TYPE_SHIFT,
@@ -116,6 +118,7 @@ class LegacyImageReader {
 	#xsaveBytes = 0;
 	#online: readonly number[] = [];
 	#isLastCheckpoint = false;
+	readonly #totals = new PageTotals();
 	/** The part being read: where it begins, what it is called, its octets so far. */
 	#start = 0;
 	#name = "header";
@@ -337,7 +340,7 @@ class LegacyImageReader {
 	}
 
 	async #chunkBody(type: number): Promise<PartBody> {
-		if (type === 0) return { kind: "end" };
+		if (type === 0) return { kind: "end", pages: this.#totals.fields() };
 		if (type > 0) return this.#pages(type);
 		const index = legacyParams.get(type);
 		if (index !== undefined) {
@@ -357,6 +360,7 @@ class LegacyImageReader {
 				this.#isLastCheckpoint = true;
 				return { kind: "marker" };
 			case LEGACY_CHUNK.ENABLE_VERIFY_MODE:
+				this.#totals.isVerifying = true;
 				return { kind: "marker" };
 			default:
 				throw this.#fatal(R.supported, "neither tmem nor compressed pages", this.#name, "type");
@@ -374,13 +378,18 @@ class LegacyImageReader {
 			const entry = view.getUint32(i * ul, true);
 			low[i] = entry;
 			if (high) high[i] = view.getUint32(i * ul + 4, true);
-			if (entry >>> TYPE_SHIFT < FIRST_TYPE_WITHOUT_DATA) dataCount++;
+			const type = entry >>> TYPE_SHIFT;
+			if (type < FIRST_TYPE_WITHOUT_DATA) dataCount++;
+			this.#totals.see(entry & PFN_MASK);
+			this.#totals.byType[type] = (this.#totals.byType[type] as number) + 1;
 		}
 		const isKept = this.#options.pages === "keep";
 		const contents = isKept ? await this.#take(dataCount * PAGE_BYTES, "pages") : undefined;
 		const hashes: string[] | undefined = this.#options.pages === "hash" ? [] : undefined;
 		let zeroCount = 0;
+		const isSkipped = this.#options.pages === "skip";
 		const look = (octets: Uint8Array) => {
+			if (isSkipped) return;
 			for (let at = 0; at < octets.length; at += PAGE_BYTES) {
 				const page = octets.subarray(at, at + PAGE_BYTES);
 				if (Buffer.compare(page, ZERO_PAGE) === 0) zeroCount++;
@@ -397,6 +406,9 @@ class LegacyImageReader {
 			}
 			look(octets);
 		}
+		this.#totals.records++;
+		this.#totals.withData += dataCount;
+		this.#totals.zero += zeroCount;
 		return { kind: "pages", width: this.#width, low, high, dataCount, zeroCount, contents, hashes };
 	}
 
@@ -477,7 +489,9 @@ class LegacyImageReader {
 			yield this.#part(null, 0, { kind: "vcpuXsave", id, mask, data: await this.#take(expected, "area") });
 		}
 		this.#begin("SHARED_INFO");
-		yield this.#part(null, 0, { kind: "sharedInfo", data: await this.#take(PAGE_BYTES, "shared_info") });
+		const guestWidth = this.#contextBytes === VCPU_CONTEXT_BYTES[8] ? 8 : 4;
+		const data = await this.#take(PAGE_BYTES, "shared_info");
+		yield this.#part(null, 0, { kind: "sharedInfo", guestWidth, data });
 	}
 
 	/** Whether another checkpoint follows. */

@@ -1,7 +1,10 @@
 /** The octets of a legacy image's items from their fields: the other way round of fields.ts. */
 import { XluError } from "../../errors.ts";
-import type { EncodableItem, Fields, Json } from "../common/record.ts";
+import type { EncodableItem, Json } from "../common/record.ts";
+import { FieldReader, invalid } from "../common/values.ts";
+import { hvmContextOctets } from "../hvm/fields.ts";
 import { FIRST_TYPE_WITHOUT_DATA, PAGE_BYTES } from "../libxc/layout.ts";
+import { contextOctets, extendedOctets, sharedInfoOctets, xsaveOctets } from "../libxc/registers.ts";
 import { XL_BYTE_ORDER, XL_HEADER_BYTES, XL_MAGIC } from "../xl/layout.ts";
 import {
 	BATCH_LIMIT,
@@ -16,84 +19,49 @@ import {
 	TYPE_SHIFT,
 } from "./layout.ts";
 
-/** Reads fields of an item; what does not fit is the caller's mistake, named by its field. */
-class FieldReader {
-	readonly #name: string;
-	readonly #fields: Fields;
-
-	constructor(name: string, fields: Fields) {
-		this.#name = name;
-		this.#fields = fields;
-	}
-
+/** Fields of an item; what does not fit is the caller's mistake, named by its field. */
+class LegacyFields extends FieldReader {
 	fail(field: string, expected: string): XluError {
-		const value = this.#fields[field];
-		const got = value === undefined ? "nothing" : (JSON.stringify(value)?.slice(0, 60) ?? "nothing");
-		return new XluError("XLU_E_USAGE", `legacy ${this.#name}: ${field}: expected ${expected}, got ${got}`, {
-			record: `legacy ${this.#name}`,
-			field,
-			expected,
-			got,
-		});
+		return invalid(this.at(field), expected, this.fields[field]);
 	}
 
 	value(field: string): Json | undefined {
-		return this.#fields[field];
-	}
-
-	#integer(value: Json | undefined, limit: bigint, field: string): bigint {
-		const isNumber = typeof value === "number" && Number.isSafeInteger(value);
-		const isDigits = typeof value === "string" && /^\d{1,20}$/.test(value);
-		const integer = isNumber || isDigits ? BigInt(value as number | string) : -1n;
-		if (integer < 0n || integer >= limit) throw this.fail(field, `an integer from 0 to ${limit - 1n}`);
-		return integer;
+		return this.fields[field];
 	}
 
 	u32(field: string): number {
-		return Number(this.#integer(this.#fields[field], 1n << 32n, field));
+		return Number(this.number(field, 32));
 	}
 
 	/** As `u32`; 0 where it is left out. */
 	optionalU32(field: string): number {
-		return this.#fields[field] === undefined ? 0 : this.u32(field);
+		return Number(this.number(field, 32, 0));
 	}
 
 	u64(field: string): bigint {
-		return this.#integer(this.#fields[field], 1n << 64n, field);
+		return this.number(field, 64);
 	}
 
 	width(): LegacyWidth {
-		const width = this.#fields.width;
+		const { width } = this.fields;
 		if (width !== 32 && width !== 64) throw this.fail("width", "32 or 64");
 		return width;
 	}
 
+	/** A list of integers below `limit`. */
 	integers(field: string, limit: bigint): bigint[] {
-		const values = this.#fields[field];
-		if (!Array.isArray(values)) throw this.fail(field, "a list of integers");
-		return values.map((value: Json) => this.#integer(value, limit, field));
+		return this.numbers(field, 64).map((value, i) => {
+			if (value < limit) return value;
+			throw invalid(this.at(`${field}[${i}]`), `an integer from 0 to ${limit - 1n}`, `${value}`);
+		});
 	}
 
-	objects(field: string): { readonly [key: string]: Json | undefined }[] {
-		const values = this.#fields[field];
-		const isObject = (value: unknown) => typeof value === "object" && value !== null && !Array.isArray(value);
-		if (!Array.isArray(values) || !values.every(isObject)) throw this.fail(field, "a list of objects");
-		return values as { readonly [key: string]: Json | undefined }[];
+	objects(field: string): LegacyFields[] {
+		return this.rows(field).map((row, i) => new LegacyFields(row.fields, this.at(`${field}[${i}]`)));
 	}
 
 	hex(field: string): Buffer {
-		const value = this.#fields[field];
-		// No pattern with a repeated group: it overflows the stack on a chunk of 1024 pages.
-		if (typeof value !== "string" || value.length % 2 !== 0 || /[^0-9a-f]/i.test(value)) {
-			throw this.fail(field, "hexadecimal octets");
-		}
-		return Buffer.from(value, "hex");
-	}
-
-	text(field: string): string {
-		const value = this.#fields[field];
-		if (typeof value !== "string") throw this.fail(field, "a text");
-		return value;
+		return Buffer.from(this.octets(field));
 	}
 }
 
@@ -110,39 +78,37 @@ export function configurationData(configuration: string): Buffer {
 	return Buffer.concat(counted(Buffer.from(`${configuration}\0`, "utf8")));
 }
 
-function xlHeader(fields: FieldReader): Buffer {
+function xlHeader(fields: LegacyFields): Buffer {
 	const isText = fields.value("configuration") !== undefined;
 	const data = isText ? configurationData(fields.text("configuration")) : fields.hex("optionalData");
 	const numbers = u32(XL_BYTE_ORDER, fields.u32("mandatoryFlags"), fields.u32("optionalFlags"), data.length);
 	return Buffer.concat([Buffer.from(XL_MAGIC, "latin1"), numbers, data], XL_HEADER_BYTES + data.length);
 }
 
-function header(fields: FieldReader): Buffer {
+function header(fields: LegacyFields): Buffer {
 	const width = fields.width();
 	const size = fields.u64("p2mSize");
 	if (size >= ulongLimit(width)) throw fields.fail("p2mSize", `at most ${width} bits`);
 	return ulongs(width, [size]);
 }
 
-function extendedInfo(fields: FieldReader): Buffer[] {
+function extendedInfo(fields: LegacyFields): Buffer[] {
 	const width = fields.width();
-	const blocks = fields.objects("blocks").map((block) => {
-		const inner = new FieldReader("EXTENDED_INFO block", block);
+	const blocks = fields.objects("blocks").map((inner) => {
 		const id = inner.text("id");
 		if (!/^[\x20-\x7e]{4}$/.test(id)) throw inner.fail("id", "four characters");
-		const data = block.size === undefined ? inner.hex("data") : u32(inner.u32("size"));
+		const data = inner.value("size") === undefined ? inner.hex("data") : u32(inner.u32("size"));
 		return Buffer.concat([Buffer.from(id, "latin1"), ...counted(data)]);
 	});
 	return [Buffer.alloc(width / 8, 0xff), ...counted(Buffer.concat(blocks))];
 }
 
-function pages(fields: FieldReader): Buffer[] {
+function pages(fields: LegacyFields): Buffer[] {
 	const width = fields.width();
 	const list = fields.objects("pages");
 	if (list.length === 0 || list.length > BATCH_LIMIT) throw fields.fail("pages", `1 to ${BATCH_LIMIT} pages`);
 	let dataCount = 0;
-	const entries = list.map((page) => {
-		const inner = new FieldReader("PAGES page", page);
+	const entries = list.map((inner) => {
 		const pfn = inner.u32("pfn");
 		const type = inner.u32("type");
 		const high = inner.optionalU32("high");
@@ -157,7 +123,7 @@ function pages(fields: FieldReader): Buffer[] {
 	return [i32(list.length), ulongs(width, entries), contents];
 }
 
-function vcpuInfo(fields: FieldReader): Buffer[] {
+function vcpuInfo(fields: LegacyFields): Buffer[] {
 	const maxId = fields.u32("maxId");
 	if (maxId >= LEGACY_VCPU_LIMIT) throw fields.fail("maxId", `below ${LEGACY_VCPU_LIMIT}`);
 	const bitmap = Buffer.alloc((Math.floor(maxId / 64) + 1) * 8);
@@ -168,13 +134,13 @@ function vcpuInfo(fields: FieldReader): Buffer[] {
 	return [u32(maxId), bitmap];
 }
 
-function unmapped(fields: FieldReader): Buffer[] {
+function unmapped(fields: LegacyFields): Buffer[] {
 	const width = fields.width();
 	const pfns = ulongs(width, fields.integers("pfns", ulongLimit(width)));
 	return fields.value("count") === undefined ? [pfns] : [u32(fields.u32("count")), pfns];
 }
 
-function qemu(fields: FieldReader): Buffer[] {
+function qemu(fields: LegacyFields): Buffer[] {
 	const signature = fields.text("signature");
 	const known = Object.hasOwn(qemuSignatures, signature) ? qemuSignatures[signature] : undefined;
 	if (!known || signature.length !== QEMU_SIGNATURE_BYTES) {
@@ -184,12 +150,12 @@ function qemu(fields: FieldReader): Buffer[] {
 	return [Buffer.from(signature, "latin1"), ...(known.hasLength ? counted(state) : [state])];
 }
 
-function xsave(fields: FieldReader): Buffer[] {
-	const area = fields.hex("area");
+function xsave(fields: LegacyFields): Buffer[] {
+	const area = Buffer.from(xsaveOctets(fields));
 	return [u64(fields.u64("mask"), BigInt(area.length)), area];
 }
 
-type Writer = (fields: FieldReader) => Buffer | Buffer[];
+type Writer = (fields: LegacyFields) => Buffer | Buffer[];
 
 const chunk =
 	(type: number, write: Writer = () => []): Writer =>
@@ -230,14 +196,14 @@ const writers: ReadonlyMap<string, Writer> = new Map<string, Writer>([
 	["END", chunk(0)],
 	...chunkWriters,
 	["MAGIC_PFNS", (fields) => u64(...MAGIC_PFN_NAMES.map((name) => fields.u64(name)))],
-	["HVM_CONTEXT", (fields) => counted(fields.hex("context"))],
+	["HVM_CONTEXT", (fields) => counted(Buffer.from(hvmContextOctets(fields)))],
 	["QEMU", qemu],
 	["UNMAPPED_PFNS", unmapped],
 	["UNMAPPED_PFNS_CONTINUED", unmapped],
-	["VCPU_BASIC", (fields) => fields.hex("context")],
-	["VCPU_EXTENDED", (fields) => fields.hex("context")],
+	["VCPU_BASIC", (fields) => Buffer.from(contextOctets(fields))],
+	["VCPU_EXTENDED", (fields) => Buffer.from(extendedOctets(fields))],
 	["VCPU_XSAVE", xsave],
-	["SHARED_INFO", (fields) => fields.hex("sharedInfo")],
+	["SHARED_INFO", (fields) => Buffer.from(sharedInfoOctets(fields))],
 	["tail", (fields) => fields.hex("data")],
 ]);
 
@@ -246,7 +212,7 @@ const writers: ReadonlyMap<string, Writer> = new Map<string, Writer>([
  * @throws XLU_E_USAGE with `field` where the fields do not make an item
  */
 export function encodeLegacy(item: EncodableItem): Uint8Array {
-	const fields = new FieldReader(item.name, item.fields);
+	const fields = new LegacyFields(item.fields, item.name);
 	const write = writers.get(item.name);
 	if (!write) {
 		throw new XluError("XLU_E_USAGE", `A legacy image has no item ${JSON.stringify(item.name)}.`, {

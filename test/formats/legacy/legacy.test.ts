@@ -155,6 +155,30 @@ describe("legacy images", () => {
 		}).rejects.toMatchObject({ name: "XluError" });
 	});
 
+	test("contexts and shared_info are fields by name, as in libxc images; END sums the pages up", async () => {
+		for (const guest of [32, 64] as const) {
+			const spec = legacyVariants().find(({ name }) => name === `pv 64 guest ${guest} everything`)?.spec;
+			if (!spec) throw new Error("no such variant");
+			const { items } = await collect(legacyImage(spec), { pages: "summary" });
+			const [basic] = named(items, "VCPU_BASIC");
+			const ip = guest === 64 ? "rip" : "eip";
+			expect(basic?.fields).toMatchObject({
+				registers: { [ip]: expect.stringMatching(/^0x/) },
+				traps: expect.any(Array),
+			});
+			expect(named(items, "SHARED_INFO")[0]?.fields).toMatchObject({
+				guestWidth: guest / 8,
+				vcpuInfo: expect.any(Array),
+			});
+			expect(named(items, "VCPU_EXTENDED")[0]?.fields).toMatchObject({ context: expect.any(Object) });
+			for (const item of items) if (item.octets) expect(Buffer.compare(legacyFormat.encode(item), item.octets)).toBe(0);
+		}
+		const { items } = await collect(hvm({ batches: [[1, 2, 3], [2, 0xf0000009], [3]] }), { pages: "summary" });
+		expect(named(items, "END")[0]?.fields).toMatchObject({
+			pages: { records: 3, frames: 6, distinct: 4, sentAgain: 2, withData: 5, byType: { NOTAB: 5, XTAB: 1 } },
+		});
+	});
+
 	test("encode names the field that makes no item", () => {
 		const item = { layer: "legacy", kind: "record", type: null, isLittle: true } as const;
 		const encode = (name: string, fields: StreamItem["fields"]) => () => legacyFormat.encode({ ...item, name, fields });
@@ -168,7 +192,7 @@ describe("legacy images", () => {
 		);
 		expect(encode("header", { width: 32, p2mSize: 2 ** 33 })).toThrow(/p2mSize/);
 		expect(encode("QEMU", { signature: "constructor", state: "" })).toThrow(/signature/);
-		expect(encode("HVM_CONTEXT", { context: "0g" })).toThrow(/hexadecimal/);
+		expect(encode("HVM_CONTEXT", { entries: [], rest: "0g" })).toThrow(/HVM_CONTEXT\.rest: .*hexadecimal/);
 		expect(encode("VCPU_INFO", { maxId: 4096, online: [] })).toThrow(/maxId/);
 	});
 
