@@ -315,6 +315,6 @@ export function checkShape(ctx: usize, def: u32, record: usize): bool {
 export function chunkEntriesField(head: u32): u32 {
 	return head == P2M_SLICE_BYTES ? P2M_SLICE__ENTRY_COUNT : FRAME_SLICE__ENTRY_COUNT;
 }
-function chunkBytesField(head: u32): u32 {
+export function chunkBytesField(head: u32): u32 {
 	return head == P2M_SLICE_BYTES ? P2M_SLICE__CHUNK_BYTES : FRAME_SLICE__CHUNK_BYTES;
 }

@@ -126,7 +126,7 @@
 	X(TRUNCATED, 1, DAMAGED, "The stream holds every record whole, up to END.") \
 	X(MARKER, 2, DAMAGED, "The image header begins with 64 one bits and the id XLUS.") \
 	X(VERSION, 3, VERSION, "The stream's version is one that this core reads.") \
-	X(OPTIONS, 4, VERSION, "The stream is little-endian and no unknown option is set.") \
+	X(OPTIONS, 4, VERSION, "No option is set but the byte order.") \
 	X(RESERVED, 5, DAMAGED, "Reserved fields and padding are zero.") \
 	X(BODY_LENGTH, 6, DAMAGED, "A body has exactly the length that its head and counts make, at most 128 MiB.") \
 	X(UNKNOWN_RECORD, 7, VERSION, "Every mandatory record is known.") \
@@ -1240,9 +1240,12 @@ struct xlu_context {
 	uint32_t workerPtr;
 	uint32_t sumsPtr;
 	uint32_t blocksDone;
+	uint32_t isTurned;
+	uint32_t formatVersion;
 	uint64_t frameCount;
+	uint64_t streamHash;
 };
-_Static_assert(sizeof(struct xlu_context) == 128, "Context");
+_Static_assert(sizeof(struct xlu_context) == 144, "Context");
 
 /* A domain's sections, tables and progress. */
 struct xlu_domain_plan {

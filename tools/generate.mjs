@@ -52,6 +52,19 @@ const tableIndex = (name) => {
 /** Octets of a struct that must be zero, as [offset, length] pairs. */
 const reservedOf = (struct) => struct.fields.filter((f) => f.reserved).map((f) => [f.offset, f.length]);
 
+/** Numbers of more than an octet, as [offset, octets, count] of each stretch of equal ones. */
+function numbersOf(struct) {
+	const list = [];
+	for (const { offset, type, length } of struct.fields) {
+		const width = scalarBytes[type];
+		const last = list.at(-1);
+		if (width === 1) continue;
+		if (last && last[1] === width && last[0] + width * last[2] === offset) last[2] += length;
+		else list.push([offset, width, length]);
+	}
+	return list;
+}
+
 // --- the core's views --------------------------------------------------------------------------------------------
 
 function coreLayout() {
@@ -117,6 +130,18 @@ function coreLayout() {
 		}
 		return reservedAt.get(struct.name);
 	};
+	// Lists of numbers that a byte order turns: count, then offset, octets and number of each stretch.
+	const numbers = [];
+	const numbersAt = new Map();
+	const numbersIndex = (struct) => {
+		if (!struct) return NONE;
+		if (!numbersAt.has(struct.name)) {
+			const list = numbersOf(struct);
+			numbersAt.set(struct.name, list.length ? numbers.length : NONE);
+			if (list.length) numbers.push(list.length, ...list.flat());
+		}
+		return numbersAt.get(struct.name);
+	};
 	const kinds = { rows: 0, sparse: 1, chunks: 2, blob: 3 };
 	const cardinalities = { one: 0, optional: 1, vcpu: 2, slice: 3, framing: 4 };
 	const counts = { field: 0, rest: 1, fixed: 2 };
@@ -143,6 +168,7 @@ function coreLayout() {
 			def.parts.length,
 			Number(mask & 0xffffffffn),
 			Number(mask >> 32n),
+			numbersIndex(def.head),
 		]);
 		for (const part of def.parts) {
 			const field = def.head?.fields.find((f) => f.name === part.count);
@@ -156,6 +182,7 @@ function coreLayout() {
 				def.cardinality === "framing" ? NONE : tableIndex(part.table),
 				part.perVcpu ? 1 : 0,
 				reservedIndex(part.row),
+				numbersIndex(part.row),
 			]);
 		}
 	}
@@ -191,9 +218,10 @@ function coreLayout() {
 		"PART_COUNT",
 		"BEFORE_LOW",
 		"BEFORE_HIGH",
+		"NUMBERS",
 	]);
 	data("DEFS", "One row per record type, see the DEF_ offsets.", recordRows);
-	shape("PARTDEF", ["KIND", "ROW_BYTES", "COUNT_MODE", "COUNT", "TABLE", "PER_VCPU", "RESERVED"]);
+	shape("PARTDEF", ["KIND", "ROW_BYTES", "COUNT_MODE", "COUNT", "TABLE", "PER_VCPU", "RESERVED", "NUMBERS"]);
 	data("PARTDEFS", "One row per part, see the PARTDEF_ offsets.", partRows);
 	shape("TABLEDEF", ["ROW_BYTES", "SHAPE"]);
 	data(
@@ -207,6 +235,9 @@ function coreLayout() {
 		domainTables.map((t) => [t.row.size, shapes[t.shape]]),
 	);
 	data("RESERVED_LISTS", "Octets that must be zero: count, then offset and length of each.", [reserved]);
+	data("NUMBER_LISTS", "Numbers of more than an octet: count, then offset, octets and number of each stretch.", [
+		numbers,
+	]);
 	constant("NO_LIST", hex(NONE));
 	out.push("");
 	return out.join("\n");

@@ -28,7 +28,7 @@ export const rules: readonly Rule[] = [
 	rule(1, "TRUNCATED", "damaged", "framing", "The stream holds every record whole, up to END."),
 	rule(2, "MARKER", "damaged", "framing", "The image header begins with 64 one bits and the id XLUS."),
 	rule(3, "VERSION", "version", "F2", "The stream's version is one that this core reads."),
-	rule(4, "OPTIONS", "version", "F1", "The stream is little-endian and no unknown option is set."),
+	rule(4, "OPTIONS", "version", "F1", "No option is set but the byte order."),
 	rule(5, "RESERVED", "damaged", "framing", "Reserved fields and padding are zero."),
 	rule(
 		6,

@@ -957,7 +957,10 @@ export const imageStructs = {
 		u32("workerPtr", "The worker that was made last; of a worker, the one made before it; 0 for none."),
 		u32("sumsPtr", "Of a worker: its window of sums."),
 		u32("blocksDone", "Steps that every block of frames is known to have ended."),
+		u32("isTurned", "1 if the stream came big-endian and was brought to little-endian in its window."),
+		u32("formatVersion", "Format version: of the stream that was opened; that save writes, 0 for the newest."),
 		u64("frameCount", "Frames of the host."),
+		u64("streamHash", "Of a stream that came big-endian: XXH3-64 of its octets as they came."),
 	]),
 	/** One per domain, in the workspace: what plan found and how far the passes have come. */
 	DomainPlan: struct("DomainPlan", "A domain's sections, tables and progress.", [

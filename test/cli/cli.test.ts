@@ -296,7 +296,8 @@ describe("xlu verify", () => {
 		],
 		["with a flipped bit in its marker", (octets) => void octets.writeUInt8(0xfe, 0), 3, /XLU-R002/],
 		["of version 2", (octets) => void octets.writeUInt32BE(2, 12), 1, /version/i],
-		["that is big-endian", (octets) => void octets.writeUInt16BE(1, 16), 1, /XLU-R\d{3}/],
+		["with an unknown option", (octets) => void octets.writeUInt16BE(2, 16), 1, /XLU-R004/],
+		["that says it is big-endian and is not", (octets) => void octets.writeUInt16BE(1, 16), 3, /XLU-R\d{3}/],
 		["that is no stream", () => Buffer.from("This is a letter, and no stream at all.\n"), 3, /XLU-R002/],
 	])("a file %s: status and finding", (what, change, expected, message) => {
 		const file = changed(`${what.replaceAll(" ", "-")}.xlu`, change);

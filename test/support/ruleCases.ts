@@ -131,17 +131,17 @@ const framing: RuleCase[] = [
 	},
 	{
 		rule: "OPTIONS",
-		what: "big-endian",
-		fault: "stream -: 0, not 1",
+		what: "an unknown option beside the byte order",
+		fault: "stream -: 1, not 3",
 		octets: (s) => {
-			view(s).setUint16(16, 1);
+			view(s).setUint16(16, 3);
 			return s;
 		},
 	},
 	{
 		rule: "OPTIONS",
 		what: "an unknown option",
-		fault: "stream -: 0, not 2",
+		fault: "stream -: 1, not 2",
 		octets: (s) => {
 			view(s).setUint16(16, 2);
 			return s;
