@@ -5,5 +5,5 @@ export { compare, digest } from "./compare";
 export { openStream as open } from "./open";
 export { plan } from "./plan";
 export { finish, restore, target } from "./restore";
-export { planSave, save } from "./save";
+export { planSave, save, saveAs } from "./save";
 export { fork, frames } from "./workers";

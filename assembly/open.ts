@@ -19,6 +19,7 @@ import {
 	IndexEntry,
 	MAX_BODY_BYTES,
 	NONE32,
+	OLDEST_VERSION,
 	PASS_1H,
 	PASS_2,
 	PASS_H,
@@ -54,17 +55,19 @@ import {
 	TYPE_LU_SECTION,
 	TYPE_OPTIONAL,
 } from "./layout.gen";
-import { bodyBytes, bodyOf, checkShape, defSection, findDef, recordBytes, recordType } from "./record";
+import { bodyBytes, bodyOf, checkShape, defSection, defSince, findDef, recordBytes, recordType } from "./record";
 
 /** The stream is followed by zeros up to the end of its last 4 KiB frame, as a hand-over leaves it (H2). */
 export const OPEN_PADDED: u32 = 1;
+/** Bits 8 to 15: the newest version that the reader knows, where that is another hypervisor's; 0 for this core's. */
+const OPEN_VERSION_SHIFT: u32 = 8;
 
 /** The image header's options: bit 0, all that follows is big-endian. */
 const OPTION_BIG_ENDIAN: u16 = 1;
 
 const OPENING_BYTES: u32 = RECORD_HEADER_BYTES + SECTION_BYTES;
 
-function checkHeader(ctx: usize): bool {
+function checkHeader(ctx: usize, newest: u32): bool {
 	const stream = context(ctx).streamPtr;
 	if (context(ctx).streamBytes < IMAGE_HEADER_BYTES) {
 		return fail(ctx, RULE_TRUNCATED, 0, IMAGE_HEADER_BYTES, context(ctx).streamBytes);
@@ -75,7 +78,11 @@ function checkHeader(ctx: usize): bool {
 	const id = bswap<u32>(load<u32>(stream, 8));
 	if (id != STREAM_ID) return fail(ctx, RULE_MARKER, 0, STREAM_ID, id);
 	const version = bswap<u32>(load<u32>(stream, 12));
-	if (version != FORMAT_VERSION) return fail(ctx, RULE_VERSION, 0, FORMAT_VERSION, version);
+	// The newest that the reader knows, or the one before it.
+	if (version > newest || version + 1 < newest) return fail(ctx, RULE_VERSION, 0, newest, version);
+	if (version > FORMAT_VERSION || version < OLDEST_VERSION) return fail(ctx, RULE_VERSION, 0, FORMAT_VERSION, version);
+	context(ctx).formatVersion = version;
+	context(ctx).newestVersion = newest;
 	const options = bswap<u16>(load<u16>(stream, 16));
 	if (options > OPTION_BIG_ENDIAN) return fail(ctx, RULE_OPTIONS, 0, OPTION_BIG_ENDIAN, options);
 	const reserved = load<u64>(stream, 16) >>> 16;
@@ -121,9 +128,10 @@ function checkSection(ctx: usize, opening: usize): bool {
 		count++;
 		const type = recordType(record);
 		const def = findDef(type);
-		if (def == RECORD_COUNT) {
+		if (def == RECORD_COUNT || defSince(def) > context(ctx).formatVersion) {
+			// An optional one of a later version says what an earlier reader skips.
 			if ((type & TYPE_OPTIONAL) == 0) return fail(ctx, RULE_UNKNOWN_RECORD, 0, 0, type);
-			continue;
+			if (def == RECORD_COUNT) continue;
 		}
 		if (defSection(def) != section.pass) return fail(ctx, RULE_WRONG_SECTION, 0, defSection(def), section.pass);
 		if (context(ctx).isTurned != 0) turnBody(def, record);
@@ -250,7 +258,8 @@ export function openStream(ctx: usize, stream: usize, bytes: u32, flags: u32): u
 		return refuse(ctx, RULE_WINDOW, 8, stream & 7);
 	c.streamPtr = <u32>stream;
 	c.streamBytes = bytes;
-	if (!checkHeader(ctx) || !walk(ctx, flags)) return REFUSED;
+	const newest = (flags >>> OPEN_VERSION_SHIFT) & 0xff;
+	if (!checkHeader(ctx, newest != 0 ? newest : FORMAT_VERSION) || !walk(ctx, flags)) return REFUSED;
 	begin(ctx);
 	c.phase = PHASE_OPEN;
 	return OK;

@@ -15,6 +15,7 @@ import {
 	DEF_PART_FIRST,
 	DEF_RESERVED,
 	DEF_SECTION,
+	DEF_SINCE,
 	DEF_STRIDE,
 	DEF_TYPE,
 	DEFS,
@@ -85,6 +86,11 @@ export function defAt(def: u32): usize {
 
 export function defSection(def: u32): u32 {
 	return load<u32>(defAt(def), DEF_SECTION);
+}
+
+/** First version of the format that has a record. */
+export function defSince(def: u32): u32 {
+	return load<u32>(defAt(def), DEF_SINCE);
 }
 
 export function defCardinality(def: u32): u32 {

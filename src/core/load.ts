@@ -17,6 +17,7 @@ interface Exports {
 	heapBase(): number;
 	contextBytes(): number;
 	hash(pointer: number, bytes: number): bigint;
+	saveAs(ctx: number, version: number): number;
 	planSave(ctx: number, image: number, bytes: number): number;
 	save(ctx: number, image: number, bytes: number, out: number, capacity: number): number;
 	open(ctx: number, stream: number, bytes: number, flags: number): number;
@@ -216,6 +217,14 @@ export class Context {
 		throw faultError(this.fault(stream), what);
 	}
 
+	/**
+	 * Which version of the format this context saves in, by default the newest.
+	 * @throws XLU_E_VERSION for one that the core does not write
+	 */
+	saveAs(version: number): void {
+		if (this.#exports.saveAs(this.#window.pointer, version)) this.#throw("save");
+	}
+
 	/** Most octets that the stream of an image can take. */
 	planSave(image: Window): number {
 		if (this.#exports.planSave(this.#window.pointer, image.pointer, image.length)) this.#throw("save");
@@ -229,10 +238,13 @@ export class Context {
 		return { pointer: out.pointer, length: this.figure("streamUsed") };
 	}
 
-	/** Opens a stream: framing, checksums, index. `padded`: zeros may fill its last frame (H2). */
-	open(stream: Window, padded = false): void {
-		if (this.#exports.open(this.#window.pointer, stream.pointer, stream.length, padded ? 1 : 0))
-			this.#throw("open", stream);
+	/**
+	 * Opens a stream: framing, checksums, index. `padded`: zeros may fill its last frame (H2). `newest`: the newest version
+	 * of the format that the reader knows, where that is another hypervisor than this core's.
+	 */
+	open(stream: Window, padded = false, newest = 0): void {
+		const flags = (padded ? 1 : 0) | (newest << 8);
+		if (this.#exports.open(this.#window.pointer, stream.pointer, stream.length, flags)) this.#throw("open", stream);
 	}
 
 	/** Sizes of the target image and of the workspace, in octets. */

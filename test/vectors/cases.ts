@@ -31,7 +31,7 @@ function goldenVector(name: string, what: string): Vector {
 export const base: Vector = {
 	name: "small",
 	what: "a host of four domains with every record type, page tables of a PV guest among them; damaged ones are edits of it",
-	...saveTiny(),
+	...saveTiny(1),
 };
 
 /** Its stream, changed. */
@@ -52,7 +52,7 @@ function bigEndian(stream: Uint8Array): Pick<Vector, "stream" | "memory"> {
 function saved(name: string, what: string, change: (host: ReturnType<typeof tinyHost>) => void): Vector {
 	const host = tinyHost();
 	change(host);
-	const { stream, memory } = saveModel(host.model, host.preserved);
+	const { stream, memory } = saveModel(host.model, host.preserved, 1);
 	return { name, what, stream, memory };
 }
 
