@@ -7,6 +7,6 @@ export { openStream as open } from "./open";
 export { plan } from "./plan";
 export { finish, restore, target } from "./restore";
 export { restoreRows } from "./restoreRows";
-export { planSave, save } from "./save";
+export { planSave, save, saveAs } from "./save";
 export { planSteps, saveStart, saveStep } from "./saveSteps";
 export { fork, frames } from "./workers";

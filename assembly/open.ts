@@ -4,6 +4,7 @@
  */
 import { xxh3_64 } from "./checksum";
 import { at, begin, context, fail, OK, PHASE_NONE, PHASE_OPEN, REFUSED, refuse } from "./context";
+import { bigEndianBytes, turnBody, turnHeader } from "./endian";
 import {
 	ABI_VERSION,
 	CONTEXT_BYTES,
@@ -18,8 +19,10 @@ import {
 	IndexEntry,
 	MAX_BODY_BYTES,
 	NONE32,
+	OLDEST_VERSION,
 	OPEN_DETACHED,
 	OPEN_PADDED,
+	OPEN_VERSION_SHIFT,
 	PASS_1H,
 	PASS_2,
 	PASS_H,
@@ -55,11 +58,14 @@ import {
 	TYPE_LU_SECTION,
 	TYPE_OPTIONAL,
 } from "./layout.gen";
-import { bodyBytes, bodyOf, checkShape, defSection, findDef, recordBytes, recordType } from "./record";
+import { bodyBytes, bodyOf, checkShape, defSection, defSince, findDef, recordBytes, recordType } from "./record";
+
+/** The image header's options: bit 0, all that follows is big-endian. */
+const OPTION_BIG_ENDIAN: u16 = 1;
 
 const OPENING_BYTES: u32 = RECORD_HEADER_BYTES + SECTION_BYTES;
 
-function checkHeader(ctx: usize): bool {
+function checkHeader(ctx: usize, newest: u32): bool {
 	const stream = context(ctx).streamPtr;
 	if (context(ctx).streamBytes < IMAGE_HEADER_BYTES) {
 		return fail(ctx, RULE_TRUNCATED, 0, IMAGE_HEADER_BYTES, context(ctx).streamBytes);
@@ -70,12 +76,27 @@ function checkHeader(ctx: usize): bool {
 	const id = bswap<u32>(load<u32>(stream, 8));
 	if (id != STREAM_ID) return fail(ctx, RULE_MARKER, 0, STREAM_ID, id);
 	const version = bswap<u32>(load<u32>(stream, 12));
-	if (version != FORMAT_VERSION) return fail(ctx, RULE_VERSION, 0, FORMAT_VERSION, version);
+	// The newest that the reader knows, or the one before it.
+	if (version > newest || version + 1 < newest) return fail(ctx, RULE_VERSION, 0, newest, version);
+	if (version > FORMAT_VERSION || version < OLDEST_VERSION) return fail(ctx, RULE_VERSION, 0, FORMAT_VERSION, version);
+	context(ctx).formatVersion = version;
+	context(ctx).newestVersion = newest;
 	const options = bswap<u16>(load<u16>(stream, 16));
-	if (options != 0) return fail(ctx, RULE_OPTIONS, 0, 0, options);
+	if (options > OPTION_BIG_ENDIAN) return fail(ctx, RULE_OPTIONS, 0, OPTION_BIG_ENDIAN, options);
 	const reserved = load<u64>(stream, 16) >>> 16;
 	if (reserved != 0) return fail(ctx, RULE_RESERVED, 0, 0, reserved);
+	if (options == OPTION_BIG_ENDIAN) {
+		context(ctx).isTurned = 1;
+		context(ctx).streamHash = xxh3_64(stream, bigEndianBytes(stream, context(ctx).streamBytes));
+	}
 	return true;
+}
+
+/** Comes to a record of a stream or section that ends at `end`: brings its header to little-endian, says where it stands. */
+function meet(ctx: usize, pass: u32, domid: u32, record: usize, end: usize): void {
+	if (end - record < RECORD_HEADER_BYTES) return;
+	if (context(ctx).isTurned != 0) turnHeader(record);
+	at(ctx, pass, domid, record);
 }
 
 /** A record's header and padding lie in the window that ends at `end`; its padding is zero. */
@@ -100,16 +121,18 @@ function checkSection(ctx: usize, opening: usize): bool {
 	if (hash != section.hash) return fail(ctx, RULE_CHECKSUM, bodyOf(opening) + SECTION__HASH, section.hash, hash);
 	let count: u32 = 0;
 	for (let record = first; record < end; record += recordBytes(record)) {
-		if (end - record >= RECORD_HEADER_BYTES) at(ctx, section.pass, section.domid, record);
+		meet(ctx, section.pass, section.domid, record, end);
 		if (!checkFrame(ctx, record, end, RULE_SECTION_LENGTH)) return false;
 		count++;
 		const type = recordType(record);
 		const def = findDef(type);
-		if (def == RECORD_COUNT) {
+		if (def == RECORD_COUNT || defSince(def) > context(ctx).formatVersion) {
+			// An optional one of a later version says what an earlier reader skips.
 			if ((type & TYPE_OPTIONAL) == 0) return fail(ctx, RULE_UNKNOWN_RECORD, 0, 0, type);
-			continue;
+			if (def == RECORD_COUNT) continue;
 		}
 		if (defSection(def) != section.pass) return fail(ctx, RULE_WRONG_SECTION, 0, defSection(def), section.pass);
+		if (context(ctx).isTurned != 0) turnBody(def, record);
 		if (!checkShape(ctx, def, record)) return false;
 	}
 	at(ctx, section.pass, section.domid, opening);
@@ -137,14 +160,13 @@ function checkOpening(ctx: usize, opening: usize, end: usize, previous: u32): bo
 	return true;
 }
 
-/** LU_INDEX lists exactly the sections that were walked. */
-function checkIndex(ctx: usize, index: usize, sections: u32): bool {
+/** LU_INDEX, whose entries hash to `hash`, lists exactly the sections that were walked. */
+function checkIndex(ctx: usize, index: usize, sections: u32, hash: u64): bool {
 	const stream = context(ctx).streamPtr;
 	const body = bodyOf(index);
 	const count = load<u32>(body, INDEX__SECTION_COUNT);
 	if (count != sections) return fail(ctx, RULE_INDEX, body + INDEX__SECTION_COUNT, sections, count);
 	const entries = body + INDEX_BYTES;
-	const hash = xxh3_64(entries, count * INDEX_ENTRY_BYTES);
 	if (hash != load<u64>(body, INDEX__HASH))
 		return fail(ctx, RULE_CHECKSUM, body + INDEX__HASH, load<u64>(body, INDEX__HASH), hash);
 	let opening = stream + IMAGE_HEADER_BYTES;
@@ -186,8 +208,9 @@ function walk(ctx: usize, flags: u32): bool {
 	let previous: u32 = 0;
 	let sections: u32 = 0;
 	let index: usize = 0;
+	const isTurned = context(ctx).isTurned != 0;
 	while (record < end) {
-		if (end - record >= RECORD_HEADER_BYTES) at(ctx, NONE32, NONE32, record);
+		meet(ctx, NONE32, NONE32, record, end);
 		if (!checkFrame(ctx, record, end, RULE_TRUNCATED)) return false;
 		const type = recordType(record);
 		if (type == TYPE_END) {
@@ -196,7 +219,10 @@ function walk(ctx: usize, flags: u32): bool {
 		}
 		if (index) return fail(ctx, RULE_END, 0, TYPE_END, type);
 		if (type == TYPE_LU_INDEX) {
-			if (!checkShape(ctx, RECORD_LU_INDEX, record) || !checkIndex(ctx, record, sections)) return false;
+			// Of the octets as they stand in the stream.
+			const hash = xxh3_64(bodyOf(record) + INDEX_BYTES, max<u32>(bodyBytes(record), INDEX_BYTES) - INDEX_BYTES);
+			if (isTurned) turnBody(RECORD_LU_INDEX, record);
+			if (!checkShape(ctx, RECORD_LU_INDEX, record) || !checkIndex(ctx, record, sections, hash)) return false;
 			index = record;
 			context(ctx).indexPtr = <u32>(bodyOf(record) + INDEX_BYTES);
 			context(ctx).sectionCount = sections;
@@ -204,6 +230,7 @@ function walk(ctx: usize, flags: u32): bool {
 			continue;
 		}
 		if (type != TYPE_LU_SECTION) return fail(ctx, RULE_SECTION_EXPECTED, 0, TYPE_LU_SECTION, type);
+		if (isTurned) turnBody(RECORD_LU_SECTION, record);
 		if (!checkShape(ctx, RECORD_LU_SECTION, record) || !checkOpening(ctx, record, end, previous)) return false;
 		const section = changetype<Section>(bodyOf(record));
 		at(ctx, section.pass, section.domid, record);
@@ -216,9 +243,10 @@ function walk(ctx: usize, flags: u32): bool {
 }
 
 /**
- * Opens a stream: `bytes` octets at `stream`, 8-aligned, which the caller leaves alone until the restore has ended.
- * Initialises the context block. Status REFUSED with the fault record filled, else OK. `flags`: OPEN_PADDED, where zeros
- * may follow; OPEN_DETACHED, where the target's bulk tables will be made window by window (restoreRows.ts).
+ * Opens a stream: `bytes` octets at `stream`, 8-aligned, which the caller leaves alone until the restore has ended. A
+ * big-endian one is brought to little-endian there, as far as it was read, and can be opened once. Initialises the context
+ * block. Status REFUSED with the fault record filled, else OK. `flags`: OPEN_PADDED, where zeros may follow; OPEN_DETACHED,
+ * where the target's bulk tables will be made window by window (restoreRows.ts); the reader's version above.
  */
 export function openStream(ctx: usize, stream: usize, bytes: u32, flags: u32): u32 {
 	memory.fill(ctx, 0, CONTEXT_BYTES);
@@ -231,7 +259,8 @@ export function openStream(ctx: usize, stream: usize, bytes: u32, flags: u32): u
 	c.streamPtr = <u32>stream;
 	c.streamBytes = bytes;
 	c.detached = (flags & OPEN_DETACHED) != 0 ? 1 : 0;
-	if (!checkHeader(ctx) || !walk(ctx, flags)) return REFUSED;
+	const newest = (flags >>> OPEN_VERSION_SHIFT) & 0xff;
+	if (!checkHeader(ctx, newest != 0 ? newest : FORMAT_VERSION) || !walk(ctx, flags)) return REFUSED;
 	begin(ctx);
 	c.phase = PHASE_OPEN;
 	return OK;

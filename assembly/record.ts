@@ -15,6 +15,7 @@ import {
 	DEF_PART_FIRST,
 	DEF_RESERVED,
 	DEF_SECTION,
+	DEF_SINCE,
 	DEF_STRIDE,
 	DEF_TYPE,
 	DEFS,
@@ -85,6 +86,11 @@ export function defAt(def: u32): usize {
 
 export function defSection(def: u32): u32 {
 	return load<u32>(defAt(def), DEF_SECTION);
+}
+
+/** First version of the format that has a record. */
+export function defSince(def: u32): u32 {
+	return load<u32>(defAt(def), DEF_SINCE);
 }
 
 export function defCardinality(def: u32): u32 {
@@ -315,6 +321,6 @@ export function checkShape(ctx: usize, def: u32, record: usize): bool {
 export function chunkEntriesField(head: u32): u32 {
 	return head == P2M_SLICE_BYTES ? P2M_SLICE__ENTRY_COUNT : FRAME_SLICE__ENTRY_COUNT;
 }
-function chunkBytesField(head: u32): u32 {
+export function chunkBytesField(head: u32): u32 {
 	return head == P2M_SLICE_BYTES ? P2M_SLICE__CHUNK_BYTES : FRAME_SLICE__CHUNK_BYTES;
 }

@@ -7,7 +7,7 @@
  * or a window that is too small, is refused, and what was written of the window means nothing.
  */
 import { xxh3_64 } from "./checksum";
-import { begin, context, OK, REFUSED, refuse } from "./context";
+import { begin, context, faultOf, OK, REFUSED, refuse } from "./context";
 import { encodeBound, encodeTable } from "./extent/encode";
 import { encodeP2m } from "./extent/superpages";
 import {
@@ -30,6 +30,7 @@ import {
 	defHeadTable,
 	defPartCount,
 	defSection,
+	defSince,
 	partAt,
 	partCountField,
 	partKind,
@@ -336,10 +337,10 @@ export function sectionCount(image: usize): u32 {
 }
 
 /** The stream's header, big-endian always (F1). */
-export function writeImageHeader(out: usize): void {
+export function writeImageHeader(out: usize, version: u32): void {
 	store<u64>(out, u64.MAX_VALUE);
 	store<u32>(out, bswap<u32>(L.STREAM_ID), 8);
-	store<u32>(out, bswap<u32>(L.FORMAT_VERSION), 12);
+	store<u32>(out, bswap<u32>(version), 12);
 	store<u64>(out, 0, 16);
 }
 
@@ -417,6 +418,51 @@ function bad(ctx: usize, expected: u64, got: u64): bool {
 	return false;
 }
 
+/**
+ * FORMAT: nothing of the image needs a record that the version to be written does not have. Optional records stand in any.
+ */
+export function fits(ctx: usize, s: Source, version: u32): bool {
+	const domains = rootOf(s.image).domainCount;
+	for (let i: u32 = 0; i <= domains; i++) {
+		const isHost = i == domains;
+		const entry: usize = isHost ? 0 : domainEntry(s.image, i);
+		s.directory = isHost ? hostDirectory(s.image) : domainDirectory(entry);
+		s.vcpuSlots = isHost ? 0 : entryVcpuSlots(entry);
+		for (let def: u32 = 0; def < L.RECORD_COUNT; def++) {
+			if (defSince(def) <= version || isHost != (defSection(def) == L.PASS_H || defSection(def) == L.PASS_1H)) continue;
+			const type = load<u32>(L.DEFS + def * L.DEF_STRIDE + L.DEF_TYPE);
+			const times = defCardinality(def) == L.CARDINALITY_VCPU ? vcpuRows(s) : 1;
+			for (s.vcpu = 0; s.vcpu < times && (type & L.TYPE_OPTIONAL) == 0; s.vcpu++) {
+				if (!isPresent(s, def)) continue;
+				const fault = faultOf(ctx);
+				fault.domid = isHost ? L.DOMID_XEN : entryDomid(entry);
+				fault.pass = defSection(def);
+				fault.recordType = type;
+				refuse(ctx, L.RULE_FORMAT, defSince(def), version);
+				return false;
+			}
+		}
+	}
+	return true;
+}
+
+/** Which version is written on this context. */
+export function versionToSave(ctx: usize): u32 {
+	const version = context(ctx).saveVersion;
+	return version != 0 ? version : L.FORMAT_VERSION;
+}
+
+/**
+ * Which version of the format planSave and save write on this context from now on: OLDEST_VERSION to FORMAT_VERSION, 0 for
+ * the newest. What the image holds beyond an older one is refused by name (FORMAT).
+ */
+export function saveAs(ctx: usize, version: u32): u32 {
+	begin(ctx);
+	if (version > L.FORMAT_VERSION) return refuse(ctx, L.RULE_VERSION, L.FORMAT_VERSION, version);
+	context(ctx).saveVersion = version;
+	return OK;
+}
+
 /** The Source lives in the context's scratch: no state outlives the call. */
 function source(ctx: usize, image: usize): Source {
 	const s = changetype<Source>(ctx + SOURCE_OFFSET);
@@ -430,11 +476,14 @@ const SOURCE_OFFSET: u32 = L.CONTEXT_BYTES + L.FAULT_BYTES;
  * context. REFUSED if the image is not consistent or the stream would not fit 32 bits.
  */
 export function planSave(ctx: usize, image: usize, bytes: u32): u32 {
+	const version = context(ctx).saveVersion;
 	memory.fill(ctx, 0, L.CONTEXT_BYTES);
+	context(ctx).saveVersion = version;
 	begin(ctx);
 	if (<u64>image + bytes > (<u64>memory.size()) << 16)
 		return refuse(ctx, L.RULE_WINDOW, (<u64>memory.size()) << 16, <u64>image + bytes);
 	if (!checkImage(ctx, image, bytes) || !checkSource(ctx, image)) return REFUSED;
+	if (!fits(ctx, source(ctx, image), versionToSave(ctx))) return REFUSED;
 	const measured = sections(source(ctx, image), L.IMAGE_HEADER_BYTES, 0, true);
 	if (measured == 0) return refuse(ctx, L.RULE_BODY_LENGTH, L.MAX_BODY_BYTES, <u64>L.MAX_BODY_BYTES + 1);
 	const most = measured + INDEX_RECORD_BYTES + <u64>sectionCount(image) * L.INDEX_ENTRY_BYTES + L.RECORD_HEADER_BYTES;
@@ -457,7 +506,7 @@ export function save(ctx: usize, image: usize, bytes: u32, out: usize, capacity:
 	if (<u64>out < <u64>image + bytes && <u64>image < <u64>out + capacity)
 		return refuse(ctx, L.RULE_WINDOW, <u64>image + bytes, out);
 	if (capacity < L.IMAGE_HEADER_BYTES) return refuse(ctx, L.RULE_WINDOW, context(ctx).planStreamBytes, capacity);
-	writeImageHeader(out);
+	writeImageHeader(out, versionToSave(ctx));
 	const end = <u64>out + capacity;
 	const last = sections(source(ctx, image), <u64>out + L.IMAGE_HEADER_BYTES, end, false);
 	const count = sectionCount(image);

@@ -34,6 +34,7 @@ import {
 	checkSource,
 	closeIndex,
 	codeSlice,
+	fits,
 	INDEX_RECORD_BYTES,
 	isPresent,
 	isZero,
@@ -41,6 +42,7 @@ import {
 	Source,
 	sectionCount,
 	vcpuRows,
+	versionToSave,
 	writeImageHeader,
 	writeRecord,
 	writeSliceHead,
@@ -127,12 +129,15 @@ function longestRecord(s: Source, pass: u32): u64 {
  * detached. REFUSED if it is not consistent, or has a record that no stream can hold.
  */
 export function planSteps(ctx: usize, image: usize, bytes: u32): u32 {
+	const version = context(ctx).saveVersion;
 	memory.fill(ctx, 0, L.CONTEXT_BYTES);
+	context(ctx).saveVersion = version;
 	begin(ctx);
 	if (!isWindow(ctx, image, bytes)) return REFUSED;
 	if (!checkImage(ctx, image, bytes, true) || !checkSource(ctx, image)) return REFUSED;
 	startSteps(ctx, STEPS_NONE, image, bytes);
 	const s = sourceOf(ctx);
+	if (!fits(ctx, s, versionToSave(ctx))) return REFUSED;
 	let longest: u64 = SECTION_RECORD_BYTES;
 	for (let pass: u32 = L.PASS_H; pass <= L.PASS_2; pass++) {
 		const times: u32 = isHostWide(pass) ? 1 : rootOf(image).domainCount;
@@ -238,7 +243,7 @@ function room(ctx: usize, st: Steps, bytes: u64): u32 {
 function putHeader(ctx: usize, st: Steps): u32 {
 	const outcome = room(ctx, st, L.IMAGE_HEADER_BYTES);
 	if (outcome != GO) return outcome;
-	writeImageHeader(writeAt(st));
+	writeImageHeader(writeAt(st), versionToSave(ctx));
 	st.used += L.IMAGE_HEADER_BYTES;
 	st.pass = L.PASS_H;
 	st.stage = STAGE_OPENING;

@@ -6,7 +6,8 @@
 #include <stdint.h>
 
 #define XLU_ABI_VERSION 1u
-#define XLU_FORMAT_VERSION 1u
+#define XLU_FORMAT_VERSION 2u
+#define XLU_OLDEST_VERSION 1u
 #define XLU_STREAM_ID 0x584c5553u
 #define XLU_IMAGE_MAGIC 0x4547414d49554c58ull
 #define XLU_MEMORY_MAGIC 0x31304d454d554c58ull
@@ -14,6 +15,7 @@
 #define XLU_IMAGE_DETACHED 1u
 #define XLU_OPEN_PADDED 1u
 #define XLU_OPEN_DETACHED 2u
+#define XLU_OPEN_VERSION_SHIFT 8u
 #define XLU_WANTS_NOTHING 0u
 #define XLU_WANTS_ROWS 1u
 #define XLU_WANTS_DRAIN 2u
@@ -90,6 +92,7 @@
 #define XLU_RULE_VERSION1_REFUSES 44u /* XLU-R044 */
 #define XLU_RULE_DEAD_DOMAIN 45u /* XLU-R045 */
 #define XLU_RULE_REGION 46u /* XLU-R046 */
+#define XLU_RULE_FORMAT 47u /* XLU-R047 */
 #define XLU_RULE_FRAME_ENTRY 50u /* XLU-R050 */
 #define XLU_RULE_FRAME_OWNER 51u /* XLU-R051 */
 #define XLU_RULE_FRAME_RESERVED 52u /* XLU-R052 */
@@ -131,11 +134,11 @@
 #define XLU_RULES(X) \
 	X(TRUNCATED, 1, DAMAGED, "The stream holds every record whole, up to END.") \
 	X(MARKER, 2, DAMAGED, "The image header begins with 64 one bits and the id XLUS.") \
-	X(VERSION, 3, VERSION, "The stream's version is one that this core reads.") \
-	X(OPTIONS, 4, VERSION, "The stream is little-endian and no unknown option is set.") \
+	X(VERSION, 3, VERSION, "The stream's version is one that the reader knows: its newest, or the one before.") \
+	X(OPTIONS, 4, VERSION, "No option is set but the byte order.") \
 	X(RESERVED, 5, DAMAGED, "Reserved fields and padding are zero.") \
 	X(BODY_LENGTH, 6, DAMAGED, "A body has exactly the length that its head and counts make, at most 128 MiB.") \
-	X(UNKNOWN_RECORD, 7, VERSION, "Every mandatory record is known.") \
+	X(UNKNOWN_RECORD, 7, VERSION, "Every mandatory record is one of the stream's version.") \
 	X(SECTION_EXPECTED, 8, DAMAGED, "Every record but LU_SECTION, LU_INDEX and END stands in a section.") \
 	X(SECTION_ORDER, 9, DAMAGED, "Sections stand in the order H, 0, 1h, 1d, 2; within a pass domains come in any order, none twice.") \
 	X(SECTION_LENGTH, 10, DAMAGED, "A section's records fill its length exactly and are as many as it says.") \
@@ -163,6 +166,7 @@
 	X(VERSION1_REFUSES, 44, VERSION, "Nothing that version 1 refuses by name: 32-bit PV guests, shared or paged memory, unknown features.") \
 	X(DEAD_DOMAIN, 45, REFUSED, "A dead domain has frames and grants alone: no vCPUs to run, no ports, no xenheap.") \
 	X(REGION, 46, REFUSED, "Regions lie in the host, do not overlap, and one is bootmem.") \
+	X(FORMAT, 47, VERSION, "What is saved fits the version of the format that it is saved in; where a guest needs a later one, the record is named that has what it needs.") \
 	X(FRAME_ENTRY, 50, REFUSED, "A frame's entry has no unknown bit, and flags only where it is owned.") \
 	X(FRAME_OWNER, 51, REFUSED, "A frame's owner exists or is DOMID_XEN or DOMID_IO.") \
 	X(FRAME_RESERVED, 52, REFUSED, "No frame of bootmem or kept page tables is owned by a guest.") \
@@ -1246,7 +1250,12 @@ struct xlu_context {
 	uint32_t workerPtr;
 	uint32_t sumsPtr;
 	uint32_t blocksDone;
+	uint32_t isTurned;
+	uint32_t formatVersion;
+	uint32_t newestVersion;
+	uint32_t saveVersion;
 	uint64_t frameCount;
+	uint64_t streamHash;
 	uint64_t pieceOffset;
 	uint64_t streamOctets;
 	uint64_t digest;
@@ -1268,7 +1277,7 @@ struct xlu_context {
 	uint32_t rowsFirst;
 	uint32_t rowsCount;
 };
-_Static_assert(sizeof(struct xlu_context) == 224, "Context");
+_Static_assert(sizeof(struct xlu_context) == 248, "Context");
 
 /* A domain's sections, tables and progress. */
 struct xlu_domain_plan {
@@ -1322,6 +1331,7 @@ uint32_t w2c_xlu_target(w2c_xlu *, uint32_t ctx, uint32_t image, uint32_t bytes)
 uint32_t w2c_xlu_restoreRows(w2c_xlu *, uint32_t ctx, uint32_t domid, uint32_t table, uint32_t first, uint32_t count, uint32_t out, uint32_t capacity);
 uint32_t w2c_xlu_planSave(w2c_xlu *, uint32_t ctx, uint32_t image, uint32_t bytes);
 uint32_t w2c_xlu_save(w2c_xlu *, uint32_t ctx, uint32_t image, uint32_t bytes, uint32_t out, uint32_t capacity);
+uint32_t w2c_xlu_saveAs(w2c_xlu *, uint32_t ctx, uint32_t version);
 uint32_t w2c_xlu_planSteps(w2c_xlu *, uint32_t ctx, uint32_t image, uint32_t bytes);
 uint32_t w2c_xlu_saveStart(w2c_xlu *, uint32_t ctx, uint32_t image, uint32_t bytes, uint32_t out, uint32_t capacity, uint32_t index, uint32_t indexBytes);
 uint32_t w2c_xlu_saveStep(w2c_xlu *, uint32_t ctx, uint32_t rows, uint32_t bytes);

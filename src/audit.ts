@@ -57,9 +57,16 @@ export async function auditHost(host: Host, core?: Core): Promise<AuditReport> {
  * Audits a hypervisor's image.
  * @param core whose windows are used; what they held is gone
  * @param preserved the memory that goes with the image: pages whose content matters to the hypervisor's state
+ * @param format version of the format that the update will save in, 0 for the newest
  * @throws XLU_E_SPACE if it does not fit the core's 4 GiB of windows
  */
-export function auditImage(core: Core, host: string, image: Uint8Array, preserved: PreservedPages): AuditReport {
+export function auditImage(
+	core: Core,
+	host: string,
+	image: Uint8Array,
+	preserved: PreservedPages,
+	format = 0,
+): AuditReport {
 	core.reset();
 	const report: AuditReport = {
 		host,
@@ -72,7 +79,7 @@ export function auditImage(core: Core, host: string, image: Uint8Array, preserve
 	};
 	try {
 		const window = core.place(image);
-		const restored = rebuild(core, window, preserved, report);
+		const restored = rebuild(core, window, preserved, format, report);
 		compareCounts(viewImage(core.bytes(window)), viewImage(core.bytes(restored)), report);
 		// Whatever else would differ is a defect of save or restore, and no less a reason to stay.
 		const difference = report.findings.length ? undefined : core.createContext().compare(window, restored);
@@ -93,8 +100,9 @@ export function auditImage(core: Core, host: string, image: Uint8Array, preserve
 }
 
 /** The image as xen#2 would build it. */
-function rebuild(core: Core, image: Window, preserved: PreservedPages, report: AuditReport): Window {
+function rebuild(core: Core, image: Window, preserved: PreservedPages, format: number, report: AuditReport): Window {
 	const saving = core.createContext();
+	saving.saveAs(format);
 	const stream = saving.save(image, core.allocate(saving.planSave(image)));
 	report.streamBytes = stream.length;
 	const { context, imageBytes } = openAndCheck(core, stream, placeMemory(core, preserved, stream));

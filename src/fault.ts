@@ -5,10 +5,11 @@
  *     trigger ─ quiesce ─ save ─ check ─ hand-over ─ (jump) ─ open ─ pass 0 ─ pass 1 ─ pass 2
  *     └─ not paused ──┴── xen#1 resumed, unchanged ─┴── refused at boot ───────────────────┘
  *
- * Never a half-restored host that is taken for a good one.
+ * Never a half-restored host that is taken for a good one. A xen#2 of another version is no fault where it knows the stream's.
  */
 import { type ErrorCode, type UpdateOutcome, XluError } from "./errors.ts";
 import { DOMID, EVTCHN_STATE } from "./format/enums.ts";
+import { FORMAT_VERSION } from "./format/schema.ts";
 import { BREADCRUMB_MAGIC, BREADCRUMB_OFFSET, type HandOver } from "./handover/breadcrumb.ts";
 import type { PhysicalMemory } from "./handover/physical.ts";
 import { FRAME_BYTES, type FrameRun } from "./handover/regions.ts";
@@ -40,7 +41,14 @@ export interface FaultHooks {
 	targetWindow?(bytes: number): number;
 	/** The pass in which a worker is killed. */
 	killWorkerIn?: 0 | 1 | 2;
+	/** Newest version of the format that xen#2 knows, which xen#1 was not told. */
+	xen2Format?: number;
+	/** The same, of the xen#2 that boots in place of the one whose check has run. */
+	bootedFormat?: number;
 }
+
+/** What comes of a live update with a fault: how it ends, or that it is done all the same. */
+export type FaultOutcome = UpdateOutcome | "updated";
 
 export interface Fault {
 	/** As the command line takes it: kind, and the stage where it strikes. */
@@ -49,9 +57,10 @@ export interface Fault {
 	readonly hooks: FaultHooks;
 	/** What must come of it. */
 	readonly expected: {
-		readonly outcome: UpdateOutcome;
-		readonly stage: StageName;
-		readonly code: ErrorCode;
+		readonly outcome: FaultOutcome;
+		/** Where it was noticed, and as what; nothing where the update is done. */
+		readonly stage?: StageName;
+		readonly code?: ErrorCode;
 		readonly rule?: string;
 	};
 }
@@ -96,6 +105,11 @@ const define = (
 	code: ErrorCode,
 	rule?: string,
 ): Fault => ({ name, doc, hooks, expected: { outcome, stage, code, ...(rule === undefined ? {} : { rule }) } });
+
+/** Versions of the format that a xen#2 may know beside xen#1's own. */
+const older = FORMAT_VERSION - 1;
+const newer = FORMAT_VERSION + 1;
+const tooNew = FORMAT_VERSION + 2;
 
 /** Every fault, in the order of the stages. */
 export const faults: readonly Fault[] = [
@@ -185,6 +199,30 @@ export const faults: readonly Fault[] = [
 		"xen#1 resumed",
 		"check",
 		"XLU_E_DAMAGED",
+	),
+	define(
+		"xen2-older@save",
+		`xen#2 is older: it knows version ${older} of the format and none after it, and xen#1 was not told`,
+		{ xen2Format: older },
+		"xen#1 resumed",
+		"check",
+		"XLU_E_VERSION",
+		"XLU-R003",
+	),
+	{
+		name: "xen2-newer@save",
+		doc: `xen#2 is newer: it knows version ${newer} of the format, and so version ${FORMAT_VERSION}`,
+		hooks: { xen2Format: newer },
+		expected: { outcome: "updated" },
+	},
+	define(
+		"xen2-too-new@save",
+		`xen#2 is too new: it knows versions ${newer} and ${tooNew} of the format`,
+		{ xen2Format: tooNew },
+		"xen#1 resumed",
+		"check",
+		"XLU_E_VERSION",
+		"XLU-R003",
 	),
 	define(
 		"no-frames@hand-over",
@@ -307,6 +345,24 @@ export const faults: readonly Fault[] = [
 		"XLU-R034",
 	),
 	define(
+		"xen2-older@hand-over",
+		`another xen#2 boots than the one whose check has run: it knows version ${older} of the format and none after it`,
+		{ bootedFormat: older },
+		"refused at boot",
+		"open",
+		"XLU_E_VERSION",
+		"XLU-R003",
+	),
+	define(
+		"xen2-too-new@hand-over",
+		`another xen#2 boots than the one whose check has run: it knows versions ${newer} and ${tooNew} of the format`,
+		{ bootedFormat: tooNew },
+		"refused at boot",
+		"open",
+		"XLU_E_VERSION",
+		"XLU-R003",
+	),
+	define(
 		"bit-flip@open",
 		"one bit changes while xen#2 gathers the stream",
 		{ received: (stream) => flipBit(stream, 4) },
@@ -340,10 +396,10 @@ export function faultOf(name: string): Fault | undefined {
 	return faults.find((fault) => fault.name === name);
 }
 
-/** What came of a fault. Without an outcome the update ended well, which no fault may. */
+/** What came of a fault. Without an outcome the host that came of the update is another one, which none may. */
 export interface FaultResult {
 	fault: string;
-	outcome: UpdateOutcome | null;
+	outcome: FaultOutcome | null;
 	stage: string | null;
 	code: ErrorCode | null;
 	rule: string | null;
@@ -367,8 +423,10 @@ export async function injectAll(host: Host, options: UpdateOptions = {}): Promis
 export async function inject(host: Host, fault: Fault, options: UpdateOptions = {}): Promise<FaultResult> {
 	const nothing = { fault: fault.name, outcome: null, stage: null, code: null, rule: null };
 	try {
-		await liveUpdate(host, { ...options, fault });
-		return { ...nothing, message: "the update ended as if nothing had been", ok: false };
+		const { identical } = await liveUpdate(host, { ...options, fault });
+		const outcome = identical ? ("updated" as const) : null;
+		const ok = outcome === fault.expected.outcome;
+		return { ...nothing, outcome, message: "the update ended as if nothing had been", ok };
 	} catch (error) {
 		if (!(error instanceof XluError)) throw error;
 		const { outcome = null, stage = null, code, rule = null, message } = error;

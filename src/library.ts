@@ -5,6 +5,7 @@
 import { type Core, compileCore, type Difference, type LoadOptions, loadCore } from "./core/load.ts";
 import { type Finding, findingOf, isVerdict } from "./errors.ts";
 import { ruleId, rules } from "./format/rules.ts";
+import { FORMAT_VERSION } from "./format/schema.ts";
 import type { Host } from "./host.ts";
 import { buildImage } from "./machine/image.ts";
 import { warmModule, windowBytes } from "./prepare.ts";
@@ -69,20 +70,24 @@ export class LiveUpdate {
 
 	/**
 	 * Saves a host.
-	 * @throws XLU_E_SPACE if it does not fit the core's 4 GiB of windows
+	 * @param format version of the stream's format, by default the newest; an older one for a rollback
+	 * @throws XLU_E_SPACE if it does not fit the core's 4 GiB of windows; XLU_E_VERSION if the format cannot hold it
 	 */
-	save(host: Host): Saved {
+	save(host: Host, { format = FORMAT_VERSION }: { format?: number } = {}): Saved {
 		this.#core.reset();
-		const { stream, memory } = saveHost(this.#core, host);
+		const { stream, memory } = saveHost(this.#core, host, format);
 		return { stream: this.#core.bytes(stream).slice(), memory: this.#core.bytes(memory).slice() };
 	}
 
-	/** Opens and checks a stream. Never throws for what the stream holds: that is the result. */
-	check(stream: Uint8Array, memory?: Uint8Array): CheckResult {
+	/**
+	 * Opens and checks a stream. Never throws for what the stream holds: that is the result.
+	 * @param newest the newest version of the format that its reader will know, where that is not this core
+	 */
+	check(stream: Uint8Array, memory?: Uint8Array, newest = 0): CheckResult {
 		this.#core.reset();
 		const notCheckable = memory ? [] : memoryRules;
 		try {
-			openAndCheck(this.#core, this.#core.place(stream), memory && this.#core.place(memory));
+			openAndCheck(this.#core, this.#core.place(stream), memory && this.#core.place(memory), false, newest);
 			return { ok: true, findings: [], notCheckable, exitStatus: 0 };
 		} catch (error) {
 			if (!isVerdict(error)) throw error;

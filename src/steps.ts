@@ -22,10 +22,14 @@ export interface SavedHost {
 	memory: Window;
 }
 
-/** Saves a host: image, stream, and the preserved memory that goes with the stream. */
-export function saveHost(core: Core, host: Host): SavedHost {
+/**
+ * Saves a host: image, stream, and the preserved memory that goes with the stream.
+ * @param format version of the stream's format, 0 for the newest
+ */
+export function saveHost(core: Core, host: Host, format = 0): SavedHost {
 	const image = core.place(buildImage(host.model, host.preserved, host.references));
 	const context = core.createContext();
+	context.saveAs(format);
 	const stream = context.save(image, core.allocate(context.planSave(image)));
 	return { image, stream, memory: placeMemory(core, host.preserved, stream) };
 }
@@ -40,10 +44,13 @@ export function placeMemory(core: Core, preserved: PreservedPages, stream: Windo
 	);
 }
 
-/** Opens and checks a stream; `memory` where there is one. Returns the context, ready for a restore. */
-export function openAndCheck(core: Core, stream: Window, memory: Window | undefined, padded = false) {
+/**
+ * Opens and checks a stream; `memory` where there is one. Returns the context, ready for a restore. `newest` is the newest
+ * version of the format that the reader knows, where it is not this core's.
+ */
+export function openAndCheck(core: Core, stream: Window, memory: Window | undefined, padded = false, newest = 0) {
 	const context = core.createContext();
-	context.open(stream, padded);
+	context.open(stream, padded, false, newest);
 	const sizes = context.plan(stream);
 	context.check(stream, core.allocate(sizes.workBytes), memory);
 	return { context, ...sizes };

@@ -38,6 +38,7 @@ import { type UpdateOutcome, XluError } from "./errors.ts";
 import type { Fault } from "./fault.ts";
 import { CREATE, EVTCHN_STATE, LIFE, SHUTDOWN_STATE, VCPU_FLAG } from "./format/enums.ts";
 import { readStruct } from "./format/layout.ts";
+import { FORMAT_VERSION } from "./format/schema.ts";
 import {
 	consumeBreadcrumb,
 	gatherStream,
@@ -110,6 +111,8 @@ export interface UpdateOptions {
 	onStage?: (name: StageName) => void;
 	/** Octets of xen#2, for its placement (H4); by default as large as xen#1. */
 	xen2Bytes?: number;
+	/** Newest version of the format that xen#2 knows; by default xen#1's. An older one is written to: a rollback. */
+	xen2Format?: number;
 	/** Seed of the stream frames' places. */
 	seed?: number;
 	/** The core's module; by default the one that the package ships. */
@@ -208,9 +211,12 @@ async function updateHost(host: Host, options: UpdateOptions, pool: WorkerPool |
 	const activity = hooks.activity?.(going) ?? going;
 	const image = xen1.place(octets);
 	const saving = xen1.createContext();
+	const xen2Format = options.xen2Format ?? FORMAT_VERSION;
+	const format = Math.min(xen2Format, FORMAT_VERSION);
+	saving.saveAs(format);
 	const { out, machine, bootmem, placement, free } = await longStage("trigger", async () => {
 		needNoContinuations(activity);
-		if (options.audit ?? true) needFit(xen2, host, octets);
+		if (options.audit ?? true) needFit(xen2, host, octets, format);
 		const result = trigger(xen1, saving, image, host, options);
 		if (pool) needRoom(host, image.length, pool.size);
 		await pool?.start();
@@ -234,7 +240,7 @@ async function updateHost(host: Host, options: UpdateOptions, pool: WorkerPool |
 			const saved = stage("save", () => saving.save(image, window));
 			hooks.saved?.(xen1.bytes(saved));
 			const kept = placeMemory(xen1, host.preserved, saved);
-			stage("check", () => openAndCheck(xen1, saved, kept));
+			stage("check", () => openAndCheck(xen1, saved, kept, false, hooks.xen2Format ?? xen2Format));
 			stage("hand-over", () => {
 				const plan = planHandOver(saved.length, hooks.free?.(free) ?? free, bootmem, options.seed ?? 1);
 				const handOver = writeHandOver(machine, xen1.bytes(saved), plan, placement);
@@ -271,7 +277,7 @@ async function updateHost(host: Host, options: UpdateOptions, pool: WorkerPool |
 			hooks.received?.(xen2.bytes(received));
 			const kept = xen2.place(xen1.bytes(memory));
 			hooks.preserved?.(xen2.bytes(kept));
-			const result = openAndCheck(xen2, received, kept, true);
+			const result = openAndCheck(xen2, received, kept, true, hooks.bootedFormat ?? hooks.xen2Format ?? xen2Format);
 			needNotReusable(breadcrumb, frames, regions);
 			const target = xen2.allocate(result.imageBytes);
 			const length = hooks.targetWindow?.(target.length) ?? target.length;
@@ -316,8 +322,8 @@ async function updateHost(host: Host, options: UpdateOptions, pool: WorkerPool |
  * Refuses what would not survive (X2): xen#1's state is audited while it can still be mended.
  * @throws XLU_E_REFUSED and the other verdicts, for the first thing that is wrong
  */
-function needFit(core: Core, host: Host, image: Uint8Array): void {
-	const [first] = auditImage(core, host.name, image, host.preserved).findings;
+function needFit(core: Core, host: Host, image: Uint8Array, format: number): void {
+	const [first] = auditImage(core, host.name, image, host.preserved, format).findings;
 	core.reset();
 	if (!first) return;
 	const { message, mfn: _, ...place } = first;

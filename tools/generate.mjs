@@ -52,6 +52,19 @@ const tableIndex = (name) => {
 /** Octets of a struct that must be zero, as [offset, length] pairs. */
 const reservedOf = (struct) => struct.fields.filter((f) => f.reserved).map((f) => [f.offset, f.length]);
 
+/** Numbers of more than an octet, as [offset, octets, count] of each stretch of equal ones. */
+function numbersOf(struct) {
+	const list = [];
+	for (const { offset, type, length } of struct.fields) {
+		const width = scalarBytes[type];
+		const last = list.at(-1);
+		if (width === 1) continue;
+		if (last && last[1] === width && last[0] + width * last[2] === offset) last[2] += length;
+		else list.push([offset, width, length]);
+	}
+	return list;
+}
+
 // --- the core's views --------------------------------------------------------------------------------------------
 
 function coreLayout() {
@@ -59,6 +72,7 @@ function coreLayout() {
 	const constant = (name, value, type = "u32") => out.push(`export const ${name}: ${type} = ${value};`);
 	constant("ABI_VERSION", schema.ABI_VERSION);
 	constant("FORMAT_VERSION", schema.FORMAT_VERSION);
+	constant("OLDEST_VERSION", schema.OLDEST_VERSION);
 	constant("STREAM_ID", hex(schema.STREAM_ID));
 	constant("IMAGE_HEADER_BYTES", schema.IMAGE_HEADER_BYTES);
 	constant("RECORD_HEADER_BYTES", schema.RECORD_HEADER_BYTES);
@@ -69,6 +83,7 @@ function coreLayout() {
 	constant("MEMORY_MAGIC", hex(schema.MEMORY_MAGIC), "u64");
 	constant("IMAGE_DETACHED", schema.IMAGE_DETACHED);
 	for (const [key, value] of Object.entries(schema.OPEN_FLAG)) constant(`OPEN_${upper(key)}`, value);
+	constant("OPEN_VERSION_SHIFT", schema.OPEN_VERSION_SHIFT);
 	for (const [key, value] of Object.entries(schema.WANTS)) constant(`WANTS_${upper(key)}`, value);
 	out.push("");
 	for (const [name, group] of Object.entries(enums)) {
@@ -120,6 +135,18 @@ function coreLayout() {
 		}
 		return reservedAt.get(struct.name);
 	};
+	// Lists of numbers that a byte order turns: count, then offset, octets and number of each stretch.
+	const numbers = [];
+	const numbersAt = new Map();
+	const numbersIndex = (struct) => {
+		if (!struct) return NONE;
+		if (!numbersAt.has(struct.name)) {
+			const list = numbersOf(struct);
+			numbersAt.set(struct.name, list.length ? numbers.length : NONE);
+			if (list.length) numbers.push(list.length, ...list.flat());
+		}
+		return numbersAt.get(struct.name);
+	};
 	const kinds = { rows: 0, sparse: 1, chunks: 2, blob: 3 };
 	const cardinalities = { one: 0, optional: 1, vcpu: 2, slice: 3, framing: 4 };
 	const counts = { field: 0, rest: 1, fixed: 2 };
@@ -146,6 +173,8 @@ function coreLayout() {
 			def.parts.length,
 			Number(mask & 0xffffffffn),
 			Number(mask >> 32n),
+			numbersIndex(def.head),
+			def.since,
 		]);
 		for (const part of def.parts) {
 			const field = def.head?.fields.find((f) => f.name === part.count);
@@ -159,6 +188,7 @@ function coreLayout() {
 				def.cardinality === "framing" ? NONE : tableIndex(part.table),
 				part.perVcpu ? 1 : 0,
 				reservedIndex(part.row),
+				numbersIndex(part.row),
 			]);
 		}
 	}
@@ -194,9 +224,11 @@ function coreLayout() {
 		"PART_COUNT",
 		"BEFORE_LOW",
 		"BEFORE_HIGH",
+		"NUMBERS",
+		"SINCE",
 	]);
 	data("DEFS", "One row per record type, see the DEF_ offsets.", recordRows);
-	shape("PARTDEF", ["KIND", "ROW_BYTES", "COUNT_MODE", "COUNT", "TABLE", "PER_VCPU", "RESERVED"]);
+	shape("PARTDEF", ["KIND", "ROW_BYTES", "COUNT_MODE", "COUNT", "TABLE", "PER_VCPU", "RESERVED", "NUMBERS"]);
 	data("PARTDEFS", "One row per part, see the PARTDEF_ offsets.", partRows);
 	shape("TABLEDEF", ["ROW_BYTES", "SHAPE"]);
 	data(
@@ -210,6 +242,9 @@ function coreLayout() {
 		domainTables.map((t) => [t.row.size, shapes[t.shape]]),
 	);
 	data("RESERVED_LISTS", "Octets that must be zero: count, then offset and length of each.", [reserved]);
+	data("NUMBER_LISTS", "Numbers of more than an octet: count, then offset, octets and number of each stretch.", [
+		numbers,
+	]);
 	constant("NO_LIST", hex(NONE));
 	out.push("");
 	return out.join("\n");
@@ -229,12 +264,14 @@ function cHeader() {
 		"",
 		`#define XLU_ABI_VERSION ${schema.ABI_VERSION}u`,
 		`#define XLU_FORMAT_VERSION ${schema.FORMAT_VERSION}u`,
+		`#define XLU_OLDEST_VERSION ${schema.OLDEST_VERSION}u`,
 		`#define XLU_STREAM_ID ${hex(schema.STREAM_ID)}u`,
 		`#define XLU_IMAGE_MAGIC ${hex(schema.IMAGE_MAGIC)}ull`,
 		`#define XLU_MEMORY_MAGIC ${hex(schema.MEMORY_MAGIC)}ull`,
 		`#define XLU_BREADCRUMB 0x4c69766555706000ull`,
 		`#define XLU_IMAGE_DETACHED ${schema.IMAGE_DETACHED}u`,
 		...Object.entries(schema.OPEN_FLAG).map(([key, value]) => `#define XLU_OPEN_${upper(key)} ${value}u`),
+		`#define XLU_OPEN_VERSION_SHIFT ${schema.OPEN_VERSION_SHIFT}u`,
 		...Object.entries(schema.WANTS).map(([key, value]) => `#define XLU_WANTS_${upper(key)} ${value}u`),
 		"",
 	];
@@ -518,19 +555,20 @@ function faultsDocument() {
 		"`xlu run HOST --fault NAME` breaks a live update at a place of your choice; `--fault all` goes through all of them and",
 		"prints this matrix with what came, exit status 0 if each came as it must. The host stays as it is.",
 		"",
-		"Whatever breaks, an update ends in one of three ways, and says in which:",
+		"Whatever breaks, an update that is not done ends in one of three ways, and says in which:",
 		"",
 		"| outcome | meaning |",
 		"|---|---|",
 		"| not paused | xen#1's own state is not fit, or Xen has begun what xen#2 could not go on with: guests have noticed nothing |",
 		"| xen#1 resumed | guests were paused, and go on: no jump, everything as it was, the digest of xen#1's image before and after is the same |",
 		"| refused at boot | after the jump xen#2 does not take what it finds: it runs no guest, and nobody takes what it has built for a host |",
+		"| updated | it was no fault: the host that came of it is the same |",
 		"",
 		"| fault | what is broken | outcome | stage | code | rule |",
 		"|---|---|---|---|---|---|",
 	];
 	for (const { name, doc, expected } of faults) {
-		const { outcome, stage, code, rule = "" } = expected;
+		const { outcome, stage = "", code = "", rule = "" } = expected;
 		out.push(`| ${name} | ${doc} | ${outcome} | ${stage} | ${code} | ${rule} |`);
 	}
 	out.push(
@@ -546,16 +584,18 @@ function faultsDocument() {
 // --- the lock ----------------------------------------------------------------------------------------------------
 
 /** What a released version must never change: types, sections, order of parts, every field's place. */
-function lockEntry() {
+function lockEntry(version) {
 	const fields = (struct) =>
 		struct.fields.map((f) => `${f.offset} ${f.type}${f.length > 1 ? `[${f.length}]` : ""} ${f.name}`);
+	const known = records.filter(({ since }) => since <= version);
+	const isKnown = (name) => known.some((def) => def.name === name);
 	return Object.fromEntries(
-		records.map((def) => [
+		known.map((def) => [
 			def.name,
 			{
 				type: hex(def.type),
 				section: def.section,
-				after: def.after,
+				after: def.after.filter(isKnown),
 				cardinality: def.cardinality,
 				head: def.head ? fields(def.head) : [],
 				parts: def.parts.map((part) => ({
@@ -572,17 +612,18 @@ function lockEntry() {
 const lockPath = join(root, "src/format/schema.lock.json");
 const lock = existsSync(lockPath) ? JSON.parse(readFileSync(lockPath, "utf8")) : {};
 const problems = [];
-const locked = lock[schema.FORMAT_VERSION];
-if (locked === undefined) {
-	if (process.argv.includes("--check"))
-		problems.push(`src/format/schema.lock.json does not hold version ${schema.FORMAT_VERSION}`);
-	lock[schema.FORMAT_VERSION] = lockEntry();
-} else {
-	const now = lockEntry();
+for (let version = 1; version <= schema.FORMAT_VERSION; version++) {
+	const locked = lock[version];
+	const now = lockEntry(version);
+	if (locked === undefined) {
+		if (process.argv.includes("--check")) problems.push(`src/format/schema.lock.json does not hold version ${version}`);
+		lock[version] = now;
+		continue;
+	}
 	for (const name of new Set([...Object.keys(locked), ...Object.keys(now)])) {
 		if (JSON.stringify(locked[name]) !== JSON.stringify(now[name])) {
 			problems.push(
-				`${name}: the layout of format version ${schema.FORMAT_VERSION} changed; a released version never does, add a new record type or version`,
+				`${name}: the layout of format version ${version} changed; a released version never does, add a new record type or version`,
 			);
 		}
 	}

@@ -28,7 +28,8 @@ export function checkMemory(ctx: usize): bool {
 	if (whole != <u64>c.memoryBytes) return memoryFail(ctx, whole, c.memoryBytes);
 	const hash = xxh3_64(memoryPtr + L.MEMORY_HEADER_BYTES, c.memoryBytes - L.MEMORY_HEADER_BYTES);
 	if (hash != header.hash) return memoryFail(ctx, header.hash, hash);
-	const stream = xxh3_64(c.streamPtr, c.streamUsed);
+	// Of the stream as it came: a big-endian one stands there no more.
+	const stream = c.isTurned != 0 ? c.streamHash : xxh3_64(c.streamPtr, c.streamUsed);
 	if (stream != header.streamHash) return memoryFail(ctx, stream, header.streamHash);
 	for (let p = memoryPtr + <usize>directory; p < memoryPtr + <usize>pages; p++) {
 		if (load<u8>(p) != 0) return memoryFail(ctx, 0, load<u8>(p));

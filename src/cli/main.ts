@@ -4,7 +4,7 @@ import { readFileSync } from "node:fs";
 import { Command, CommanderError, InvalidArgumentError, Option } from "commander";
 import { loadCore } from "../core/load.ts";
 import { EXIT, XluError } from "../errors.ts";
-import { FORMAT_VERSION } from "../format/schema.ts";
+import { FORMAT_VERSION, OLDEST_VERSION } from "../format/schema.ts";
 import { daemons, dialects } from "../formats/xenstore/daemons.ts";
 import { type ConvertOptions, forms } from "../inspect/convert.ts";
 import { MAX_WORKERS } from "../parallel/pool.ts";
@@ -29,6 +29,13 @@ function whole(text: string): number {
 function workerCount(text: string): number {
 	const value = whole(text);
 	if (value < 1 || value > MAX_WORKERS) throw new InvalidArgumentError(`expected 1 to ${MAX_WORKERS}`);
+	return value;
+}
+
+function formatVersion(text: string): number {
+	const value = whole(text);
+	if (value < OLDEST_VERSION || value > FORMAT_VERSION)
+		throw new InvalidArgumentError(`expected ${OLDEST_VERSION} to ${FORMAT_VERSION}`);
 	return value;
 }
 
@@ -114,6 +121,7 @@ Exit status: 0 done; 1 a check or a version refuses, or a comparison differs; 2 
 		.argument("<host|scenario...>", "captured directories, synthetic:..., or scenarios (files in JSON)")
 		.option("--json", "one object a host or scenario", false)
 		.option("--xen2-size <MiB>", "size of xen#2 (default: as large as xen#1)", whole)
+		.option("--xen2-format <version>", "newest version of the format that xen#2 knows (default: as xen#1)", whole)
 		.option("--seed <n>", "seed of the stream frames' places; of a scenario instead of its own", whole)
 		.option("--workers <n>", "threads that run the passes, 1 to 64 (default: 1)", workerCount)
 		.option("--no-audit", "leave out the audit of xen#1's state before the pause")
@@ -136,6 +144,7 @@ Exit status: 0 done; 1 a check or a version refuses, or a comparison differs; 2 
 		.argument("<host>", "captured directory, or synthetic:...")
 		.requiredOption("-o, --output <file>", "the stream; - for standard output")
 		.option("--memory <file>", "the preserved memory (default: FILE.mem)")
+		.option("--format <version>", `version of the format (default: ${FORMAT_VERSION}, the newest)`, formatVersion)
 		.option("--json", "sizes as one object", false)
 		.action(action((host: string, options) => save(host, options)));
 	xlu

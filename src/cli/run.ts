@@ -10,6 +10,8 @@ export interface RunOptions {
 	json: boolean;
 	/** MiB of xen#2's image. */
 	xen2Size?: number;
+	/** Newest version of the format that xen#2 knows. */
+	xen2Format?: number;
 	seed?: number;
 	/** Threads that run the passes. */
 	workers?: number;
@@ -43,6 +45,7 @@ async function runHost(path: string, options: RunOptions): Promise<boolean> {
 		audit: options.audit,
 		...(options.quiesceTimeout === undefined ? {} : { quiesceMs: options.quiesceTimeout }),
 		...(options.xen2Size === undefined ? {} : { xen2Bytes: options.xen2Size * 1024 * 1024 }),
+		...(options.xen2Format === undefined ? {} : { xen2Format: options.xen2Format }),
 		...(options.seed === undefined ? {} : { seed: options.seed }),
 		...(options.workers === undefined ? {} : { workers: options.workers }),
 	};

@@ -9,6 +9,8 @@ export interface SaveOptions {
 	output: string;
 	/** Where the preserved memory goes; FILE.mem by default. */
 	memory?: string;
+	/** Version of the stream's format, by default the newest. */
+	format?: number;
 	json: boolean;
 }
 
@@ -30,9 +32,9 @@ export async function save(path: string, options: SaveOptions): Promise<number> 
 	const host = loadHost(path);
 	const core = await loadCore();
 	progress(`${path}: saving`);
-	const { stream, memory } = saveHost(core, host);
+	const { stream, memory } = saveHost(core, host, options.format);
 	// A stream that nobody could restore is not written.
-	openAndCheck(core, stream, memory);
+	openAndCheck(core, stream, memory, false, options.format);
 	progressDone();
 	const hasNoFile = toPipe || isDevice(options.output);
 	const memoryPath = options.memory ?? (hasNoFile ? undefined : `${options.output}.mem`);

@@ -8,7 +8,16 @@ import { fieldAt } from "../format/decode.ts";
 import { DOMID, KIND, PASS } from "../format/enums.ts";
 import { readStruct, type Struct } from "../format/layout.ts";
 import { ruleByNumber, ruleId } from "../format/rules.ts";
-import { domainTables, hostTables, imageStructs, OPEN_FLAG, recordByType, structs, WANTS } from "../format/schema.ts";
+import {
+	domainTables,
+	hostTables,
+	imageStructs,
+	OPEN_FLAG,
+	OPEN_VERSION_SHIFT,
+	recordByType,
+	structs,
+	WANTS,
+} from "../format/schema.ts";
 
 /** What the module exports; every u32 arrives signed and is brought back by `>>> 0`. */
 interface Exports {
@@ -17,6 +26,7 @@ interface Exports {
 	heapBase(): number;
 	contextBytes(): number;
 	hash(pointer: number, bytes: number): bigint;
+	saveAs(ctx: number, version: number): number;
 	planSave(ctx: number, image: number, bytes: number): number;
 	save(ctx: number, image: number, bytes: number, out: number, capacity: number): number;
 	open(ctx: number, stream: number, bytes: number, flags: number): number;
@@ -257,6 +267,14 @@ export class Context {
 		throw faultError(this.fault(stream), what);
 	}
 
+	/**
+	 * Which version of the format this context saves in, by default the newest.
+	 * @throws XLU_E_VERSION for one that the core does not write
+	 */
+	saveAs(version: number): void {
+		if (this.#exports.saveAs(this.#window.pointer, version)) this.#throw("save");
+	}
+
 	/** Most octets that the stream of an image can take. */
 	planSave(image: Window): number {
 		if (this.#exports.planSave(this.#window.pointer, image.pointer, image.length)) this.#throw("save");
@@ -272,10 +290,12 @@ export class Context {
 
 	/**
 	 * Opens a stream: framing, checksums, index. `padded`: zeros may fill its last frame (H2). `detached`: the target's bulk
-	 * tables will be made window by window (windows.ts).
+	 * tables will be made window by window (windows.ts). `newest`: the newest version of the format that the reader knows,
+	 * where that is another hypervisor than this core's.
 	 */
-	open(stream: Window, padded = false, detached = false): void {
-		const flags = (padded ? OPEN_FLAG.padded : 0) | (detached ? OPEN_FLAG.detached : 0);
+	open(stream: Window, padded = false, detached = false, newest = 0): void {
+		const flags =
+			(padded ? OPEN_FLAG.padded : 0) | (detached ? OPEN_FLAG.detached : 0) | (newest << OPEN_VERSION_SHIFT);
 		if (this.#exports.open(this.#window.pointer, stream.pointer, stream.length, flags)) this.#throw("open", stream);
 	}
 

@@ -76,8 +76,15 @@ image header | section H | section 0 of each domain | section 1h | section 1d of
      +-----+-----+-----+-----+-----+-----+-----+-----+
 \`\`\`
 
-Bit 0 of \`options\` is the byte order of all that follows: 0 little-endian, 1 big-endian. The other bits are zero. The
-core of this release reads little-endian streams and refuses any other options (XLU-R004).
+Bit 0 of \`options\` is the byte order of all that follows: 0 little-endian, 1 big-endian. The other bits are zero
+(XLU-R004). A reader takes both orders; the writer of this project writes little-endian streams.
+
+In a big-endian stream every number of more than one octet is big-endian: in headers of records, heads, rows, runs of
+sparse tables, and of [chunks](#chunks) the header, \`runCount\`, lengths and entries. What is a string of octets is the same
+in both orders: texts, UUIDs, FPU states, XSAVE areas, HVM contexts, and the differences of a PACKED chunk, which are
+little-endian always. So are bodies of optional records that a reader skips. A checksum is of the octets as they stand in
+the stream. The preserved memory is in place and has no byte order of its own: its header and directory are
+little-endian, and \`streamHash\` is of the stream as it is.
 
 ## Records
 

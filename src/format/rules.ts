@@ -27,8 +27,14 @@ export const rules: readonly Rule[] = [
 	// Framing
 	rule(1, "TRUNCATED", "damaged", "framing", "The stream holds every record whole, up to END."),
 	rule(2, "MARKER", "damaged", "framing", "The image header begins with 64 one bits and the id XLUS."),
-	rule(3, "VERSION", "version", "F2", "The stream's version is one that this core reads."),
-	rule(4, "OPTIONS", "version", "F1", "The stream is little-endian and no unknown option is set."),
+	rule(
+		3,
+		"VERSION",
+		"version",
+		"F2",
+		"The stream's version is one that the reader knows: its newest, or the one before.",
+	),
+	rule(4, "OPTIONS", "version", "F1", "No option is set but the byte order."),
 	rule(5, "RESERVED", "damaged", "framing", "Reserved fields and padding are zero."),
 	rule(
 		6,
@@ -37,7 +43,7 @@ export const rules: readonly Rule[] = [
 		"framing",
 		"A body has exactly the length that its head and counts make, at most 128 MiB.",
 	),
-	rule(7, "UNKNOWN_RECORD", "version", "F3", "Every mandatory record is known."),
+	rule(7, "UNKNOWN_RECORD", "version", "F3", "Every mandatory record is one of the stream's version."),
 	rule(
 		8,
 		"SECTION_EXPECTED",
@@ -151,6 +157,13 @@ export const rules: readonly Rule[] = [
 		"A dead domain has frames and grants alone: no vCPUs to run, no ports, no xenheap.",
 	),
 	rule(46, "REGION", "refused", "H3", "Regions lie in the host, do not overlap, and one is bootmem."),
+	rule(
+		47,
+		"FORMAT",
+		"version",
+		"F2",
+		"What is saved fits the version of the format that it is saved in; where a guest needs a later one, the record is named that has what it needs.",
+	),
 	// Frames
 	rule(
 		50,

@@ -1,5 +1,5 @@
 /**
- * THE definition of the live-update stream, version 1, and of the hypervisor image that it is saved from and restored
+ * THE definition of the live-update stream, versions 1 and 2, and of the hypervisor image that it is saved from and restored
  * into. The core's views and tables (assembly/layout.gen.ts), docs/FORMAT.md and the C header are generated from here
  * by tools/generate.mjs; the host reads and writes rows through the same structs.
  *
@@ -15,7 +15,9 @@ import * as E from "./enums.ts";
 import { array, reserved, u8, u16, u32, u64 } from "./fields.ts";
 import { type Field, layOut, type Struct } from "./layout.ts";
 
-export const FORMAT_VERSION = 1;
+/** What save writes unless it is told otherwise. A reader takes this version and the one before it (F2). */
+export const FORMAT_VERSION = 2;
+export const OLDEST_VERSION = 1;
 /** "XLUS" */
 export const STREAM_ID = 0x584c5553;
 export const STREAM_MARKER = 0xffff_ffff_ffff_ffffn;
@@ -373,6 +375,8 @@ export interface RecordDef {
 	readonly doc: string;
 	readonly head: Struct | undefined;
 	readonly parts: readonly Part[];
+	/** First version of the format that has it. An optional one (bit 31) may stand in a version before it: there it is skipped. */
+	readonly since: number;
 }
 
 const sparseHead = (what: string) =>
@@ -638,8 +642,9 @@ function record(
 	doc: string,
 	head: Struct | undefined,
 	parts: readonly Part[] = [],
+	since = 1,
 ): RecordDef {
-	return { name, type: type >>> 0, section, after, cardinality, doc, head, parts };
+	return { name, type: type >>> 0, section, after, cardinality, doc, head, parts, since };
 }
 
 /** All record types, in the order in which save writes them within a section. */
@@ -960,7 +965,12 @@ export const imageStructs = {
 		u32("workerPtr", "The worker that was made last; of a worker, the one made before it; 0 for none."),
 		u32("sumsPtr", "Of a worker: its window of sums."),
 		u32("blocksDone", "Steps that every block of frames is known to have ended."),
+		u32("isTurned", "1 if the stream came big-endian and was brought to little-endian in its window."),
+		u32("formatVersion", "Version of the stream that was opened."),
+		u32("newestVersion", "Newest version that the reader of that stream knows."),
+		u32("saveVersion", "Version that save writes, 0 for the newest."),
 		u64("frameCount", "Frames of the host."),
+		u64("streamHash", "Of a stream that came big-endian: XXH3-64 of its octets as they came."),
 		u64("pieceOffset", "Where the piece of a step goes in the stream."),
 		u64("streamOctets", "Length of a stream that was saved in steps, once it is done."),
 		u64("digest", "Digest that was taken in steps, once it is done."),
@@ -1022,6 +1032,8 @@ export const ABI_VERSION = 1;
 export const IMAGE_DETACHED = 1;
 /** Bits of open's flags: zeros may follow the stream in its last frame; the target's bulk tables are detached. */
 export const OPEN_FLAG = { padded: 1, detached: 2 } as const;
+/** Bits 8 to 15 of them: the newest version that the reader knows, where that is another hypervisor's; 0 for the core's own. */
+export const OPEN_VERSION_SHIFT = 8;
 /** What a step wants before the next one: Context.stepWants. */
 export const WANTS = { nothing: 0, rows: 1, drain: 2 } as const;
 

@@ -4,6 +4,7 @@
  */
 import { XluError } from "../errors.ts";
 import { type DecodedPart, decodeRecord } from "../format/decode.ts";
+import { toLittleEndian } from "../format/endian.ts";
 import { EVTCHN_ABI, EVTCHN_STATE, PASS } from "../format/enums.ts";
 import type { FieldValue, PlacedField, Row, Struct } from "../format/layout.ts";
 import {
@@ -153,19 +154,12 @@ export function readHeader(stream: Uint8Array): { version: number; endianness: "
 }
 
 /**
- * Walks the records of a little-endian stream.
+ * Walks the records of a stream; of a big-endian one as if it were little-endian.
  * @throws XLU_E_DAMAGED where a record does not fit the stream; the records before it have been given by then
  */
-export function* walkRecords(stream: Uint8Array): Generator<WalkedRecord> {
-	const { endianness } = readHeader(stream);
-	if (endianness === "big") {
-		throw new XluError("XLU_E_VERSION", "The stream is big-endian; this version reads little-endian ones.", {
-			rule: "XLU-R004",
-			offset: 16,
-			expected: "endianness 0 (little)",
-			got: "1 (big)",
-		});
-	}
+export function* walkRecords(octets: Uint8Array): Generator<WalkedRecord> {
+	readHeader(octets);
+	const stream = toLittleEndian(octets);
 	const view = new DataView(stream.buffer, stream.byteOffset, stream.byteLength);
 	let offset = IMAGE_HEADER_BYTES;
 	let sectionEnd = 0;

@@ -295,8 +295,9 @@ describe("xlu verify", () => {
 			/XLU-R\d{3}/,
 		],
 		["with a flipped bit in its marker", (octets) => void octets.writeUInt8(0xfe, 0), 3, /XLU-R002/],
-		["of version 2", (octets) => void octets.writeUInt32BE(2, 12), 1, /version/i],
-		["that is big-endian", (octets) => void octets.writeUInt16BE(1, 16), 1, /XLU-R\d{3}/],
+		["of version 3", (octets) => void octets.writeUInt32BE(3, 12), 1, /XLU-R003/],
+		["with an unknown option", (octets) => void octets.writeUInt16BE(2, 16), 1, /XLU-R004/],
+		["that says it is big-endian and is not", (octets) => void octets.writeUInt16BE(1, 16), 3, /XLU-R\d{3}/],
 		["that is no stream", () => Buffer.from("This is a letter, and no stream at all.\n"), 3, /XLU-R002/],
 	])("a file %s: status and finding", (what, change, expected, message) => {
 		const file = changed(`${what.replaceAll(" ", "-")}.xlu`, change);
@@ -410,7 +411,7 @@ describe("xlu inspect", () => {
 			ports: Record<string, unknown>[];
 		};
 		expect(keysOf(json)).toEqual(["format", "version", "endianness", "records", "ports"]);
-		expect(json).toMatchObject({ format: "xlu", version: 1, endianness: "little" });
+		expect(json).toMatchObject({ format: "xlu", version: 2, endianness: "little" });
 		let offset = 24;
 		for (const [index, record] of json.records.entries()) {
 			expect(keysOf(record)).toEqual(RECORD_KEYS);
@@ -533,7 +534,7 @@ describe("the command line", () => {
 		for (const option of ["--version", "-V"]) {
 			const { status, stdout } = xlu([option]);
 			expect(status).toBe(0);
-			expect(stdout).toMatch(new RegExp(`^xlu ${version}, core ABI \\d+, stream format 1\\n$`));
+			expect(stdout).toMatch(new RegExp(`^xlu ${version}, core ABI \\d+, stream format 2\\n$`));
 		}
 	});
 

@@ -64,12 +64,13 @@ export function hashOf(octets: Uint8Array): bigint {
 	return helper.hash(helper.place(octets));
 }
 
-/** Saves a model: the stream, the preserved memory that goes with it, xen#1's image. */
-export function saveModel(model: HostModel, preserved: PreservedPages): SavedStream {
+/** Saves a model: the stream, by default of the newest version, the preserved memory that goes with it, xen#1's image. */
+export function saveModel(model: HostModel, preserved: PreservedPages, format = 0): SavedStream {
 	helper.reset();
 	const image = buildImage(model, preserved);
 	const window = helper.place(image);
 	const context = helper.createContext();
+	context.saveAs(format);
 	const saved = context.save(window, helper.allocate(context.planSave(window)));
 	const stream = helper.bytes(saved).slice();
 	return { stream, memory: memoryFor(stream, preserved), image };
@@ -80,9 +81,9 @@ export function memoryFor(stream: Uint8Array, preserved: PreservedPages): Uint8A
 	return packPreserved(preserved, hashOf(stream), hashOf);
 }
 
-export function saveTiny(): SavedStream {
+export function saveTiny(format = 0): SavedStream {
 	const { model, preserved } = tinyHost();
-	return saveModel(model, preserved);
+	return saveModel(model, preserved, format);
 }
 
 export interface Checked {

@@ -36,11 +36,14 @@ export interface RuleCase {
 	alone?: true;
 }
 
-/** The stream and the preserved memory of a case. */
-export function brokenStream(one: RuleCase): { stream: Uint8Array<ArrayBuffer>; memory: Uint8Array<ArrayBuffer> } {
+/** The stream and the preserved memory of a case, in a version of the format. */
+export function brokenStream(
+	one: RuleCase,
+	format = 1,
+): { stream: Uint8Array<ArrayBuffer>; memory: Uint8Array<ArrayBuffer> } {
 	const { model, preserved } = tinyHost();
 	one.model?.(model, preserved);
-	let { stream } = saveModel(model, preserved);
+	let { stream } = saveModel(model, preserved, format);
 	if (one.stream) {
 		const parsed = parse(stream);
 		one.stream(parsed);
@@ -122,26 +125,35 @@ const framing: RuleCase[] = [
 	},
 	{
 		rule: "VERSION",
-		what: "version 2",
-		fault: "stream -: 1, not 2",
+		what: "version 3",
+		fault: "stream -: 2, not 3",
 		octets: (s) => {
-			view(s).setUint32(12, 2);
+			view(s).setUint32(12, 3);
+			return s;
+		},
+	},
+	{
+		rule: "VERSION",
+		what: "version 0",
+		fault: "stream -: 2, not 0",
+		octets: (s) => {
+			view(s).setUint32(12, 0);
 			return s;
 		},
 	},
 	{
 		rule: "OPTIONS",
-		what: "big-endian",
-		fault: "stream -: 0, not 1",
+		what: "an unknown option beside the byte order",
+		fault: "stream -: 1, not 3",
 		octets: (s) => {
-			view(s).setUint16(16, 1);
+			view(s).setUint16(16, 3);
 			return s;
 		},
 	},
 	{
 		rule: "OPTIONS",
 		what: "an unknown option",
-		fault: "stream -: 0, not 2",
+		fault: "stream -: 1, not 2",
 		octets: (s) => {
 			view(s).setUint16(16, 2);
 			return s;

@@ -4,6 +4,7 @@
  */
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
+import { toBigEndian } from "../../src/format/endian.ts";
 import { EVTCHN_STATE, GRANT_MAP, P2M_ACCESS, P2M_TYPE } from "../../src/format/enums.ts";
 import { ruleId, rules } from "../../src/format/rules.ts";
 import { hashOf, memoryFor, root, saveModel, saveTiny } from "../support/core.ts";
@@ -30,7 +31,7 @@ function goldenVector(name: string, what: string): Vector {
 export const base: Vector = {
 	name: "small",
 	what: "a host of four domains with every record type, page tables of a PV guest among them; damaged ones are edits of it",
-	...saveTiny(),
+	...saveTiny(1),
 };
 
 /** Its stream, changed. */
@@ -41,11 +42,17 @@ function changed(name: string, what: string, change: (stream: Restitched) => voi
 	return { name, what, stream, memory: memoryFor(stream, tinyHost().preserved) };
 }
 
+/** A stream in the other byte order, and memory that goes with it. */
+function bigEndian(stream: Uint8Array): Pick<Vector, "stream" | "memory"> {
+	const turned = toBigEndian(stream, hashOf);
+	return { stream: turned, memory: memoryFor(turned, tinyHost().preserved) };
+}
+
 /** The same host, changed before it is saved. */
 function saved(name: string, what: string, change: (host: ReturnType<typeof tinyHost>) => void): Vector {
 	const host = tinyHost();
 	change(host);
-	const { stream, memory } = saveModel(host.model, host.preserved);
+	const { stream, memory } = saveModel(host.model, host.preserved, 1);
 	return { name, what, stream, memory };
 }
 
@@ -181,6 +188,7 @@ export function validVectors(): Vector[] {
 			memory: base.memory,
 			isPadded: true,
 		},
+		{ name: "big", what: "the same in big-endian order", ...bigEndian(base.stream) },
 		changed("nobody", "no domain, no frame that anybody owns, no optional record", nobody),
 		changed("optional", "unknown optional records in every section", (s) => {
 			for (const [i, { records }] of s.sections.entries()) {
@@ -321,6 +329,35 @@ const moreCases: StreamCase[] = [
 	},
 ];
 
+/** The same mistakes in a big-endian stream. */
+const bigCases: StreamCase[] = [
+	{
+		rule: "CHECKSUM",
+		what: "big-endian, its checksums those of the little-endian octets",
+		octets: (stream) => toBigEndian(stream),
+	},
+	{
+		rule: "CHUNK",
+		what: "big-endian, a run whose length is not of the form's order",
+		octets: (stream) => {
+			const s = parse(stream);
+			const record = s.record("LU_PAGE_TYPES");
+			const length = record.partOffset("FrameTypes") + 16;
+			new DataView(record.body.buffer).setUint16(length, new DataView(record.body.buffer).getUint16(length, true));
+			return toBigEndian(s.build(), hashOf);
+		},
+	},
+	{
+		rule: "PORT_FIELD",
+		what: "big-endian, a priority that no queue has",
+		octets: (stream) => {
+			const s = parse(stream);
+			s.record("LU_EVTCHN_PORTS", 1).row("Ports", 0, "priority", 16);
+			return toBigEndian(s.build(), hashOf);
+		},
+	},
+];
+
 function indexAt(stream: Uint8Array): number {
 	const sections = view(stream);
 	let at = 24;
@@ -351,7 +388,7 @@ export interface DamagedVector extends Vector {
 
 export function damagedVectors(): DamagedVector[] {
 	const cases: { rule: string; what: string; stream: Uint8Array; memory: Uint8Array }[] = [];
-	for (const one of [...ruleCases, ...chunkCases, ...moreCases]) {
+	for (const one of [...ruleCases, ...chunkCases, ...moreCases, ...bigCases]) {
 		cases.push({ rule: one.rule, what: one.what, ...brokenStream({ fault: "", ...one }) });
 	}
 	for (const [what, change, isHashed] of memoryCases) {

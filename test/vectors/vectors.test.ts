@@ -261,7 +261,8 @@ describe("valid", () => {
 				if (record.name === "LU_GRANT_TABLE") seen.add(`grant version ${version}`);
 				if (record.name === "LU_EVTCHN") seen.add(`abi ${abi}`);
 				if (record.name === "LU_DOMAIN") seen.add(`life ${life}`).add(`kind ${kind}`);
-				if (record.layout?.often !== "slices") continue;
+				// What follows reads chunks of the other byte order.
+				if (record.layout?.often !== "slices" || vector.name === "big") continue;
 				const end = record.bodyOffset + record.bodyLength;
 				const view = new DataView(stream.buffer, stream.byteOffset);
 				for (let at = record.bodyOffset + record.layout.head.length; at < end; at += 8 + view.getUint32(at + 4, true))

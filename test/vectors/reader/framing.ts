@@ -25,10 +25,12 @@ function fail(rule: number, record?: StreamRecord, field = "", note = ""): never
 
 function readImageHeader(octets: Octets): void {
 	if (octets.length < 24) fail(1);
-	if (octets.u64(0) !== 0xffff_ffff_ffff_ffffn) fail(2, undefined, "marker");
+	if (octets.view.getBigUint64(0) !== 0xffff_ffff_ffff_ffffn) fail(2, undefined, "marker");
 	if (octets.view.getUint32(8) !== 0x584c5553) fail(2, undefined, "id");
 	if (octets.view.getUint32(12) !== 1) fail(3, undefined, "version");
-	if (octets.view.getUint16(16) !== 0) fail(4, undefined, "options");
+	const options = octets.view.getUint16(16);
+	if (options > 1) fail(4, undefined, "options");
+	octets.isLittle = options === 0;
 	if (octets.firstNonZero(18, 24) >= 0) fail(5);
 }
 

@@ -1,4 +1,4 @@
-/** Numbers and hashes: FORMAT.md, "Notation". All is little-endian but the image header. */
+/** Numbers and hashes: FORMAT.md, "Notation". Little-endian, or big-endian where the image header says so. */
 import { createXXHash3 } from "hash-wasm";
 import type { Field, Structure } from "./layout.ts";
 
@@ -23,9 +23,11 @@ export function hash(octets: Uint8Array): bigint {
 export class Octets {
 	readonly bytes: Uint8Array;
 	readonly view: DataView;
+	isLittle: boolean;
 
-	constructor(bytes: Uint8Array) {
+	constructor(bytes: Uint8Array, isLittle = true) {
 		this.bytes = bytes;
+		this.isLittle = isLittle;
 		this.view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
 	}
 
@@ -35,15 +37,15 @@ export class Octets {
 
 	number(at: number, size: 1 | 2 | 4 | 8): number | bigint {
 		if (size === 1) return this.view.getUint8(at);
-		if (size === 2) return this.view.getUint16(at, true);
-		if (size === 4) return this.view.getUint32(at, true);
-		return this.view.getBigUint64(at, true);
+		if (size === 2) return this.view.getUint16(at, this.isLittle);
+		if (size === 4) return this.view.getUint32(at, this.isLittle);
+		return this.view.getBigUint64(at, this.isLittle);
 	}
 
 	u8 = (at: number): number => this.view.getUint8(at);
-	u16 = (at: number): number => this.view.getUint16(at, true);
-	u32 = (at: number): number => this.view.getUint32(at, true);
-	u64 = (at: number): bigint => this.view.getBigUint64(at, true);
+	u16 = (at: number): number => this.view.getUint16(at, this.isLittle);
+	u32 = (at: number): number => this.view.getUint32(at, this.isLittle);
+	u64 = (at: number): bigint => this.view.getBigUint64(at, this.isLittle);
 
 	field(at: number, field: Field): Value {
 		if (field.count === 0) return this.number(at + field.offset, field.size);
