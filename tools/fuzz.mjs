@@ -37,12 +37,15 @@ const MOST_OCTETS = 160 * 1024;
 const TIMEOUT = 10;
 const RSS_LIMIT_MB = 2048;
 
-const sanitizers = [
-	"-fsanitize=fuzzer,address,undefined",
-	// wasm2c reads unaligned numbers by memcpy; what is left of misalignment is not the core's.
-	"-fno-sanitize-recover=all",
-];
-const coverageFlags = ["-fsanitize=fuzzer", "-fprofile-instr-generate", "-fcoverage-mapping"];
+/** Flags of the core, whose edges libFuzzer counts; of what drives it, whose edges would only distract; of the whole program. */
+const sanitizers = ["-fsanitize=address,undefined", "-fno-sanitize-recover=all"];
+const toFuzz = {
+	core: [...sanitizers, "-fsanitize=fuzzer-no-link"],
+	driver: sanitizers,
+	program: [...sanitizers, "-fsanitize=fuzzer"],
+};
+const profiled = ["-fprofile-instr-generate", "-fcoverage-mapping"];
+const toCover = { core: profiled, driver: [], program: [...profiled, "-fsanitize=fuzzer"] };
 
 // --- the tables of the mutator -------------------------------------------------------------------------------------
 
@@ -63,8 +66,22 @@ async function tables() {
 		const first = fields.length;
 		for (const field of struct.fields) {
 			const named = typeof field.show === "object" ? Object.values(field.show.enum ?? field.show.flags) : [];
-			const kind = field.reserved ? "XF_RESERVED" : field.show?.enum ? "XF_ENUM" : field.show?.flags ? "XF_FLAGS" : "XF_PLAIN";
-			fields.push([field.offset, scalarBytes[field.type], kind, field.length, nameOf(field.name), values.length, named.length]);
+			const kind = field.reserved
+				? "XF_RESERVED"
+				: field.show?.enum
+					? "XF_ENUM"
+					: field.show?.flags
+						? "XF_FLAGS"
+						: "XF_PLAIN";
+			fields.push([
+				field.offset,
+				scalarBytes[field.type],
+				kind,
+				field.length,
+				nameOf(field.name),
+				values.length,
+				named.length,
+			]);
 			values.push(...named);
 		}
 		return structs.push({ name: struct.name, row: [struct.size, first, fields.length - first] }) - 1;
@@ -123,19 +140,20 @@ async function build(name, wasm, flags) {
 	writeFileSync(join(directory, "xlu_fuzz_tables.h"), await tables());
 	const { memoryBase } = JSON.parse(readFileSync(join(root, "asconfig.json"), "utf8")).options;
 	const options = ["-std=gnu11", "-O2", "-g", "-fno-strict-aliasing", "-fno-omit-frame-pointer"];
-	options.push(`-I${directory}`, `-I${native}`, `-DXLU_MEMORY_BASE=${memoryBase}u`, ...flags);
+	options.push(`-I${directory}`, `-I${native}`, `-DXLU_MEMORY_BASE=${memoryBase}u`);
 	if (name === "simd") options.push("-march=x86-64-v3");
 	const objects = [
 		// What wasm2c wrote is not ours to keep free of warnings.
-		[join(directory, "xlu_module.c"), ["-w"]],
-		[join(native, "xlu_runtime.c"), ["-Wall", "-Wextra", "-Werror"]],
-		[join(native, "fuzz/xlu_fuzz.c"), ["-Wall", "-Wextra", "-Werror"]],
-		[join(native, "fuzz/xlu_mutate.c"), ["-Wall", "-Wextra", "-Werror"]],
-	].map(([source, warnings], i) => {
-		run("clang", [...options, ...warnings, "-c", source, "-o", `${i}.o`], directory);
+		[join(directory, "xlu_module.c"), ["-w", ...flags.core]],
+		...["xlu_runtime.c", "fuzz/xlu_fuzz.c", "fuzz/xlu_mutate.c"].map((name) => [
+			join(native, name),
+			["-Wall", "-Wextra", "-Werror", ...flags.driver],
+		]),
+	].map(([source, own], i) => {
+		run("clang", [...options, ...own, "-c", source, "-o", `${i}.o`], directory);
 		return `${i}.o`;
 	});
-	run("clang", [...flags, ...objects, "-o", "xlu-fuzz"], directory);
+	run("clang", [...flags.program, ...objects, "-o", "xlu-fuzz"], directory);
 	return join(directory, "xlu-fuzz");
 }
 
@@ -154,7 +172,11 @@ function inputOf(stream, memory, mode) {
 	if (from + pages * PAGE > (memory?.length ?? 0)) return undefined;
 	for (let i = 0; i < pages; i++) {
 		const page = memory.subarray(from + i * PAGE, from + (i + 1) * PAGE);
-		const first = Math.max(0, page.findIndex((octet) => octet !== 0)) & ~7;
+		const first =
+			Math.max(
+				0,
+				page.findIndex((octet) => octet !== 0),
+			) & ~7;
 		const end = up8(page.findLastIndex((octet) => octet !== 0) + 1);
 		const item = Buffer.alloc(16 + Math.max(0, end - first));
 		item.writeBigUInt64LE(view.getBigUint64(HEADER + i * 8, true), 0);
@@ -209,7 +231,12 @@ function fuzz(program, args, log, figures) {
 	return new Promise((resolve, reject) => {
 		const child = spawn(program, args, {
 			cwd: folder,
-			env: { ...process.env, XLU_FUZZ_FIGURES: figures, ASAN_OPTIONS: "detect_leaks=0:abort_on_error=0", UBSAN_OPTIONS: "print_stacktrace=1" },
+			env: {
+				...process.env,
+				XLU_FUZZ_FIGURES: figures,
+				ASAN_OPTIONS: "detect_leaks=0:abort_on_error=0",
+				UBSAN_OPTIONS: "print_stacktrace=1",
+			},
 			stdio: ["ignore", "pipe", "pipe"],
 		});
 		const chunks = [];
@@ -227,7 +254,7 @@ const number = (text, pattern) => Number(pattern.exec(text)?.[1] ?? 0);
 
 /** One flavour for so many seconds; what came of it. */
 async function runFlavour(flavour, seconds, seed, corpus) {
-	const program = await build(flavour.name, flavour.wasm, sanitizers);
+	const program = await build(flavour.name, flavour.wasm, toFuzz);
 	const directory = join(corpus, flavour.name);
 	mkdirSync(directory, { recursive: true });
 	const log = join(folder, `${flavour.name}.log`);
@@ -237,7 +264,12 @@ async function runFlavour(flavour, seconds, seed, corpus) {
 	const { status, text } = await fuzz(
 		program,
 		[
-			...[`-max_total_time=${seconds}`, `-timeout=${TIMEOUT}`, `-rss_limit_mb=${RSS_LIMIT_MB}`, `-max_len=${MOST_OCTETS}`],
+			...[
+				`-max_total_time=${seconds}`,
+				`-timeout=${TIMEOUT}`,
+				`-rss_limit_mb=${RSS_LIMIT_MB}`,
+				`-max_len=${MOST_OCTETS}`,
+			],
 			...[`-seed=${seed}`, "-len_control=0", "-print_final_stats=1", `-artifact_prefix=${findings}/${flavour.name}-`],
 			...[directory, seeds],
 		],
@@ -275,7 +307,10 @@ function report(result, seconds) {
 	const lines = text.split("\n");
 	const from = lines.findIndex((line) => /xlu-fuzz:|ERROR: |runtime error|SUMMARY/.test(line));
 	console.error(lines.slice(Math.max(0, from), Math.max(0, from) + 30).join("\n"));
-	for (const name of found) console.error(`finding: build/fuzz/findings/${name}; node tools/fuzz.mjs --reproduce build/fuzz/findings/${name} --flavour ${flavour}`);
+	for (const name of found)
+		console.error(
+			`finding: build/fuzz/findings/${name}; node tools/fuzz.mjs --reproduce build/fuzz/findings/${name} --flavour ${flavour}`,
+		);
 	if (found.length === 0) console.error(`${flavour}: ended with ${status}; ${log} has all that it said`);
 	return false;
 }
@@ -294,7 +329,7 @@ async function coverage(corpus) {
 		...asc,
 		...["--optimizeLevel", "0", "--outFile", wasm, "--textFile", "build/fuzz/core.names.wat"],
 	]);
-	const program = await build("coverage", wasm, coverageFlags);
+	const program = await build("coverage", wasm, toCover);
 	const directory = join(folder, "coverage");
 	const raw = join(directory, "raw");
 	const profile = join(directory, "profile");
@@ -307,7 +342,13 @@ async function coverage(corpus) {
 	if (error || status !== 0) throw new Error(`the corpus does not run: ${error?.message ?? stderr.slice(-2000)}`);
 	run("llvm-profdata", ["merge", "-sparse", raw, "-o", profile]);
 	const { data } = JSON.parse(
-		run("llvm-cov", ["export", "--skip-expansions", `--instr-profile=${profile}`, program, join(directory, "xlu_module.c")]),
+		run("llvm-cov", [
+			"export",
+			"--skip-expansions",
+			`--instr-profile=${profile}`,
+			program,
+			join(directory, "xlu_module.c"),
+		]),
 	);
 	const files = new Map();
 	const missing = [];
@@ -371,7 +412,7 @@ async function main() {
 	mkdirSync(findings, { recursive: true });
 	const input = values.reproduce ?? values.extract;
 	if (input) {
-		const program = await build(chosen[0].name, chosen[0].wasm, sanitizers);
+		const program = await build(chosen[0].name, chosen[0].wasm, toFuzz);
 		const env = { ...process.env, ASAN_OPTIONS: "detect_leaks=0", UBSAN_OPTIONS: "print_stacktrace=1" };
 		if (values.extract) env.XLU_FUZZ_EXTRACT = values.to ?? `${input}.xlu`;
 		const { status } = spawnSync(program, [input], { stdio: "inherit", env });
