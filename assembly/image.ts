@@ -133,7 +133,8 @@ function checkDirectory(directory: usize, defs: usize, tables: u32, size: u32, l
 	for (let i: u32 = 0; i < tables; i++) {
 		const offset = tableOffset(directory, i);
 		const rows = tableRows(directory, i);
-		if (rows == 0) continue;
+		// Copying nothing from beyond the memory is a trap as well.
+		if (rows == 0 && offset <= size) continue;
 		const shape = load<u32>(defs + i * TABLEDEF_STRIDE + TABLEDEF_SHAPE);
 		if (shape == SHAPE_ONCE && rows > 1) return false;
 		if (detached && isBulk(defs == HOST_TABLEDEFS, i)) {

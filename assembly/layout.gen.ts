@@ -245,6 +245,13 @@ export const RULE_CAPS: u32 = 101;
 export const RULE_SHARED_INFO: u32 = 102;
 export const RULE_COUNT_OVERFLOW: u32 = 110;
 export const RULE_COMPARE: u32 = 111;
+export const RULE_HVM_ENTRY: u32 = 120;
+export const RULE_HVM_INSTANCE: u32 = 121;
+export const RULE_XCR0: u32 = 122;
+export const RULE_IRQ: u32 = 125;
+export const RULE_IRQ_OWNER: u32 = 126;
+export const RULE_DEVICE: u32 = 127;
+export const RULE_IOMMU: u32 = 128;
 
 /** Who wrote the stream. */
 @unmanaged
@@ -2334,6 +2341,58 @@ export const DOMAIN_TABLEDEFS: usize = memory.data<u32>([
 	24, 1,
 	16, 0,
 ]);
+export const HVM_ENTRY_INSTANCES: u32 = 0;
+export const HVM_ENTRY_TAIL_BYTES: u32 = 4;
+export const HVM_ENTRY_LENGTHS: u32 = 8;
+export const HVM_ENTRY_LENGTH2: u32 = 12;
+export const HVM_ENTRY_LENGTH3: u32 = 16;
+export const HVM_ENTRY_STRIDE: u32 = 20;
+/** One row per type of an HVM context's entries; instances NONE32: one of each vCPU. */
+export const HVM_ENTRIES: usize = memory.data<u32>([
+	1, 0, 0, 0xffffffff, 0xffffffff,
+	1, 0, 24, 0xffffffff, 0xffffffff,
+	0xffffffff, 0, 1016, 1024, 1032,
+	2, 0, 8, 0xffffffff, 0xffffffff,
+	1, 0, 400, 0xffffffff, 0xffffffff,
+	0xffffffff, 0, 24, 32, 0xffffffff,
+	0xffffffff, 0, 1024, 0xffffffff, 0xffffffff,
+	1, 0, 16, 0xffffffff, 0xffffffff,
+	1, 0, 8, 0xffffffff, 0xffffffff,
+	1, 0, 8, 0xffffffff, 0xffffffff,
+	1, 0, 56, 0xffffffff, 0xffffffff,
+	1, 0, 24, 0xffffffff, 0xffffffff,
+	1, 0, 1048, 0xffffffff, 0xffffffff,
+	1, 0, 8, 0xffffffff, 0xffffffff,
+	0xffffffff, 0, 240, 0xffffffff, 0xffffffff,
+	1, 0, 32, 0xffffffff, 0xffffffff,
+	0xffffffff, 1, 600, 0xffffffff, 0xffffffff,
+	0xffffffff, 0, 216, 0xffffffff, 0xffffffff,
+	0xffffffff, 0, 32, 0xffffffff, 0xffffffff,
+	0xffffffff, 0, 8, 0xffffffff, 0xffffffff,
+	0xffffffff, 16, 8, 0xffffffff, 0xffffffff,
+]);
+export const HVM_ENTRY_TYPES: u32 = 21;
+export const HVM_END: u32 = 0;
+export const HVM_HEADER: u32 = 1;
+export const HVM_CPU: u32 = 2;
+export const HVM_PIC: u32 = 3;
+export const HVM_IOAPIC: u32 = 4;
+export const HVM_LAPIC: u32 = 5;
+export const HVM_LAPIC_REGS: u32 = 6;
+export const HVM_PCI_IRQ: u32 = 7;
+export const HVM_ISA_IRQ: u32 = 8;
+export const HVM_PCI_LINK: u32 = 9;
+export const HVM_PIT: u32 = 10;
+export const HVM_RTC: u32 = 11;
+export const HVM_HPET: u32 = 12;
+export const HVM_PMTIMER: u32 = 13;
+export const HVM_MTRR: u32 = 14;
+export const HVM_VIRIDIAN_DOMAIN: u32 = 15;
+export const HVM_CPU_XSAVE: u32 = 16;
+export const HVM_VIRIDIAN_VCPU: u32 = 17;
+export const HVM_VMCE_VCPU: u32 = 18;
+export const HVM_TSC_ADJUST: u32 = 19;
+export const HVM_CPU_MSR: u32 = 20;
 /** Octets that must be zero: count, then offset and length of each. */
 export const RESERVED_LISTS: usize = memory.data<u32>([
 	1, 60, 4, 1, 6, 2, 1, 4, 4, 1, 4, 4, 1, 20, 4, 1, 12, 4, 1, 12, 4, 1, 13, 3, 1, 7, 1, 1, 20, 4, 1, 20, 4, 1, 28, 4, 1, 4, 4, 1, 4, 4, 1, 12, 4, 1, 10, 2, 1, 84, 4, 1, 4, 4, 1, 20, 4, 1, 20, 4, 1, 12, 4, 1, 12, 4, 1, 12, 4, 1, 21, 3, 1, 12, 4, 1, 12, 4, 1, 4, 4, 1, 18, 6, 1, 148, 4, 1, 517, 3, 1, 4, 4, 1, 4, 4, 1, 4, 4, 1, 4, 4, 1, 20, 4, 1, 4, 4, 1, 4, 4, 1, 12, 4, 1, 12, 4, 1, 4, 4, 1, 4, 4, 2, 6, 2, 28, 4, 1, 12, 4, 2, 6, 2, 36, 4,

@@ -143,11 +143,11 @@ function placeSection(ctx: usize, image: usize, directory: usize, section: u32):
 	}
 }
 
-/** Octets of a table's rows [first, end) are cleared; with the last row what pads the table. */
+/** Octets of a table's rows [first, end) are cleared; up to the last row also what pads the table, which no slice covers. */
 function clearRows(table: usize, rowBytes: u32, rows: u32, first: u32, end: u32): void {
-	if (first >= end) return;
+	const from = <usize>min<u32>(first, end) * rowBytes;
 	const to = end == rows ? (<usize>rows * rowBytes + 7) & ~7 : <usize>end * rowBytes;
-	memory.fill(table + <usize>first * rowBytes, 0, to - <usize>first * rowBytes);
+	memory.fill(table + from, 0, to - from);
 }
 
 /**

@@ -129,6 +129,13 @@
 #define XLU_RULE_SHARED_INFO 102u /* XLU-R102 */
 #define XLU_RULE_COUNT_OVERFLOW 110u /* XLU-R110 */
 #define XLU_RULE_COMPARE 111u /* XLU-R111 */
+#define XLU_RULE_HVM_ENTRY 120u /* XLU-R120 */
+#define XLU_RULE_HVM_INSTANCE 121u /* XLU-R121 */
+#define XLU_RULE_XCR0 122u /* XLU-R122 */
+#define XLU_RULE_IRQ 125u /* XLU-R125 */
+#define XLU_RULE_IRQ_OWNER 126u /* XLU-R126 */
+#define XLU_RULE_DEVICE 127u /* XLU-R127 */
+#define XLU_RULE_IOMMU 128u /* XLU-R128 */
 
 /* X(name, number, severity, what must hold); severity is DAMAGED, VERSION or REFUSED. */
 #define XLU_RULES(X) \
@@ -202,7 +209,14 @@
 	X(CAPS, 101, REFUSED, "Permitted ranges are of a known kind, ascending, not overlapping.") \
 	X(SHARED_INFO, 102, REFUSED, "A living domain has a shared_info frame of its own.") \
 	X(COUNT_OVERFLOW, 110, REFUSED, "No reference count overflows.") \
-	X(COMPARE, 111, REFUSED, "The two images are identical.")
+	X(COMPARE, 111, REFUSED, "The two images are identical.") \
+	X(HVM_ENTRY, 120, REFUSED, "An entry of HVM_CONTEXT is of a known type and has a length that its type has in some version of Xen; a CPU_MSR as many rows as it counts.") \
+	X(HVM_INSTANCE, 121, REFUSED, "An entry's instance is one that its type has: a vCPU that exists, one of two PICs, 0 for all others; CPU entries are of vCPUs that are not down.") \
+	X(XCR0, 122, REFUSED, "XCR0, now and ever, is a value that a processor takes; where the domain's CPUID policy has leaf 0xD, it is within the policy's components and the area long enough for them.") \
+	X(IRQ, 125, REFUSED, "Pins and MSIs ascend, with known values; a host interrupt has one vector, an MSI one of its own; a device uses MSI or MSI-X.") \
+	X(IRQ_OWNER, 126, REFUSED, "A bound interrupt is a pin's or an MSI's, and has one owner unless all of them share it; a PIRQ's host interrupt is bound to its domain.") \
+	X(DEVICE, 127, REFUSED, "Devices ascend, so that each has one owner; an MSI's device is one of them.") \
+	X(IOMMU, 128, REFUSED, "IOMMUs, contexts, identity maps and remapping entries ascend without conflict and name IOMMUs that exist; their tables are frames that stay; an identity map agrees with the P2M.")
 
 #define XLU_DOMID_FIRST_RESERVED 32752u
 #define XLU_DOMID_SELF 32752u

@@ -25,6 +25,7 @@ const scenarios = {
 	errors,
 };
 const { formatRules } = await load("src/formats/index.ts");
+const { hvmEntryTypes } = await load("src/formats/hvm/layout.ts");
 const bundle = { ...(await load("src/formats/bundle/layout.ts")), ...(await load("src/formats/bundle/prose.ts")) };
 const { scalarBytes } = await load("src/format/layout.ts");
 const docs = await load("src/format/prose.ts");
@@ -241,6 +242,16 @@ function coreLayout() {
 		"A domain's tables.",
 		domainTables.map((t) => [t.row.size, shapes[t.shape]]),
 	);
+	// Entries of an HVM context. An entry has as many forms as lengths are known: a length stands for a version.
+	const hvmEntries = Object.entries(hvmEntryTypes).map(([type, entry], i) => {
+		if (Number(type) !== i || entry.forms.length > 3) throw new Error(`HVM context entry ${type}: no place for it`);
+		const lengths = [...entry.forms.map(({ size }) => size), NONE, NONE].slice(0, 3);
+		return [entry.instances === "vcpu" ? NONE : entry.instances, entry.tail ? (entry.tail.row?.size ?? 1) : 0, ...lengths];
+	});
+	shape("HVM_ENTRY", ["INSTANCES", "TAIL_BYTES", "LENGTHS", "LENGTH2", "LENGTH3"]);
+	data("HVM_ENTRIES", "One row per type of an HVM context's entries; instances NONE32: one of each vCPU.", hvmEntries);
+	constant("HVM_ENTRY_TYPES", hvmEntries.length);
+	for (const [type, { name }] of Object.entries(hvmEntryTypes)) constant(`HVM_${name}`, Number(type));
 	data("RESERVED_LISTS", "Octets that must be zero: count, then offset and length of each.", [reserved]);
 	data("NUMBER_LISTS", "Numbers of more than an octet: count, then offset, octets and number of each stretch.", [
 		numbers,

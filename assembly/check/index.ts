@@ -21,6 +21,7 @@ import { checkCounts, checkDomainRest, checkDomains, checkHost, checkRegions, ch
 import { checkEvents } from "./events";
 import { checkOwners, checkTypes } from "./frames";
 import { checkGrants, checkSums } from "./grants";
+import { checkDevices, checkIrqs } from "./interrupts";
 import { checkMemory, checkPreserved } from "./memory";
 import { checkKept, checkP2m } from "./p2m";
 import { checkSectionRecords, makePlans } from "./sections";
@@ -51,6 +52,7 @@ function checkAll(ctx: usize): bool {
 	for (let i: u32 = 0; i < c.domainCount; i++) if (!checkKept(ctx, planAt(ctx, i))) return false;
 	for (let i: u32 = 0; i < c.domainCount; i++) if (!checkP2m(ctx, planAt(ctx, i))) return false;
 	if (!checkGrants(ctx) || !checkSums(ctx) || !checkEvents(ctx)) return false;
+	if (!checkIrqs(ctx) || !checkDevices(ctx)) return false;
 	for (let i: u32 = 0; i < c.domainCount; i++) {
 		const plan = planAt(ctx, i);
 		if (!checkState(ctx, plan) || !checkVcpus(ctx, plan) || !checkDomainRest(ctx, plan) || !checkCounts(ctx, plan))

@@ -1,22 +1,17 @@
-/** vCPUs: which exist, their state, a PV vCPU's registers and XSAVE area, the HVM context's framing. */
+/** vCPUs: which exist, their state, a PV vCPU's registers. */
 import { at, context, fail } from "../context";
 import * as L from "../layout.gen";
 import { affinityWords } from "../plan";
 import { bodyBytes, bodyOf, partFrom, recordBytes } from "../record";
 import { defOf, sectionEnd, sectionFirst, typeInUse, VCPU_LIMIT } from "../sections";
 import { checkOwned } from "./frames";
+import { checkHvmContext } from "./hvm";
 import { checkSectionRecords, vcpuBit, vcpuMark } from "./sections";
+import { checkXsaveArea, readXstatePolicy } from "./xsave";
 
 const VCPU_INFO_OCTETS: u32 = 64;
 const KNOWN_FLAGS: u32 =
 	L.VCPU_FLAG_EXISTS | L.VCPU_FLAG_INITIALISED | L.VCPU_FLAG_DOWN | L.VCPU_FLAG_BLOCKED | L.VCPU_FLAG_POLL_ANY;
-/** xcr0 and xcr0_accum, then the area: legacy region and XSAVE header at least. */
-const XSAVE_PREFIX: u32 = 16;
-const XSAVE_LEGACY: u32 = 512;
-const XSAVE_LEAST: u32 = XSAVE_PREFIX + XSAVE_LEGACY + 64;
-const HVM_HEADER: u16 = 1;
-const HVM_CPU: u16 = 2;
-const HVM_DESCRIPTOR: u32 = 8;
 
 /** LU_VCPUS: ascending, below the limit. Sets the plan's slots. */
 export function checkVcpuList(ctx: usize, plan: L.DomainPlan): bool {
@@ -114,46 +109,10 @@ function checkPvVcpu(ctx: usize, plan: L.DomainPlan, record: usize): bool {
 	return true;
 }
 
-/** The area's header claims no component that the guest never enabled, and the area is long enough to have one. */
+/** X86_PV_VCPU_XSAVE: nothing, or XCR0, the XCR0 bits ever set, and the area. */
 function checkXsave(ctx: usize, record: usize): bool {
-	const body = bodyOf(record);
 	const length = bodyBytes(record) - L.VCPU_XSAVE_BYTES;
-	if (length == 0) return true;
-	const area = body + L.VCPU_XSAVE_BYTES;
-	if (length < XSAVE_LEAST) return fail(ctx, L.RULE_XSAVE, area, XSAVE_LEAST, length);
-	const enabled = load<u64>(area);
-	const accumulated = load<u64>(area, 8);
-	if ((enabled & ~accumulated) != 0 || (enabled & 1) == 0) return fail(ctx, L.RULE_XSAVE, area, accumulated, enabled);
-	const present = load<u64>(area, XSAVE_PREFIX + XSAVE_LEGACY);
-	if ((present & ~accumulated) != 0)
-		return fail(ctx, L.RULE_XSAVE, area + XSAVE_PREFIX + XSAVE_LEGACY, accumulated, present);
-	return true;
-}
-
-/** HVM_CONTEXT: HEADER first, END last, each entry whole, CPU entries for vCPUs that exist. */
-function checkHvmContext(ctx: usize, plan: L.DomainPlan, record: usize): bool {
-	const body = bodyOf(record);
-	const end = body + bodyBytes(record);
-	let entry = body;
-	let first = true;
-	while (true) {
-		if (end - entry < HVM_DESCRIPTOR)
-			return fail(ctx, L.RULE_HVM_CONTEXT, entry < end ? entry : body, HVM_DESCRIPTOR, end - entry);
-		const type = load<u16>(entry);
-		const instance = load<u16>(entry, 2);
-		const length = load<u32>(entry, 4);
-		if (<u64>length > <u64>(end - entry - HVM_DESCRIPTOR))
-			return fail(ctx, L.RULE_HVM_CONTEXT, entry, end - entry - HVM_DESCRIPTOR, length);
-		if (first && type != HVM_HEADER) return fail(ctx, L.RULE_HVM_CONTEXT, entry, HVM_HEADER, type);
-		first = false;
-		entry += HVM_DESCRIPTOR + length;
-		if (type == 0) break;
-		const isOfNone = <u32>instance >= plan.vcpuSlots || (vcpuMark(ctx, instance) & 1) == 0;
-		if (type == HVM_CPU && isOfNone)
-			return fail(ctx, L.RULE_HVM_CONTEXT, entry - length - HVM_DESCRIPTOR, plan.vcpuSlots, instance);
-	}
-	if (entry != end) return fail(ctx, L.RULE_HVM_CONTEXT, body, end - body, entry - body);
-	return true;
+	return length == 0 || checkXsaveArea(ctx, bodyOf(record) + L.VCPU_XSAVE_BYTES, length);
 }
 
 /** Whether a record belongs to the other kind of guest. */
@@ -175,6 +134,7 @@ function isForOtherKind(def: u32, kind: u32): bool {
 export function checkVcpus(ctx: usize, plan: L.DomainPlan): bool {
 	if (!checkSectionRecords(ctx, plan.section2, plan)) return false;
 	if (!checkPresence(ctx, plan)) return false;
+	readXstatePolicy(ctx, plan);
 	const words = affinityWords(context(ctx).hostPtr);
 	const end = sectionEnd(ctx, plan.section2);
 	let running = false;

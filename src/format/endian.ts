@@ -62,7 +62,11 @@ function turnChunks(octets: Uint8Array, at: number, end: number, elementBytes: n
 	}
 }
 
-function turnBody(def: RecordDef, body: Uint8Array, isLittle: boolean): void {
+/**
+ * Turns a record's body where it stands.
+ * @param isLittle the order in which it stands now
+ */
+export function turnBody(def: RecordDef, body: Uint8Array, isLittle: boolean): void {
 	if (def.head && body.length < def.head.size) return;
 	if (!isLittle && def.head) turnRows(body, def.head, 0, 1);
 	// Where the parts stand is the head's to say, in the order that this side reads.

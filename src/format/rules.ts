@@ -309,6 +309,57 @@ export const rules: readonly Rule[] = [
 	// Finish
 	rule(110, "COUNT_OVERFLOW", "refused", "references", "No reference count overflows."),
 	rule(111, "COMPARE", "refused", "compare", "The two images are identical."),
+	// Entries of the HVM context, XSAVE areas
+	rule(
+		120,
+		"HVM_ENTRY",
+		"refused",
+		"HVM",
+		"An entry of HVM_CONTEXT is of a known type and has a length that its type has in some version of Xen; a CPU_MSR as many rows as it counts.",
+	),
+	rule(
+		121,
+		"HVM_INSTANCE",
+		"refused",
+		"HVM",
+		"An entry's instance is one that its type has: a vCPU that exists, one of two PICs, 0 for all others; CPU entries are of vCPUs that are not down.",
+	),
+	rule(
+		122,
+		"XCR0",
+		"refused",
+		"vCPUs",
+		"XCR0, now and ever, is a value that a processor takes; where the domain's CPUID policy has leaf 0xD, it is within the policy's components and the area long enough for them.",
+	),
+	// Interrupts and devices
+	rule(
+		125,
+		"IRQ",
+		"refused",
+		"LU_IRQS",
+		"Pins and MSIs ascend, with known values; a host interrupt has one vector, an MSI one of its own; a device uses MSI or MSI-X.",
+	),
+	rule(
+		126,
+		"IRQ_OWNER",
+		"refused",
+		"LU_IRQS",
+		"A bound interrupt is a pin's or an MSI's, and has one owner unless all of them share it; a PIRQ's host interrupt is bound to its domain.",
+	),
+	rule(
+		127,
+		"DEVICE",
+		"refused",
+		"LU_DEVICES",
+		"Devices ascend, so that each has one owner; an MSI's device is one of them.",
+	),
+	rule(
+		128,
+		"IOMMU",
+		"refused",
+		"LU_DEVICES",
+		"IOMMUs, contexts, identity maps and remapping entries ascend without conflict and name IOMMUs that exist; their tables are frames that stay; an identity map agrees with the P2M.",
+	),
 ];
 
 export function ruleId(id: number): string {

@@ -4,7 +4,7 @@
  */
 import { describe, expect, test } from "vitest";
 import { ruleByNumber, rules } from "../../src/format/rules.ts";
-import { records } from "../../src/format/schema.ts";
+import { domainTables, imageStructs, records } from "../../src/format/schema.ts";
 import { memoryFor, newCore, openCheck, refusal, restoreAll, saveTiny } from "../support/core.ts";
 import { faultText } from "../support/faultText.ts";
 import { parse, StreamRecord } from "../support/restitch.ts";
@@ -77,8 +77,17 @@ describe("IMAGE: a hypervisor image that is not consistent is not saved", () => 
 		["domains elsewhere", (image) => image.setUint32(20, image.getUint32(20, true) + 8, true)],
 		["a host table beyond the image", (image) => image.setUint32(32 + 4, 0xffff_ffff, true)],
 		["domids that do not ascend", (image) => image.setUint32(image.getUint32(20, true), 9, true)],
+		["an empty table beyond the memory", (image) => emptyTable(image, 0xffff_fff8)],
 		["vCPU slots that the tables do not have", (image) => image.setUint32(image.getUint32(20, true) + 4, 3, true)],
 	];
+
+	/** Places a table of the first domain that has no rows. */
+	function emptyTable(image: DataView, offset: number): void {
+		const directory = image.getUint32(20, true) + imageStructs.DomainEntry.size;
+		const empty = domainTables.findIndex((_, i) => image.getUint32(directory + 8 * i + 4, true) === 0);
+		expect(empty).toBeGreaterThanOrEqual(0);
+		image.setUint32(directory + 8 * empty, offset, true);
+	}
 
 	test.each(cases)("%s", (_what, damage) => {
 		const image = tiny.image.slice();

@@ -114,6 +114,8 @@ export function restoreAll(
 ) {
 	const { core, context, imageBytes } = checked;
 	const target = core.allocate(imageBytes);
+	// What a loader's window holds is no concern of the restore's.
+	core.bytes(target).fill(0xa5);
 	context.target(target);
 	for (const pass of [0, 1, 2] as const) {
 		if (pass < 2) context.restore(pass, DOMID.XEN);

@@ -5,7 +5,7 @@
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { toBigEndian } from "../../src/format/endian.ts";
-import { EVTCHN_STATE, GRANT_MAP, P2M_ACCESS, P2M_TYPE } from "../../src/format/enums.ts";
+import { DOMID, EVTCHN_STATE, FRAME, GRANT_MAP, P2M_ACCESS, P2M_TYPE, PAGE_TYPE } from "../../src/format/enums.ts";
 import { ruleId, rules } from "../../src/format/rules.ts";
 import { hashOf, memoryFor, root, saveModel, saveTiny } from "../support/core.ts";
 import { concatenate, parse, type Restitched, StreamRecord } from "../support/restitch.ts";
@@ -205,6 +205,12 @@ export function validVectors(): Vector[] {
 				literal(new Array(CHUNK).fill(0n)),
 				packed(entries[0]!, differences, 1),
 			]);
+		}),
+		saved("odd", "a number of frames that is no multiple of 8, the last of them with a type", ({ model }) => {
+			model.frameOwners = model.frameOwners.slice(0, 1021);
+			model.frameTypes = model.frameTypes.slice(0, 1021);
+			model.frameOwners[1020] = BigInt(DOMID.XEN | FRAME.owned | FRAME.allocated);
+			model.frameTypes[1020] = PAGE_TYPE.writable;
 		}),
 		saved("stale", "a PV guest's handle of a domain that is gone, and a second one of a grant with one pin", (host) => {
 			const guest = host.model.domains.find(({ domain }) => domain.domid === 1)!;

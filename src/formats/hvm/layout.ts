@@ -244,15 +244,22 @@ export interface HvmEntryType {
 	readonly forms: readonly Struct[];
 	/** What follows where there is no upper limit: rows of a struct, or octets. */
 	readonly tail?: { readonly name: string; readonly row?: Struct };
+	/** How many there are: of each vCPU one, or so many in the domain. */
+	readonly instances: "vcpu" | number;
 }
 
 const entry = (name: string, current: Struct, ...others: Struct[]): HvmEntryType => ({
 	name,
 	length: current.size,
 	forms: [current, ...others].sort((a, b) => a.size - b.size),
+	instances: 1,
+});
+const ofVcpu = (name: string, current: Struct, ...others: Struct[]): HvmEntryType => ({
+	...entry(name, current, ...others),
+	instances: "vcpu",
 });
 const open = (name: string, head: Struct, tail: NonNullable<HvmEntryType["tail"]>): HvmEntryType => ({
-	...entry(name, head),
+	...ofVcpu(name, head),
 	length: undefined,
 	tail,
 });
@@ -261,11 +268,12 @@ const open = (name: string, head: Struct, tail: NonNullable<HvmEntryType["tail"]
 export const hvmEntryTypes: Readonly<Record<number, HvmEntryType>> = {
 	0: entry("END", end),
 	1: entry("HEADER", hvmHeader),
-	2: entry("CPU", hvmCpu, hvmCpu46, hvmCpuCompat),
-	3: entry("PIC", hvmPic),
+	2: ofVcpu("CPU", hvmCpu, hvmCpu46, hvmCpuCompat),
+	// Master and slave.
+	3: { ...entry("PIC", hvmPic), instances: 2 },
 	4: entry("IOAPIC", hvmIoapic),
-	5: entry("LAPIC", hvmLapic, hvmLapic420),
-	6: entry("LAPIC_REGS", hvmLapicRegs),
+	5: ofVcpu("LAPIC", hvmLapic, hvmLapic420),
+	6: ofVcpu("LAPIC_REGS", hvmLapicRegs),
 	7: entry("PCI_IRQ", hvmPciIrqs),
 	8: entry("ISA_IRQ", hvmIsaIrqs),
 	9: entry("PCI_LINK", hvmPciLink),
@@ -273,12 +281,12 @@ export const hvmEntryTypes: Readonly<Record<number, HvmEntryType>> = {
 	11: entry("RTC", hvmRtc),
 	12: entry("HPET", hvmHpet),
 	13: entry("PMTIMER", hvmPmtimer),
-	14: entry("MTRR", hvmMtrr),
+	14: ofVcpu("MTRR", hvmMtrr),
 	15: entry("VIRIDIAN_DOMAIN", hvmViridianDomain),
 	16: open("CPU_XSAVE", hvmXsave, { name: "extended" }),
-	17: entry("VIRIDIAN_VCPU", hvmViridianVcpu),
-	18: entry("VMCE_VCPU", hvmVmce),
-	19: entry("TSC_ADJUST", hvmTscAdjust),
+	17: ofVcpu("VIRIDIAN_VCPU", hvmViridianVcpu),
+	18: ofVcpu("VMCE_VCPU", hvmVmce),
+	19: ofVcpu("TSC_ADJUST", hvmTscAdjust),
 	20: open("CPU_MSR", hvmMsr, { name: "msrs", row: msrEntry }),
 };
 
