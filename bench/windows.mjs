@@ -31,7 +31,7 @@ const { values } = parseArgs({
 	options: {
 		domains: { type: "string", default: "96" },
 		memory: { type: "string", default: "8" },
-		rows: { type: "string", default: "32" },
+		rows: { type: "string", default: "8" },
 		times: { type: "string", default: "3" },
 		json: { type: "string" },
 	},

@@ -40,10 +40,13 @@ export function placeMemory(core: Core, preserved: PreservedPages, stream: Windo
 	);
 }
 
-/** Opens and checks a stream; `memory` where there is one. Returns the context, ready for a restore. */
-export function openAndCheck(core: Core, stream: Window, memory: Window | undefined, padded = false) {
+/**
+ * Opens and checks a stream; `memory` where there is one. Returns the context, ready for a restore; `detached`: into a target
+ * without bulk tables (core/windows.ts).
+ */
+export function openAndCheck(core: Core, stream: Window, memory: Window | undefined, padded = false, detached = false) {
 	const context = core.createContext();
-	context.open(stream, padded);
+	context.open(stream, padded, detached);
 	const sizes = context.plan(stream);
 	context.check(stream, core.allocate(sizes.workBytes), memory);
 	return { context, ...sizes };

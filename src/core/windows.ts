@@ -142,7 +142,7 @@ export async function digestInSteps(
 
 /**
  * The three passes over all domains, with the rows of bulk tables window by window. A window of counts is made from all that
- * domains hold of its frames: the larger it is, the less often these are gone through.
+ * domains hold of its frames: where these are mixed, the larger it is the less often domains are gone through.
  *
  * @param context opened with `detached`, planned, checked, and given its target
  * @param target that target
