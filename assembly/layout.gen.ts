@@ -1834,8 +1834,10 @@ export class Context {
 	rowsPtr: u32;
 	rowsFirst: u32;
 	rowsCount: u32;
+	refsLow: u32;
+	refsHigh: u32;
 }
-export const CONTEXT_BYTES: u32 = 248;
+export const CONTEXT_BYTES: u32 = 256;
 export const CONTEXT__ABI: u32 = 0;
 export const CONTEXT__PHASE: u32 = 4;
 export const CONTEXT__STREAM_PTR: u32 = 8;
@@ -1892,6 +1894,8 @@ export const CONTEXT__COUNTS_DONE: u32 = 232;
 export const CONTEXT__ROWS_PTR: u32 = 236;
 export const CONTEXT__ROWS_FIRST: u32 = 240;
 export const CONTEXT__ROWS_COUNT: u32 = 244;
+export const CONTEXT__REFS_LOW: u32 = 248;
+export const CONTEXT__REFS_HIGH: u32 = 252;
 
 /** A domain's sections, tables and progress. */
 @unmanaged
@@ -1924,8 +1928,10 @@ export class DomainPlan {
 	tableCount: u32;
 	lowestCount: u32;
 	rowsDone: u32;
+	refsLow: u32;
+	refsHigh: u32;
 }
-export const DOMAIN_PLAN_BYTES: u32 = 112;
+export const DOMAIN_PLAN_BYTES: u32 = 120;
 export const DOMAIN_PLAN__DOMID: u32 = 0;
 export const DOMAIN_PLAN__SECTION0: u32 = 4;
 export const DOMAIN_PLAN__SECTION1: u32 = 8;
@@ -1954,6 +1960,8 @@ export const DOMAIN_PLAN__FIRST_TABLE: u32 = 96;
 export const DOMAIN_PLAN__TABLE_COUNT: u32 = 100;
 export const DOMAIN_PLAN__LOWEST_COUNT: u32 = 104;
 export const DOMAIN_PLAN__ROWS_DONE: u32 = 108;
+export const DOMAIN_PLAN__REFS_LOW: u32 = 112;
+export const DOMAIN_PLAN__REFS_HIGH: u32 = 116;
 
 export const TYPE_LU_VERSION: u32 = 0x40000001;
 export const RECORD_LU_VERSION: u32 = 0;

@@ -33,8 +33,16 @@ function ownerOf(ctx: usize, image: usize, mfn: u64): u64 {
 	return load<u64>(tableAt(image, hostDirectory(image), L.HT_FRAME_OWNERS) + ((<usize>mfn) << 3));
 }
 
-/** Of a detached target: adds to the counts of a frame whose row is in the window; others come with theirs (restoreRows.ts). */
+/**
+ * Of a detached target: adds to the counts of a frame whose row is in the window; others come with theirs (restoreRows.ts).
+ * In pass 2 there is no window yet: it notes between which frames the domain's are, so that other windows need not ask it.
+ */
 function addToRow(c: L.Context, mfn: u64, references: u32, types: u32): void {
+	if (c.rowsPtr == 0) {
+		c.refsLow = min<u32>(c.refsLow, <u32>mfn);
+		c.refsHigh = max<u32>(c.refsHigh, <u32>mfn);
+		return;
+	}
 	const row = mfn - c.rowsFirst;
 	if (row >= <u64>c.rowsCount) return;
 	const counts = changetype<L.FrameCount>(<usize>c.rowsPtr + ((<usize>row) << 3));
@@ -184,8 +192,6 @@ function addTables(ctx: usize, image: usize, domid: u32): void {
 	const plan = planOf(ctx, domid);
 	if (!plan) return;
 	const detached = context(ctx).detached != 0;
-	// Nothing to add to: the windows' turn is yet to come.
-	if (detached && context(ctx).rowsPtr == 0) return;
 	const types = tableAt(image, hostDirectory(image), L.HT_FRAME_TYPES);
 	let next = plan.firstTable;
 	for (let i: u32 = 0; i < plan.tableCount && next != 0; i++) {

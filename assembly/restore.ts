@@ -438,7 +438,11 @@ export function restore(ctx: usize, pass: u32, domid: u32): u32 {
 	} else {
 		layOutBlobs(ctx, image, directory, plan.section2);
 		placeSection(ctx, image, directory, plan.section2);
+		c.refsLow = L.NONE32;
+		c.refsHigh = 0;
 		addReferences(ctx, entry);
+		plan.refsLow = c.refsLow;
+		plan.refsHigh = c.refsHigh;
 	}
 	plan.passDone = pass + 1;
 	// What follows is of all domains, and so no worker's to write.

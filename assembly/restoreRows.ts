@@ -10,7 +10,8 @@
  *     finish
  *
  * Counts are no sum over passes here: a window's are made in one go, from the owners, which the stream has, and from all
- * domains' references to its frames. So memory is bounded, and the larger the window the less often these are walked.
+ * domains' references to its frames. So memory is bounded; where domains' frames lie apart each is walked twice, once in
+ * pass 2 to know where they lie, and where they are mixed once for each window more.
  */
 import { begin, CONTEXT_BLOCK_BYTES, context, isRestoring, OK, PHASE_CHECKED, REFUSED, refuse } from "./context";
 import { chunkBytes, chunkEntries, frameFault } from "./extent/chunk";
@@ -76,7 +77,11 @@ function makeCounts(ctx: usize, first: u32, end: u32, out: usize): void {
 	c.rowsPtr = <u32>out;
 	c.rowsFirst = first;
 	c.rowsCount = end - first;
-	for (let i: u32 = 0; i < c.domainCount; i++) addReferences(ctx, domainEntry(c.imagePtr, i));
+	for (let i: u32 = 0; i < c.domainCount; i++) {
+		const plan = planAt(ctx, i);
+		// The more often, the smaller the windows: a domain whose frames are elsewhere is left alone.
+		if (plan.refsLow < end && plan.refsHigh >= first) addReferences(ctx, domainEntry(c.imagePtr, i));
+	}
 	c.rowsPtr = 0;
 	c.rowsCount = 0;
 }

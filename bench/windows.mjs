@@ -31,7 +31,7 @@ const { values } = parseArgs({
 	options: {
 		domains: { type: "string", default: "96" },
 		memory: { type: "string", default: "8" },
-		rows: { type: "string", default: "32" },
+		rows: { type: "string", default: "8" },
 		times: { type: "string", default: "3" },
 		json: { type: "string" },
 	},
@@ -255,12 +255,12 @@ const packed = packPreserved(host.preserved, core.hash(window), (octets) => core
 const memory = core.place(packed);
 const context = core.createContext();
 const opened = await several(() => {
-	context.open(window, false, true);
+	context.open(window, { detached: true });
 	return context.plan(window);
 });
 const work = core.allocate(opened.result.workBytes);
 const checked = await several(() => {
-	context.open(window, false, true);
+	context.open(window, { detached: true });
 	context.plan(window);
 	context.check(window, work, memory);
 });
@@ -270,7 +270,7 @@ context.restore(0, DOMID.XEN);
 const held = new HeldTables(core.bytes(target));
 // Begins anew: what was laid out above was only to know how large the tables are.
 const again = async () => {
-	context.open(window, false, true);
+	context.open(window, { detached: true });
 	context.plan(window);
 	context.check(window, work, memory);
 	context.target(target);

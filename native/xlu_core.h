@@ -1290,8 +1290,10 @@ struct xlu_context {
 	uint32_t rowsPtr;
 	uint32_t rowsFirst;
 	uint32_t rowsCount;
+	uint32_t refsLow;
+	uint32_t refsHigh;
 };
-_Static_assert(sizeof(struct xlu_context) == 248, "Context");
+_Static_assert(sizeof(struct xlu_context) == 256, "Context");
 
 /* A domain's sections, tables and progress. */
 struct xlu_domain_plan {
@@ -1323,8 +1325,10 @@ struct xlu_domain_plan {
 	uint32_t tableCount;
 	uint32_t lowestCount;
 	uint32_t rowsDone;
+	uint32_t refsLow;
+	uint32_t refsHigh;
 };
-_Static_assert(sizeof(struct xlu_domain_plan) == 112, "DomainPlan");
+_Static_assert(sizeof(struct xlu_domain_plan) == 120, "DomainPlan");
 
 /* The core's functions as wasm2c emits them; docs/NATIVE.md says how they are linked and called. */
 typedef struct w2c_xlu w2c_xlu;

@@ -14,7 +14,28 @@ export {
 	verifyBundle,
 } from "./bundle/index.ts";
 export type { Assumption } from "./capture/import/index.ts";
-export { Context, Core, type Difference, type Fault, type LoadOptions, loadCore, type Window } from "./core/load.ts";
+export {
+	Context,
+	Core,
+	type Difference,
+	type Fault,
+	type LoadOptions,
+	loadCore,
+	type Wants,
+	type Window,
+} from "./core/load.ts";
+export {
+	type BulkTable,
+	digestInSteps,
+	gather,
+	type RowSink,
+	type RowSource,
+	restoreInWindows,
+	type StreamPiece,
+	saveInSteps,
+	TablesInMemory,
+	type WindowOptions,
+} from "./core/windows.ts";
 export { type ErrorCode, type ErrorDetail, EXIT, errorCodes, type Finding, type Problem, XluError } from "./errors.ts";
 export { FORMAT_VERSION } from "./format/schema.ts";
 export {
@@ -71,7 +92,7 @@ export {
 	walkRecords,
 } from "./inspect/stream.ts";
 export { type CheckResult, LiveUpdate, load, type Restored, type Saved } from "./library.ts";
-export { buildImage } from "./machine/image.ts";
+export { type BulkContent, buildDetachedImage, buildImage, type DetachedImage } from "./machine/image.ts";
 export {
 	emptyHost,
 	Machine,

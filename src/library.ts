@@ -87,7 +87,7 @@ export class LiveUpdate {
 		this.#core.reset();
 		const notCheckable = memory ? [] : memoryRules;
 		try {
-			openAndCheck(this.#core, this.#core.place(stream), memory && this.#core.place(memory), false, newest);
+			openAndCheck(this.#core, this.#core.place(stream), memory && this.#core.place(memory), { newest });
 			return { ok: true, findings: [], notCheckable, exitStatus: 0 };
 		} catch (error) {
 			if (!isVerdict(error)) throw error;

@@ -3,7 +3,7 @@
  * update, an audit and the library have in common; each sets its own clocks and stages around them.
  */
 import { performance } from "node:perf_hooks";
-import type { Context, Core, Window } from "./core/load.ts";
+import type { Context, Core, OpenOptions, Window } from "./core/load.ts";
 import { DOMID } from "./format/enums.ts";
 import type { Host } from "./host.ts";
 import { buildImage } from "./machine/image.ts";
@@ -44,13 +44,10 @@ export function placeMemory(core: Core, preserved: PreservedPages, stream: Windo
 	);
 }
 
-/**
- * Opens and checks a stream; `memory` where there is one. Returns the context, ready for a restore. `newest` is the newest
- * version of the format that the reader knows, where it is not this core's.
- */
-export function openAndCheck(core: Core, stream: Window, memory: Window | undefined, padded = false, newest = 0) {
+/** Opens and checks a stream; `memory` where there is one. Returns the context, ready for a restore. */
+export function openAndCheck(core: Core, stream: Window, memory: Window | undefined, options: OpenOptions = {}) {
 	const context = core.createContext();
-	context.open(stream, padded, false, newest);
+	context.open(stream, options);
 	const sizes = context.plan(stream);
 	context.check(stream, core.allocate(sizes.workBytes), memory);
 	return { context, ...sizes };

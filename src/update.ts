@@ -240,7 +240,7 @@ async function updateHost(host: Host, options: UpdateOptions, pool: WorkerPool |
 			const saved = stage("save", () => saving.save(image, window));
 			hooks.saved?.(xen1.bytes(saved));
 			const kept = placeMemory(xen1, host.preserved, saved);
-			stage("check", () => openAndCheck(xen1, saved, kept, false, hooks.xen2Format ?? xen2Format));
+			stage("check", () => openAndCheck(xen1, saved, kept, { newest: hooks.xen2Format ?? xen2Format }));
 			stage("hand-over", () => {
 				const plan = planHandOver(saved.length, hooks.free?.(free) ?? free, bootmem, options.seed ?? 1);
 				const handOver = writeHandOver(machine, xen1.bytes(saved), plan, placement);
@@ -277,7 +277,10 @@ async function updateHost(host: Host, options: UpdateOptions, pool: WorkerPool |
 			hooks.received?.(xen2.bytes(received));
 			const kept = xen2.place(xen1.bytes(memory));
 			hooks.preserved?.(xen2.bytes(kept));
-			const result = openAndCheck(xen2, received, kept, true, hooks.bootedFormat ?? hooks.xen2Format ?? xen2Format);
+			const result = openAndCheck(xen2, received, kept, {
+				padded: true,
+				newest: hooks.bootedFormat ?? hooks.xen2Format ?? xen2Format,
+			});
 			needNotReusable(breadcrumb, frames, regions);
 			const target = xen2.allocate(result.imageBytes);
 			const length = hooks.targetWindow?.(target.length) ?? target.length;

@@ -2,7 +2,7 @@
 /** xlu: the commands, their options, and the exit status that each ends in. */
 import { readFileSync } from "node:fs";
 import { Command, CommanderError, InvalidArgumentError, Option } from "commander";
-import { loadCore } from "../core/load.ts";
+import { loadCore, MOST_BYTES } from "../core/load.ts";
 import { EXIT, XluError } from "../errors.ts";
 import { FORMAT_VERSION, OLDEST_VERSION } from "../format/schema.ts";
 import { daemons, dialects } from "../formats/xenstore/daemons.ts";
@@ -23,6 +23,14 @@ import { verify } from "./verify.ts";
 function whole(text: string): number {
 	const value = Number(text);
 	if (!/^\d+$/.test(text) || !Number.isSafeInteger(value)) throw new InvalidArgumentError("expected a whole number");
+	return value;
+}
+
+function size(text: string): number {
+	const [, digits, unit] = /^(\d+)([KMG]?)$/.exec(text) ?? [];
+	const value = Number(digits) * 2 ** (10 * " KMG".indexOf(unit || " "));
+	if (!(value > 0 && value < MOST_BYTES))
+		throw new InvalidArgumentError("expected a size such as 16M (K, M or G), below 4G");
 	return value;
 }
 
@@ -145,6 +153,11 @@ Exit status: 0 done; 1 a check or a version refuses, or a comparison differs; 2 
 		.requiredOption("-o, --output <file>", "the stream; - for standard output")
 		.option("--memory <file>", "the preserved memory (default: FILE.mem)")
 		.option("--format <version>", `version of the format (default: ${FORMAT_VERSION}, the newest)`, formatVersion)
+		.option(
+			"--window <size>",
+			"write the stream in steps through a window of SIZE (K, M or G): tables may be beyond 4 GiB",
+			size,
+		)
 		.option("--json", "sizes as one object", false)
 		.action(action((host: string, options) => save(host, options)));
 	xlu

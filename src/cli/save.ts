@@ -1,8 +1,10 @@
 /** xlu save HOST -o FILE: the stream as FILE, the preserved memory beside it as FILE.mem. */
-import { loadCore } from "../core/load.ts";
+import { type Core, loadCore } from "../core/load.ts";
+import { gather, saveInSteps, TablesInMemory } from "../core/windows.ts";
 import { EXIT, XluError } from "../errors.ts";
-import { loadHost } from "../host.ts";
-import { openAndCheck, saveHost } from "../steps.ts";
+import { type Host, loadHost } from "../host.ts";
+import { buildDetachedImage } from "../machine/image.ts";
+import { openAndCheck, placeMemory, type SavedHost, saveHost } from "../steps.ts";
 import { isDevice, print, printJson, progress, progressDone, writeFiles } from "./output.ts";
 
 export interface SaveOptions {
@@ -11,6 +13,8 @@ export interface SaveOptions {
 	memory?: string;
 	/** Version of the stream's format, by default the newest. */
 	format?: number;
+	/** Octets of the window that the stream goes through; all at once by default. */
+	window?: number;
 	json: boolean;
 }
 
@@ -32,9 +36,10 @@ export async function save(path: string, options: SaveOptions): Promise<number> 
 	const host = loadHost(path);
 	const core = await loadCore();
 	progress(`${path}: saving`);
-	const { stream, memory } = saveHost(core, host, options.format);
+	const isInSteps = options.window !== undefined;
+	const { stream, memory } = isInSteps ? await saveThrough(core, host, options) : saveHost(core, host, options.format);
 	// A stream that nobody could restore is not written.
-	openAndCheck(core, stream, memory, false, options.format);
+	openAndCheck(core, stream, memory, { newest: options.format, detached: isInSteps });
 	progressDone();
 	const hasNoFile = toPipe || isDevice(options.output);
 	const memoryPath = options.memory ?? (hasNoFile ? undefined : `${options.output}.mem`);
@@ -55,4 +60,15 @@ export async function save(path: string, options: SaveOptions): Promise<number> 
 		print(`${options.output}: ${stream.length} octets; ${where}: ${memory.length} octets of preserved memory`);
 	}
 	return EXIT.done;
+}
+
+/** The same stream through a window, with the bulk tables beside the core's memory: they may be larger than that. */
+async function saveThrough(core: Core, host: Host, options: SaveOptions): Promise<Omit<SavedHost, "image">> {
+	const { window: windowBytes, format } = options;
+	const { image, bulk } = buildDetachedImage(host.model, host.preserved, host.references);
+	const pieces = saveInSteps(core, core.place(image), new TablesInMemory(bulk), { windowBytes, format });
+	const octets = await gather(pieces);
+	core.reset();
+	const stream = core.place(octets);
+	return { stream, memory: placeMemory(core, host.preserved, stream) };
 }

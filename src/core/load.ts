@@ -92,6 +92,16 @@ export type Wants =
 const PAGE = 65536;
 /** A page of the machine's. */
 const SMALL_PAGE = 4096;
+/** How a stream is to be opened. */
+export interface OpenOptions {
+	/** Zeros may fill its last frame (H2). */
+	readonly padded?: boolean;
+	/** The target's bulk tables will be made window by window (windows.ts). */
+	readonly detached?: boolean;
+	/** Newest version of the format that the reader knows, where that is another hypervisor than this core's; 0: this core's. */
+	readonly newest?: number;
+}
+
 /** What 32-bit addresses reach: all windows together. */
 export const MOST_BYTES = 2 ** 32;
 const passNames = Object.fromEntries(Object.entries(PASS).map(([name, code]) => [code, name]));
@@ -288,12 +298,8 @@ export class Context {
 		return { pointer: out.pointer, length: this.figure("streamUsed") };
 	}
 
-	/**
-	 * Opens a stream: framing, checksums, index. `padded`: zeros may fill its last frame (H2). `detached`: the target's bulk
-	 * tables will be made window by window (windows.ts). `newest`: the newest version of the format that the reader knows,
-	 * where that is another hypervisor than this core's.
-	 */
-	open(stream: Window, padded = false, detached = false, newest = 0): void {
+	/** Opens a stream: framing, checksums, index. */
+	open(stream: Window, { padded = false, detached = false, newest = 0 }: OpenOptions = {}): void {
 		const flags =
 			(padded ? OPEN_FLAG.padded : 0) | (detached ? OPEN_FLAG.detached : 0) | (newest << OPEN_VERSION_SHIFT);
 		if (this.#exports.open(this.#window.pointer, stream.pointer, stream.length, flags)) this.#throw("open", stream);

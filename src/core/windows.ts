@@ -44,6 +44,8 @@ export interface StreamPiece {
 export interface WindowOptions {
 	/** Octets of the window that the stream goes through; by default the least that there can be. */
 	windowBytes?: number;
+	/** Version of the stream's format, by default the newest. */
+	format?: number;
 	/** Octets of the window for rows. */
 	rowsBytes?: number;
 }
@@ -94,6 +96,7 @@ export async function* saveInSteps(
 	options: WindowOptions = {},
 ): AsyncGenerator<StreamPiece, void, void> {
 	const context = core.createContext();
+	context.saveAs(options.format ?? 0);
 	const { windowBytes, indexBytes } = context.planSteps(image);
 	const out = core.allocate(options.windowBytes ?? windowBytes);
 	const index = core.allocate(indexBytes);
@@ -142,7 +145,7 @@ export async function digestInSteps(
 
 /**
  * The three passes over all domains, with the rows of bulk tables window by window. A window of counts is made from all that
- * domains hold of its frames: the larger it is, the less often these are gone through.
+ * domains hold of its frames: where these are mixed, the larger it is the less often domains are gone through.
  *
  * @param context opened with `detached`, planned, checked, and given its target
  * @param target that target

@@ -715,7 +715,8 @@ Then sizes (\`plan\`):
    for each section 0 (R009): more are a section that stands twice, or one of a domain that has no section 0.
 9. For each section 0 in the order of the stream: \`highestGfn\` of every LU_P2M is all ones or below 2^29 (R064), a limit of
    this core; vCPU numbers of the first LU_VCPUS are below 8192 (R090). Last, image and workspace have less than 4 GiB (R040 at
-   LU_HOST), another limit of this core: other readers have their own.
+   LU_HOST), another limit of this core: other readers have their own. Where the target's bulk tables are detached
+   (docs/CORE.md), the image counts without them, and \`frameCount\` may be up to 2^29.
 
 Then what the records say (\`check\`). Where a record that is looked at is missing, its checks are left out.
 

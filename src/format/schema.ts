@@ -991,6 +991,11 @@ export const imageStructs = {
 		u32("rowsPtr", "Window of counts that are being made, 0 for none."),
 		u32("rowsFirst", "Frame of its first row."),
 		u32("rowsCount", "Its rows."),
+		u32(
+			"refsLow",
+			"While a domain's pass 2 into a detached target runs: the lowest frame that it holds a reference of,",
+		),
+		u32("refsHigh", "the highest."),
 	]),
 	/** One per domain, in the workspace: what plan found and how far the passes have come. */
 	DomainPlan: struct("DomainPlan", "A domain's sections, tables and progress.", [
@@ -1022,6 +1027,8 @@ export const imageStructs = {
 		u32("tableCount", "Page tables that it owns: a PV domain that has any is walked."),
 		u32("lowestCount", "L1 tables among them."),
 		u32("rowsDone", "Rows of its detached P2M that are made."),
+		u32("refsLow", "Detached: the lowest frame that it holds a reference of, all ones for none,"),
+		u32("refsHigh", "the highest."),
 	]),
 } as const;
 

@@ -185,6 +185,20 @@ describe("xlu save", () => {
 		expect(readdirSync(directory).sort()).toEqual(["a", "b"]);
 	});
 
+	it("--window: the same stream in steps; a window that is too small, or no size, is refused", () => {
+		const directory = emptyDirectory();
+		const run = (window: string) => xlu(["save", host("pv"), "-o", "a.xlu", "--window", window], { cwd: directory });
+		const small = run("1K");
+		expect([small.status, small.stderr]).toEqual([1, expect.stringMatching(/XLU-R030.*expected \d+.*found 1024/s)]);
+		for (const wrong of ["0", "1T", "-1", "4G", "M"]) {
+			expect(run(wrong).status, wrong).toBe(2);
+		}
+		expect(readdirSync(directory)).toEqual([]);
+		expect(run("16M").status).toBe(0);
+		expect(readFileSync(join(directory, "a.xlu")).equals(stream)).toBe(true);
+		expect(readFileSync(join(directory, "a.xlu.mem")).equals(memory)).toBe(true);
+	});
+
 	it("-o -: the stream on standard output, octet for octet, and nothing else", () => {
 		const directory = emptyDirectory();
 		const ended = xlu(["save", host("pv"), "-o", "-"], { cwd: directory });

@@ -5,6 +5,10 @@ import { builds, compile } from "../support/compile.ts";
 interface Codec {
 	memory: WebAssembly.Memory;
 	xxh3_64(ptr: number, len: number): bigint;
+}
+
+interface Pieces {
+	memory: WebAssembly.Memory;
 	hashStateBytes(): number;
 	hashStart(state: number): void;
 	hashMore(state: number, ptr: number, bytes: number): void;
@@ -89,28 +93,30 @@ describe.each(builds)("XXH3-64, $name build", ({ simd }) => {
 	describe("piece by piece", () => {
 		const STATE = 65_536;
 		const INPUT = 131_072;
+		let pieces: Pieces;
 
 		/** Takes the octets in as pieces of these lengths, the last one repeated; each piece ends with the memory's end or not. */
 		function inPieces(bytes: Uint8Array, lengths: readonly number[]): bigint {
-			const memory = new Uint8Array(codec.memory.buffer);
-			const stateBytes = codec.hashStateBytes();
+			const memory = new Uint8Array(pieces.memory.buffer);
+			const stateBytes = pieces.hashStateBytes();
 			memory.fill(0xa5, STATE, STATE + stateBytes + 64);
-			codec.hashStart(STATE);
+			pieces.hashStart(STATE);
 			for (let at = 0, i = 0; at < bytes.length; i++) {
 				const length = Math.min(bytes.length - at, lengths[Math.min(i, lengths.length - 1)] as number);
 				memory.set(bytes.subarray(at, at + length), INPUT);
-				codec.hashMore(STATE, INPUT, length);
+				pieces.hashMore(STATE, INPUT, length);
 				memory.fill(0x5a, INPUT, INPUT + length);
 				at += length;
 			}
-			const sum = BigInt.asUintN(64, codec.hashEnd(STATE));
+			const sum = BigInt.asUintN(64, pieces.hashEnd(STATE));
 			const behind = memory.subarray(STATE + stateBytes, STATE + stateBytes + 64);
 			expect(behind.every((octet) => octet === 0xa5)).toBe(true);
 			return sum;
 		}
 
-		beforeAll(() => {
-			codec.memory.grow(Math.max(0, 4 - codec.memory.buffer.byteLength / 65_536));
+		beforeAll(async () => {
+			pieces = await compile<Pieces>("assembly/test/hashSteps.ts", { simd });
+			pieces.memory.grow(Math.max(0, 4 - pieces.memory.buffer.byteLength / 65_536));
 		});
 
 		test("every length from 0 to 1400, octets one by one, and in pieces of 7, 64, 255, 256, 257", () => {

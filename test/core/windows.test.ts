@@ -59,7 +59,7 @@ function checkDetached(core: Core, stream: Uint8Array, memory: Uint8Array) {
 	const window = core.place(stream);
 	const preserved = core.place(memory);
 	const context = core.createContext();
-	context.open(window, false, true);
+	context.open(window, { detached: true });
 	const { imageBytes, workBytes } = context.plan(window);
 	context.check(window, core.allocate(workBytes), preserved);
 	const target = core.allocate(imageBytes);
@@ -211,7 +211,7 @@ describe("more than the memory holds", () => {
 		const place = core.place(stream);
 		opened.open(place);
 		expect(() => opened.plan(place)).toThrow(refused({ rule: "XLU-R040" }));
-		opened.open(place, false, true);
+		opened.open(place, { detached: true });
 		const { imageBytes, workBytes } = opened.plan(place);
 		expect(imageBytes).toBe(image.length);
 		expect(workBytes).toBeGreaterThan(8 * frames);

@@ -132,7 +132,7 @@ export function refusal(stream: Uint8Array, memory?: Uint8Array, padded = false,
 	const context = core.createContext();
 	let call: "open" | "plan" | "check" = "open";
 	try {
-		context.open(window, padded);
+		context.open(window, { padded });
 		call = "plan";
 		const { workBytes } = context.plan(window);
 		call = "check";
