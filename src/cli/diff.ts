@@ -48,6 +48,6 @@ export async function diff(a: string, b: string, options: DiffOptions): Promise<
 function differenceLine({ where, field, a, b }: StreamDifference): string {
 	if (field === null) return `${where}: only in ${a === null ? "the second" : "the first"}`;
 	const shown = (value: unknown) =>
-		value === null ? "nothing" : typeof value === "string" ? value : JSON.stringify(value);
+		value === null ? "nothing" : typeof value === "string" && !/\s/.test(value) ? value : JSON.stringify(value);
 	return `${where}: ${field}: ${shown(a)} -> ${shown(b)}`;
 }

@@ -73,7 +73,7 @@ async function inspectFile(path: string, options: InspectOptions): Promise<numbe
 }
 
 async function inspectLiveUpdate(path: string, stream: Uint8Array, options: InspectOptions): Promise<number> {
-	const { memory } = readMemory(path, options.memory);
+	const { memory } = await readMemory(path, options.memory);
 	const status = show(path, stream, pagesOf(memory), options, {});
 	if (status !== EXIT.done) return status;
 	const core = await loadCore();

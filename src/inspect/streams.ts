@@ -7,7 +7,7 @@ import type { Layer, StreamItem } from "../formats/common/record.ts";
 import { xluItems } from "../formats/xlu/stream.ts";
 import { type CheckResult, LiveUpdate, load } from "../library.ts";
 import { differences, FactCollector, type Facts, liveUpdateFacts, type StreamDifference } from "./diff.ts";
-import { type OpenStream, readWhole } from "./open.ts";
+import { type OpenStream, readLiveUpdate, readWhole } from "./open.ts";
 
 export interface ItemOptions extends Partial<ReadOptions> {
 	/** Of a live-update stream: what makes its checksums; by default a new core. */
@@ -93,7 +93,7 @@ export function streamFinding(finding: FormatFinding): StreamFinding {
 export async function verifyStream(opened: OpenStream, options: VerifyStreamOptions = {}): Promise<StreamVerdict> {
 	const { strict = false, memory, findings = new Findings({ strict }), ...how } = options;
 	const { reader, format } = opened;
-	if (!format) return await verifyLiveUpdate(await readWhole(reader, options.onProgress), memory, options.core);
+	if (!format) return await verifyLiveUpdate(await readLiveUpdate(reader, options.onProgress), memory, options.core);
 	let layer: Layer | undefined;
 	let records = 0;
 	try {
