@@ -1,6 +1,6 @@
-/** docs/LIBRARY.md: its examples run as they stand and print what it says; every export has its line. */
+/** docs/LIBRARY.md: its examples run as they stand and print what it says; every export has its line. CONTRIBUTING.md names the peers. */
 import { execFileSync } from "node:child_process";
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { afterAll, describe, expect, test } from "vitest";
 import { root } from "../support/core.ts";
@@ -43,4 +43,9 @@ describe("docs/LIBRARY.md", () => {
 		);
 		expect(named.toSorted()).toEqual(exported().toSorted());
 	});
+});
+
+test("CONTRIBUTING.md names every file of peers/", () => {
+	const contributing = readFileSync(join(root, "CONTRIBUTING.md"), "utf8");
+	for (const name of readdirSync(join(root, "peers"))) expect(contributing, name).toContain(name);
 });
