@@ -3,6 +3,7 @@ import { loadCore } from "../core/load.ts";
 import { EXIT, XluError } from "../errors.ts";
 import { alignUp } from "../format/layout.ts";
 import { RECORD_HEADER_BYTES } from "../format/schema.ts";
+import { littleStream } from "../formats/xlu/stream.ts";
 import { isHost, loadHost } from "../host.ts";
 import { openStream } from "../inspect/open.ts";
 import {
@@ -97,7 +98,7 @@ function show(
 	const walked: WalkedRecord[] = [];
 	let failure: unknown;
 	try {
-		for (const record of walkRecords(stream)) walked.push(record);
+		for (const record of walkRecords(littleStream(stream))) walked.push(record);
 	} catch (error) {
 		failure = error;
 	}
