@@ -46,9 +46,9 @@ export {
 	type Severity,
 } from "./formats/common/findings.ts";
 export type { Format, ReadOptions } from "./formats/common/format.ts";
-export { readJson, writeJson } from "./formats/common/json.ts";
+export { type JsonItem, readJson, writeJson } from "./formats/common/json.ts";
 export { StreamReader } from "./formats/common/reader.ts";
-export type { EncodableItem, Fields, StreamItem } from "./formats/common/record.ts";
+export type { EncodableItem, Fields, Json, Layer, PageContents, StreamItem } from "./formats/common/record.ts";
 export { type ByteSink, FileSink, MemorySink } from "./formats/common/sink.ts";
 export { type ByteSource, openSource, sourceOf } from "./formats/common/source.ts";
 export { formats, recognise } from "./formats/index.ts";
@@ -80,10 +80,10 @@ export {
 	type XenstoreWriteOptions,
 } from "./formats/xenstore/write.ts";
 export { type Capabilities, type Host, loadHost } from "./host.ts";
-export { type Converted, convertStream, type Form } from "./inspect/convert.ts";
-export { differences, FactCollector, type StreamDifference } from "./inspect/diff.ts";
+export { type Converted, type ConvertOptions, convertStream, type Form } from "./inspect/convert.ts";
+export { differences, FactCollector, type Facts, liveUpdateFacts, type StreamDifference } from "./inspect/diff.ts";
 export { type Explanation, explain, explanations } from "./inspect/explain.ts";
-export { type OpenStream, openStream } from "./inspect/open.ts";
+export { type OpenOptions, type OpenStream, openReader, openStream, readWhole } from "./inspect/open.ts";
 export {
 	type InspectedPort,
 	type InspectedRecord,
@@ -91,6 +91,16 @@ export {
 	inspectStream,
 	walkRecords,
 } from "./inspect/stream.ts";
+export {
+	diffStreams,
+	type ItemOptions,
+	readItems,
+	type StreamFinding,
+	type StreamVerdict,
+	streamFacts,
+	type VerifyStreamOptions,
+	verifyStream,
+} from "./inspect/streams.ts";
 export { type CheckResult, LiveUpdate, load, type Restored, type Saved } from "./library.ts";
 export { type BulkContent, buildDetachedImage, buildImage, type DetachedImage } from "./machine/image.ts";
 export {

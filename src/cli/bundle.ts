@@ -6,7 +6,8 @@ import { EXIT, XluError } from "../errors.ts";
 import { Findings } from "../formats/common/findings.ts";
 import type { StreamReader } from "../formats/common/reader.ts";
 import { loadHost } from "../host.ts";
-import { findingJson, findingLine } from "./formats.ts";
+import { streamFinding } from "../inspect/streams.ts";
+import { findingLine } from "./formats.ts";
 import { colors, print, printJson, progress, progressDone } from "./output.ts";
 
 export async function verifyOnto(path: string, reader: StreamReader, onto: string, json: boolean): Promise<number> {
@@ -34,7 +35,7 @@ export async function verifyOnto(path: string, reader: StreamReader, onto: strin
 	const isDamaged = errors.some(({ rule }) => rule.severity === "damaged");
 	const status = isDamaged ? EXIT.damaged : errors.length > 0 ? EXIT.refused : EXIT.done;
 	if (json) {
-		const shown = { findings: errors.map(findingJson), warnings: warnings.map(findingJson) };
+		const shown = { findings: errors.map(streamFinding), warnings: warnings.map(streamFinding) };
 		const rest = { notShown: findings.dropped, notCheckable };
 		printJson({ ok: errors.length === 0, format: "bundle", domid, onto: target.name, ...shown, ...rest });
 		return status;

@@ -9,6 +9,7 @@ import { xenstoreJson } from "../formats/xenstore/json.ts";
 import { addToXenstore, emptyXenstore } from "../formats/xenstore/model.ts";
 import { treeLines } from "../formats/xenstore/tree.ts";
 import type { OpenStream } from "../inspect/open.ts";
+import { streamFinding, verifyStream } from "../inspect/streams.ts";
 import { brief, fieldLines, hexLines } from "../inspect/text.ts";
 import { lineOutput } from "./lines.ts";
 import { colors, print, printJson, progress, progressDone, report } from "./output.ts";
@@ -54,23 +55,6 @@ export interface InspectStreamOptions extends FormatOptions {
 	record?: number;
 	hex?: boolean;
 	tree?: boolean;
-}
-
-/** A finding as JSON has it. */
-export function findingJson(finding: FormatFinding): Record<string, unknown> {
-	const { rule, isError, layer, record, offset, field, domid, expected, got } = finding;
-	return {
-		rule: rule.code,
-		severity: isError ? (rule.severity === "damaged" ? "damaged" : "refused") : "warning",
-		layer,
-		domid: domid ?? null,
-		record,
-		offset,
-		field: field ?? null,
-		expected,
-		got,
-		message: findingText(finding),
-	};
 }
 
 const recordJson = ({ index, layer, type, name, offset, length, fields }: StreamItem) =>
@@ -135,7 +119,7 @@ async function inspectJson(items: AsyncGenerator<StreamItem>, findings: Findings
 	if (layer !== undefined) {
 		await output.text("]");
 		if (layer === "xenstore") for (const piece of xenstoreJson(store)) await output.text(piece);
-		await output.line(`,"findings":${JSON.stringify(findings.list.map(findingJson))}}`);
+		await output.line(`,"findings":${JSON.stringify(findings.list.map(streamFinding))}}`);
 		await output.end();
 	}
 	return failure === undefined ? EXIT.done : report(failure, layer === undefined);
@@ -218,49 +202,25 @@ export function findingLine(finding: FormatFinding): string {
 /** The verdict: every rule that the stream breaks, and what it ends in. */
 export async function verifyStreamFile(
 	path: string,
-	{ reader, format }: OpenStream & { format: Format },
+	opened: OpenStream & { format: Format },
 	options: FormatOptions & { json: boolean },
 ): Promise<number> {
 	const findings = new Findings({ strict: options.strict === true });
-	let layer: Layer | undefined;
-	let records = 0;
-	try {
-		for await (const item of readItems(format, reader, findings, "summary", options)) {
-			layer ??= item.layer;
-			records++;
-		}
-	} catch (error) {
-		// What ends the reading is a finding as well; a file that cannot be read is none.
-		if (!(error instanceof XluError) || findings.errors.length === 0) throw error;
-	}
+	const onProgress = (offset: number) => progress(progressText(opened.reader, offset));
+	const verdict = await verifyStream(opened, { findings, ...howToRead(options), onProgress });
 	progressDone();
-	const errors = findings.errors;
-	const status = errors.some(({ rule }) => rule.severity === "damaged")
-		? EXIT.damaged
-		: errors.length > 0
-			? EXIT.refused
-			: EXIT.done;
-	const warnings = findings.list.filter(({ isError }) => !isError);
+	const { exitStatus, ok, format, ...rest } = verdict;
 	if (options.json) {
-		printJson({
-			ok: errors.length === 0,
-			format: layer ?? format.name,
-			...(options.for ? { for: options.for } : {}),
-			records,
-			findings: errors.map(findingJson),
-			warnings: warnings.map(findingJson),
-			notShown: findings.dropped,
-			notCheckable: [],
-		});
-		return status;
+		printJson({ ok, format, ...(options.for ? { for: options.for } : {}), ...rest });
+		return exitStatus;
 	}
 	for (const finding of findings.list) print(findingLine(finding));
 	if (findings.dropped > 0) print(`and ${findings.dropped} more`);
-	if (errors.length === 0) {
-		const warned = warnings.length > 0 ? `, ${warnings.length} warnings` : "";
-		print(colors.green(`${path}: ${layer ?? format.name} stream, ${records} records, every rule holds${warned}`));
+	if (ok) {
+		const warned = rest.warnings.length > 0 ? `, ${rest.warnings.length} warnings` : "";
+		print(colors.green(`${path}: ${format} stream, ${rest.records} records, every rule holds${warned}`));
 	} else {
-		print(`${path}: refused; xlu explain ${errors[0]?.rule.code} says why`);
+		print(`${path}: refused; xlu explain ${findings.errors[0]?.rule.code} says why`);
 	}
-	return status;
+	return exitStatus;
 }

@@ -3,6 +3,7 @@ import { loadCore } from "../core/load.ts";
 import { EXIT, XluError } from "../errors.ts";
 import { alignUp } from "../format/layout.ts";
 import { RECORD_HEADER_BYTES } from "../format/schema.ts";
+import { littleStream } from "../formats/xlu/stream.ts";
 import { isHost, loadHost } from "../host.ts";
 import { openStream } from "../inspect/open.ts";
 import {
@@ -73,7 +74,7 @@ async function inspectFile(path: string, options: InspectOptions): Promise<numbe
 }
 
 async function inspectLiveUpdate(path: string, stream: Uint8Array, options: InspectOptions): Promise<number> {
-	const { memory } = readMemory(path, options.memory);
+	const { memory } = await readMemory(path, options.memory);
 	const status = show(path, stream, pagesOf(memory), options, {});
 	if (status !== EXIT.done) return status;
 	const core = await loadCore();
@@ -97,7 +98,7 @@ function show(
 	const walked: WalkedRecord[] = [];
 	let failure: unknown;
 	try {
-		for (const record of walkRecords(stream)) walked.push(record);
+		for (const record of walkRecords(littleStream(stream))) walked.push(record);
 	} catch (error) {
 		failure = error;
 	}

@@ -185,10 +185,7 @@ Exit status: 0 done; 1 a check or a version refuses, or a comparison differs; 2 
 		.requiredOption("--domain <domid>", "the domain", whole)
 		.requiredOption("-o, --output <file>", "the bundle; - for standard output")
 		.option("--json", "size and assumptions as one object", false)
-		.addHelpText(
-			"after",
-			"\nExamples:\n  xlu extract examples/pv --domain 1 -o pv.bundle\n  xlu verify pv.bundle --onto synthetic:domains=0",
-		)
+		.addHelpText("after", "\nExamples:\n  xlu extract examples/pv --domain 1 -o pv.bundle\n  xlu verify pv.bundle")
 		.action(action((host: string, options) => extract(host, options)));
 	xlu
 		.command("restore")

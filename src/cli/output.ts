@@ -1,15 +1,5 @@
 /** How commands speak: results on standard output, progress and errors on standard error, files whole or not at all. */
-import {
-	closeSync,
-	existsSync,
-	fsyncSync,
-	openSync,
-	readFileSync,
-	realpathSync,
-	renameSync,
-	rmSync,
-	writeSync,
-} from "node:fs";
+import { closeSync, existsSync, fsyncSync, openSync, realpathSync, renameSync, rmSync, writeSync } from "node:fs";
 import pc from "picocolors";
 import { type UpdateOutcome, XluError } from "../errors.ts";
 import { isDirectory, statOf } from "../host.ts";
@@ -64,21 +54,6 @@ export function table(names: readonly string[], rows: readonly (readonly (string
 				.trimEnd(),
 		)
 		.join("\n");
-}
-
-/** Reads a file, or standard input for `-`. */
-export function readInput(path: string): Uint8Array {
-	try {
-		return path === "-" ? readFileSync(0) : readFileSync(path);
-	} catch (cause) {
-		const reason = cause as NodeJS.ErrnoException;
-		throw new XluError("XLU_E_IO", `${path === "-" ? "Standard input" : path} cannot be read: ${reason.message}.`, {
-			record: path,
-			expected: "a readable file of at most 2 GiB",
-			got: reason.code ?? "an error",
-			cause,
-		});
-	}
 }
 
 /** Removes a file if it can be: what failed before is worth telling, not this. */

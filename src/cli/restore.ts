@@ -18,7 +18,7 @@ export async function restore(
 	path: string,
 	options: { memory?: string; compare?: string; json: boolean },
 ): Promise<number> {
-	const file = readStreamFile(path, options.memory);
+	const file = await readStreamFile(path, options.memory);
 	const core = await loadCore();
 	const stream = core.place(file.stream);
 	// Damage is said before what is missing beside the stream.

@@ -2,11 +2,13 @@
 import { existsSync } from "node:fs";
 import { XluError } from "../errors.ts";
 import { readStruct } from "../format/layout.ts";
-import { imageStructs } from "../format/schema.ts";
-import type { StreamReader } from "../formats/common/reader.ts";
-import { readWhole } from "../inspect/open.ts";
+import { imageStructs, MEMORY_MAGIC } from "../format/schema.ts";
+import { StreamReader } from "../formats/common/reader.ts";
+import { openSource } from "../formats/common/source.ts";
+import { viewOf } from "../formats/common/values.ts";
+import { openStream, readLiveUpdate, readWhole } from "../inspect/open.ts";
 import { checkPreservedFrame, PAGE_BYTES } from "../machine/preserved.ts";
-import { progress, progressDone, readInput } from "./output.ts";
+import { progress, progressDone } from "./output.ts";
 
 export interface StreamFile {
 	stream: Uint8Array;
@@ -15,23 +17,36 @@ export interface StreamFile {
 	memoryPath: string | undefined;
 }
 
-/** Reads FILE (`-`: standard input) and FILE.mem, or the memory file that is named. */
-export function readStreamFile(path: string, memoryPath?: string): StreamFile {
-	return { stream: readInput(path), ...readMemory(path, memoryPath) };
+/** Reads FILE (`-`: standard input), packed by gzip or as JSON too, and FILE.mem, or the memory file that is named. */
+export async function readStreamFile(path: string, memoryPath?: string): Promise<StreamFile> {
+	const { reader } = await openStream(path, { orElse: "xlu" });
+	try {
+		return { stream: await readStream(reader), ...(await readMemory(path, memoryPath)) };
+	} finally {
+		await reader.close();
+	}
 }
 
 /** The preserved memory beside FILE, or the file that is named. */
-export function readMemory(path: string, memoryPath?: string): Omit<StreamFile, "stream"> {
+export async function readMemory(path: string, memoryPath?: string): Promise<Omit<StreamFile, "stream">> {
 	const beside = memoryPath ?? (path === "-" ? undefined : `${path}.mem`);
 	if (!beside || (memoryPath === undefined && !existsSync(beside))) return { memory: undefined, memoryPath: undefined };
-	const memory = readInput(beside);
-	checkPreservedFrame(memory, beside);
-	return { memory, memoryPath: beside };
+	const reader = new StreamReader(await openSource(beside));
+	try {
+		const head = await reader.peek(imageStructs.MemoryHeader.size);
+		// What is none is looked at no further: it may never end.
+		const isKnown = head.length >= 8 && viewOf(head).getBigUint64(0, true) === MEMORY_MAGIC;
+		const memory = isKnown ? await readWhole(reader) : head.slice();
+		checkPreservedFrame(memory, beside);
+		return { memory, memoryPath: beside };
+	} finally {
+		await reader.close();
+	}
 }
 
 /** A live-update stream, whole; long ones with a line of progress. */
 export async function readStream(reader: StreamReader): Promise<Uint8Array> {
-	const stream = await readWhole(reader, (offset) => progress(progressText(reader, offset)));
+	const stream = await readLiveUpdate(reader, (offset) => progress(progressText(reader, offset)));
 	progressDone();
 	return stream;
 }

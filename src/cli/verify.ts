@@ -49,14 +49,15 @@ async function verifyLiveUpdate(path: string, stream: Uint8Array, options: Verif
 	for (const { message } of result.findings) print(message);
 	if (result.ok) print(colors.green(`${path}: every rule holds`));
 	if (result.notCheckable.length) {
-		print(`not checkable without the preserved memory (${path}.mem): ${result.notCheckable.join(", ")}`);
+		const where = path === "-" ? "--memory FILE" : `${path}.mem`;
+		print(`not checkable without the preserved memory (${where}): ${result.notCheckable.join(", ")}`);
 	}
 	return exitStatus;
 }
 
 async function check(path: string, stream: Uint8Array, memoryPath: string | undefined): Promise<CheckResult> {
 	try {
-		const { memory } = readMemory(path, memoryPath);
+		const { memory } = await readMemory(path, memoryPath);
 		return (await load()).check(stream, memory);
 	} catch (error) {
 		// A damaged FILE.mem is a finding like any other.

@@ -63,8 +63,8 @@ export function cannot(stream: string, form: string, expected: string): XluError
 export async function convertStream(
 	{ reader, format, isJson }: OpenStream,
 	sink: ByteSink,
-	form: Form | undefined,
-	options: ConvertOptions,
+	form?: Form,
+	options: ConvertOptions = {},
 ): Promise<Converted> {
 	const isMade = options.daemon !== undefined || options.use !== undefined;
 	if (isMade && format !== xenstoreFormat) throw cannot(format?.name ?? "live-update", "xenstore", "a xenstore stream");

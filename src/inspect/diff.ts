@@ -70,6 +70,17 @@ function isObject(value: Json | undefined): value is Object_ {
 	return typeof value === "object" && value !== null && !Array.isArray(value);
 }
 
+const isText = (value: Json | undefined): value is string => typeof value === "string";
+
+/** xl's configuration as what it says; as the text where that is no JSON. */
+function asJson(text: string): Json {
+	try {
+		return JSON.parse(text);
+	} catch {
+		return text;
+	}
+}
+
 /** Gathers what a stream says. `ignore` names items that are compared otherwise, such as pages. */
 export class FactCollector {
 	readonly #facts = new Map<string, Fields>();
@@ -90,7 +101,10 @@ export class FactCollector {
 		const identity = IDENTITIES.filter((key) => fields[key] !== undefined && typeof fields[key] !== "object")
 			.map((key) => ` ${key} ${fields[key]}`)
 			.join("");
-		this.addNamed(`${layer} ${name}${identity}`, fields);
+		this.addNamed(
+			`${layer} ${name}${identity}`,
+			isText(fields.config) ? { ...fields, config: asJson(fields.config) } : fields,
+		);
 	}
 
 	/** Pages by PFN: type and hash of what was sent last. A PFN without a page is none. */

@@ -1,6 +1,7 @@
 /** A stream of any of the formats, opened: what it is, and where to read it. */
 import type { Core } from "../core/load.ts";
 import { XluError } from "../errors.ts";
+import { IMAGE_HEADER_BYTES } from "../format/schema.ts";
 import type { Format } from "../formats/common/format.ts";
 import { type JsonItem, readJson } from "../formats/common/json.ts";
 import { StreamReader } from "../formats/common/reader.ts";
@@ -26,7 +27,7 @@ export function octetsOf(item: JsonItem): Uint8Array {
 	if (!format) {
 		throw new XluError("XLU_E_IMAGE", `There is no layer ${item.layer}.`, {
 			field: item.path === undefined ? "layer" : `${item.path}.layer`,
-			expected: formats.flatMap(({ layers }) => layers).join(", "),
+			expected: [...new Set(formats.flatMap(({ layers }) => layers))].join(", "),
 			got: `${item.layer}`,
 		});
 	}
@@ -120,6 +121,15 @@ export async function readWhole(reader: StreamReader, onProgress?: (offset: numb
 	return whole.subarray(0, length);
 }
 
+/**
+ * A live-update stream, whole. Of what is none its first octets, which are all that its reader looks at: it may never end.
+ * @throws XLU_E_SPACE, see `readWhole`
+ */
+export async function readLiveUpdate(reader: StreamReader, onProgress?: (offset: number) => void): Promise<Uint8Array> {
+	const isKnown = (await recognise(reader)) === "xlu";
+	return isKnown ? await readWhole(reader, onProgress) : (await reader.peek(IMAGE_HEADER_BYTES)).slice();
+}
+
 export interface OpenOptions {
 	/** What a stream that is not recognised is taken for. */
 	readonly orElse?: "xlu";
@@ -161,7 +171,7 @@ export async function openReader(from: StreamReader, options: OpenOptions = {}):
 
 async function unknown(reader: StreamReader): Promise<XluError> {
 	const head = await reader.peek(16);
-	const names = ["xlu", ...formats.flatMap(({ layers }) => layers)];
+	const names = [...new Set(["xlu", ...formats.flatMap(({ layers }) => layers)])];
 	return new XluError("XLU_E_IMAGE", `${reader.source.name} is no stream that is known here.`, {
 		record: reader.source.name,
 		offset: 0,

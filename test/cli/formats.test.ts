@@ -163,6 +163,13 @@ describe("xlu convert", () => {
 		]);
 		expect(xlu(["convert", golden, "-o", at("t.big"), "--to", "big"]).status).toBe(0);
 		expect(xlu(["diff", golden, at("t.big")]).stdout).toBe("no difference\n");
+		// Shown whole; then the core says that it does not read it.
+		const shown = xlu(["inspect", at("t.big"), "--json"]);
+		expect([shown.status, shown.stderr]).toEqual([1, expect.stringContaining("XLU-R004")]);
+		const little = JSON.parse(xlu(["inspect", golden, "--json"]).stdout);
+		const domains = ({ records }: typeof little) =>
+			records.filter(({ name }: { name: string }) => name === "LU_DOMAIN");
+		expect(domains(JSON.parse(shown.stdout))).toEqual(domains(little));
 		expect(xlu(["convert", at("t.big"), "-o", "-", "--to", "little"]).raw.equals(readFileSync(golden))).toBe(true);
 		writeFileSync(at("e.json"), edited.replace('"cpuKhz":', '"cpuKHz":'));
 		const bad = xlu(["convert", at("e.json"), "-o", at("never")]);

@@ -82,13 +82,24 @@ export class StreamReader {
 		return this.takeNow(Math.min(limitBytes, this.available));
 	}
 
-	/** Moves on by `lengthBytes`; returns how many octets there were. */
+	/** Moves on by `lengthBytes`, in a file without reading them; returns how many octets there were. */
 	async skip(lengthBytes: number): Promise<number> {
 		let left = lengthBytes;
 		while (left > 0) {
-			const octets = await this.some(left);
-			if (!octets) break;
-			left -= octets.length;
+			if (this.available === 0) {
+				const passed = this.source.skip && !this.#isEnded ? await this.source.skip(left) : 0;
+				if (passed > 0) {
+					this.#base += this.#chunk.length + passed;
+					this.#chunk = NOTHING;
+					this.#at = 0;
+					left -= passed;
+					continue;
+				}
+				if (!(await this.#next())) break;
+			}
+			const now = Math.min(left, this.available);
+			this.#at += now;
+			left -= now;
 		}
 		return lengthBytes - left;
 	}

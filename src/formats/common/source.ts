@@ -16,6 +16,11 @@ export interface ByteSource {
 	readonly size: number | undefined;
 	/** The next octets, at least one; undefined at the end. Valid until the next call. */
 	read(): Promise<Uint8Array | undefined>;
+	/**
+	 * Passes over at most `lengthBytes` octets without reading them, and says over how many: fewer at the end, or where it cannot
+	 * at this place. A file can; a pipe has no such method.
+	 */
+	skip?(lengthBytes: number): Promise<number>;
 	close(): Promise<void>;
 }
 
@@ -48,6 +53,8 @@ class DescriptorSource implements ByteSource {
 	#turn = 0;
 	#pending: Promise<Uint8Array | undefined> | undefined;
 	#isEnded = false;
+	/** Of a file: where the next read begins. A pipe has no place but its own. */
+	#position: number | null;
 
 	constructor(name: string, descriptor: number, isOwned: boolean) {
 		this.name = name;
@@ -55,6 +62,23 @@ class DescriptorSource implements ByteSource {
 		this.#isOwned = isOwned;
 		const found = fstatSync(descriptor);
 		this.size = found.isFile() ? found.size : undefined;
+		// Standard input may be a file that somebody has read some of: it goes on from there.
+		this.#position = this.size !== undefined && isOwned ? 0 : null;
+	}
+
+	async skip(lengthBytes: number): Promise<number> {
+		if (this.#position === null || this.size === undefined || this.#isEnded) return 0;
+		// What was read ahead lies in front.
+		const ahead = await this.#pending;
+		this.#pending = undefined;
+		if (ahead && ahead.length > lengthBytes) {
+			this.#pending = Promise.resolve(ahead.subarray(lengthBytes));
+			return lengthBytes;
+		}
+		const passed = ahead?.length ?? 0;
+		const rest = Math.max(0, Math.min(lengthBytes - passed, this.size - this.#position));
+		this.#position += rest;
+		return passed + rest;
 	}
 
 	async read(): Promise<Uint8Array | undefined> {
@@ -75,9 +99,12 @@ class DescriptorSource implements ByteSource {
 		const buffer = this.#buffers[this.#turn as 0 | 1];
 		this.#turn ^= 1;
 		return new Promise((resolve, reject) => {
-			read(this.#descriptor, buffer, 0, buffer.length, null, (error, length) => {
+			read(this.#descriptor, buffer, 0, buffer.length, this.#position, (error, length) => {
 				if (error) reject(cannotRead(this.name, error));
-				else resolve(length > 0 ? plain(buffer.subarray(0, length)) : undefined);
+				else {
+					if (this.#position !== null) this.#position += length;
+					resolve(length > 0 ? plain(buffer.subarray(0, length)) : undefined);
+				}
 			});
 		});
 	}
@@ -107,6 +134,10 @@ class PeekedSource implements ByteSource {
 		const first = this.#first;
 		this.#first = undefined;
 		return first ?? (await this.#inner.read());
+	}
+
+	async skip(lengthBytes: number): Promise<number> {
+		return this.#first ? 0 : ((await this.#inner.skip?.(lengthBytes)) ?? 0);
 	}
 
 	close(): Promise<void> {

@@ -4,10 +4,22 @@
  */
 import type { StreamReader } from "./reader.ts";
 
-/** Steps towards a result: each number asks for so many octets, a negative one to see them only; there may be fewer, at the end. */
-export type Steps<T> = Generator<number, T, Uint8Array>;
+/** Octets that nobody looks at. */
+class PassOver {
+	readonly lengthBytes: number;
+
+	constructor(lengthBytes: number) {
+		this.lengthBytes = lengthBytes;
+	}
+}
+
+/** What a step asks for: so many octets, a negative number to see them only; or to pass over some. */
+type Request = number | PassOver;
+
+/** Steps towards a result. There may be fewer octets than one asks for, at the end. */
+export type Steps<T> = Generator<Request, T, Uint8Array>;
 /** Steps that hand out items on the way. */
-export type ItemSteps<I> = Generator<number | I, void, Uint8Array>;
+export type ItemSteps<I> = Generator<Request | I, void, Uint8Array>;
 
 const NOTHING = new Uint8Array(0);
 
@@ -21,12 +33,22 @@ export function* look(reader: StreamReader, lengthBytes: number): Steps<Uint8Arr
 	return reader.available >= lengthBytes ? reader.peekNow(lengthBytes) : yield -lengthBytes;
 }
 
+/** Moves on without a look; returns how many octets there were. */
+export function* passOver(reader: StreamReader, lengthBytes: number): Steps<number> {
+	const before = reader.offset;
+	yield new PassOver(lengthBytes);
+	return reader.offset - before;
+}
+
 /** The items of a stream, as it comes. */
 export async function* drive<I extends object>(reader: StreamReader, steps: ItemSteps<I>): AsyncGenerator<I> {
 	for (let step = steps.next(NOTHING); !step.done; ) {
 		const { value } = step;
 		if (typeof value === "number") step = steps.next(value < 0 ? await reader.peek(-value) : await reader.take(value));
-		else {
+		else if (value instanceof PassOver) {
+			await reader.skip(value.lengthBytes);
+			step = steps.next(NOTHING);
+		} else {
 			yield value;
 			step = steps.next(NOTHING);
 		}
@@ -39,7 +61,10 @@ export function* driveNow<I extends object>(reader: StreamReader, steps: ItemSte
 		const { value } = step;
 		if (typeof value === "number" && value < 0) step = steps.next(reader.peekNow(-value));
 		else if (typeof value === "number") step = steps.next(reader.takeNow(Math.min(value, reader.available)) ?? NOTHING);
-		else {
+		else if (value instanceof PassOver) {
+			reader.takeNow(Math.min(value.lengthBytes, reader.available));
+			step = steps.next(NOTHING);
+		} else {
 			yield value;
 			step = steps.next(NOTHING);
 		}

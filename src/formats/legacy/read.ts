@@ -387,9 +387,7 @@ class LegacyImageReader {
 		const contents = isKept ? await this.#take(dataCount * PAGE_BYTES, "pages") : undefined;
 		const hashes: string[] | undefined = this.#options.pages === "hash" ? [] : undefined;
 		let zeroCount = 0;
-		const isSkipped = this.#options.pages === "skip";
 		const look = (octets: Uint8Array) => {
-			if (isSkipped) return;
 			for (let at = 0; at < octets.length; at += PAGE_BYTES) {
 				const page = octets.subarray(at, at + PAGE_BYTES);
 				if (Buffer.compare(page, ZERO_PAGE) === 0) zeroCount++;
@@ -397,7 +395,15 @@ class LegacyImageReader {
 			}
 		};
 		if (contents) look(contents);
-		for (let left = contents ? 0 : dataCount; left > 0; left -= PAGES_AT_ONCE) {
+		const isSkipped = this.#options.pages === "skip";
+		if (isSkipped) {
+			const at = this.#reader.offset;
+			const passed = await this.#reader.skip(dataCount * PAGE_BYTES);
+			if (passed < dataCount * PAGE_BYTES) {
+				throw this.#fatal(R.whole, `${dataCount * PAGE_BYTES} octets`, `${passed} before the end`, "pages", at);
+			}
+		}
+		for (let left = contents || isSkipped ? 0 : dataCount; left > 0; left -= PAGES_AT_ONCE) {
 			const at = this.#reader.offset;
 			const wanted = Math.min(left, PAGES_AT_ONCE) * PAGE_BYTES;
 			const octets = await this.#reader.take(wanted);

@@ -13,7 +13,7 @@ import {
 } from "../common/framing.ts";
 import type { StreamReader } from "../common/reader.ts";
 import type { Fields, PageContents, PageList } from "../common/record.ts";
-import { type Steps, take } from "../common/steps.ts";
+import { passOver, type Steps, take } from "../common/steps.ts";
 import { type FieldReader, hexOf, OctetWriter, viewOf } from "../common/values.ts";
 import { libxcRules as C } from "./check.ts";
 import { FIRST_TYPE_WITHOUT_DATA, PAGE_BYTES, PAGE_TYPE, pageTypeNames } from "./layout.ts";
@@ -206,12 +206,18 @@ export function* readPageData(
 	const hashes: string[] = [];
 	const kept: Uint8Array[] = [];
 	let zero = 0;
-	for (let left = list.withData; left > 0; ) {
+	let left = list.withData;
+	if (pages === "skip") {
+		const passed = yield* passOver(reader, left * PAGE_BYTES);
+		left -= Math.floor(passed / PAGE_BYTES);
+		if (left > 0) throw cut(`${left} pages more`, passed % PAGE_BYTES);
+	}
+	while (left > 0) {
 		const several = Math.min(left, Math.max(1, Math.floor(reader.available / PAGE_BYTES)));
 		const octets = reader.takeNow(several * PAGE_BYTES) ?? (yield PAGE_BYTES);
 		if (octets.length < PAGE_BYTES) throw cut(`${left} pages more`, octets.length);
 		const chunk = Buffer.from(octets.buffer, octets.byteOffset, octets.length);
-		for (let at = 0; pages !== "skip" && at < chunk.length; at += PAGE_BYTES) {
+		for (let at = 0; at < chunk.length; at += PAGE_BYTES) {
 			// Nearly every page that holds something says so in its first words.
 			if (chunk[at] === 0 && chunk[at + 1024] === 0 && ZERO_PAGE.compare(chunk, at, at + PAGE_BYTES) === 0) zero++;
 			if (pages === "hash")

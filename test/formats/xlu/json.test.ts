@@ -14,6 +14,7 @@ import { convertStream, type Form } from "../../../src/inspect/convert.ts";
 import { differences, liveUpdateFacts } from "../../../src/inspect/diff.ts";
 import { openReader } from "../../../src/inspect/open.ts";
 import { load } from "../../../src/library.ts";
+import { Random } from "../../../src/random.ts";
 import { coreModule, hashOf, newCore, root } from "../../support/core.ts";
 import { fixtures, savedStream } from "../../support/hosts.ts";
 import { parse, StreamRecord } from "../../support/restitch.ts";
@@ -342,5 +343,51 @@ describe("damaged documents end in coded errors with the path", () => {
 		expect(error.field).toMatch(field);
 		expect(error.message).toContain(error.field);
 		expect(error.exitStatus).toBeGreaterThan(0);
+	});
+});
+
+describe("mutations", () => {
+	const random = new Random(7);
+
+	test("of streams: the same octets again, or a coded error", async () => {
+		const seen = { same: 0, refused: 0 };
+		for (let i = 0; i < 300; i++) {
+			const octets = tiny.slice();
+			for (let n = random.geometric(2); n > 0; n--) octets[24 + random.below(octets.length - 24)] = random.below(256);
+			const big = i % 2 === 1;
+			if (big) octets[17] = 1;
+			try {
+				await holds(octets);
+				seen.same++;
+			} catch (error) {
+				if (!(error instanceof XluError)) throw error;
+				expect(error.code).toBe("XLU_E_DAMAGED");
+				seen.refused++;
+			}
+		}
+		expect(seen.same).toBeGreaterThan(100);
+	});
+
+	test("of documents: a stream, or a coded error", async () => {
+		const text = Buffer.from(await convert(tiny, "json"));
+		const codes = new Map<string, number>();
+		for (let i = 0; i < 300; i++) {
+			const changed = Buffer.from(text);
+			const bytes = [...'0123456789abcdefx{}[]",:-', "\n"].map((digit) => digit.charCodeAt(0));
+			// Behind the document's own first line, and not in its lines' ends alone.
+			for (let n = random.geometric(2); n > 0; n--) {
+				changed[30 + random.below(changed.length - 30)] = bytes[random.below(bytes.length)] ?? 0;
+			}
+			try {
+				await convert(changed);
+				codes.set("done", (codes.get("done") ?? 0) + 1);
+			} catch (error) {
+				if (!(error instanceof XluError)) throw error;
+				expect(error.code).not.toBe("XLU_E_INTERNAL");
+				codes.set(error.code, (codes.get(error.code) ?? 0) + 1);
+			}
+		}
+		expect(codes.get("done")).toBeGreaterThan(20);
+		expect(codes.get("XLU_E_IMAGE")).toBeGreaterThan(20);
 	});
 });
