@@ -2,6 +2,7 @@
 import { context } from "./context";
 import { CHUNK_ENTRIES } from "./extent/chunk";
 import * as L from "./layout.gen";
+import { L2_SLOT_SHIFT, PAE_L3_SLOTS, TABLE_ENTRIES } from "./pageTable";
 import { defCardinality, findDef, recordBytes, recordType } from "./record";
 
 const SECTION_RECORD_BYTES: u32 = L.RECORD_HEADER_BYTES + L.SECTION_BYTES;
@@ -66,9 +67,12 @@ export const VCPU_LIMIT: u32 = 8192;
 /** Marks of check's own: a frame of bootmem or kept tables; a xenheap frame in use. */
 export const MARK_RESERVED: u64 = 1 << 32;
 export const MARK_USED: u64 = 1 << 33;
+/** An L2 table of a 32-bit PV guest with Xen's part in it; one that an L3 table has named. */
+export const MARK_XEN_L2: u64 = 1 << 34;
+export const MARK_NAMED: u64 = 1 << 35;
 /** Where marks and the types in use stand in a frame's state. */
 const MARK_SHIFT: u64 = 24;
-const MARKS_IN_STATE: u32 = 3 << 8;
+const MARKS_IN_STATE: u32 = 15 << 8;
 const TYPE_SHIFT: u32 = 5;
 /** Set in the owner of a frame that has one, in the place of the highest bit, which no domid has. */
 export const HAS_OWNER: u32 = 0x8000;
@@ -100,6 +104,18 @@ export function planOf(ctx: usize, domid: u32): L.DomainPlan | null {
 	return slot == L.NONE32 ? null : planAt(ctx, slot);
 }
 
+/** Octets of a domain's word: 4 or 8. Known once its records have been walked. */
+export function guestWidth(plan: L.DomainPlan): u32 {
+	return load<u32>(<usize>plan.domainPtr + L.RECORD_HEADER_BYTES, L.DOMAIN__GUEST_WIDTH);
+}
+
+/** Slots of a page table that are the guest's, from the first on; guestEntry knows Xen's in the middle of an L4 table. */
+export function guestSlots(plan: L.DomainPlan, level: u32, isXenL2: bool): u32 {
+	if (level == L.PAGE_TYPE_L3 && guestWidth(plan) == 4) return PAE_L3_SLOTS;
+	if (!isXenL2 || plan.pv32Ptr == 0) return TABLE_ENTRIES;
+	return (load<u32>(<usize>plan.pv32Ptr + L.RECORD_HEADER_BYTES, L.PV32__XEN_START) >>> L2_SLOT_SHIFT) % TABLE_ENTRIES;
+}
+
 /** A domain that owns page tables, where its mappings are counted (references.ts). Known from check's page types on. */
 export function isWalked(ctx: usize, domid: u32): bool {
 	const plan = planOf(ctx, domid);
@@ -110,10 +126,10 @@ export function isWalked(ctx: usize, domid: u32): bool {
  * What check knows of each frame: its owner and, apart from it, its state, 16 bits each. Where frames are scattered, looking
  * up owners is most of a check, so that as many of them as possible are to be in the caches.
  *
- *     owner   15 14            0        state   15  10   9      8     7    5 4              0
- *            ┌──┬───────────────┐              ┌──────┬────┬────────┬───────┬────────────────┐
- *            │ 1│ domid         │              │  0   │used│reserved│ type  │ LU_FRAMES, 17..│
- *            └──┴───────────────┘              └──────┴────┴────────┴───────┴────────────────┘
+ *     owner   15 14            0        state   15  12  11    10   9      8     7    5 4              0
+ *            ┌──┬───────────────┐              ┌──────┬─────┬─────┬────┬────────┬───────┬────────────────┐
+ *            │ 1│ domid         │              │  0   │named│xenL2│used│reserved│ type  │ LU_FRAMES, 17..│
+ *            └──┴───────────────┘              └──────┴─────┴─────┴────┴────────┴───────┴────────────────┘
  *
  * The owner of a frame that has none is 0. The state has the flags of LU_FRAMES beside OWNED; the type in use; check's own
  * marks. And, again apart, for a page table the next one of its domain: its MFN + 1, 0 after the last. So a domain's tables

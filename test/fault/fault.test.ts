@@ -45,9 +45,12 @@ describe.each(hosts.map((path) => [path.split("/").at(-1) as string, loadHost(pa
 describe("a xen#2 of another version that xen#1 was told of", () => {
 	const host = loadHost(hosts[0] as string);
 
-	test.each([FORMAT_VERSION - 1, FORMAT_VERSION, FORMAT_VERSION + 1])("format %i: the update is done", async (xen2Format) => {
-		expect((await liveUpdate(host, { ...options, xen2Format })).identical).toBe(true);
-	});
+	test.each([FORMAT_VERSION - 1, FORMAT_VERSION, FORMAT_VERSION + 1])(
+		"format %i: the update is done",
+		async (xen2Format) => {
+			expect((await liveUpdate(host, { ...options, xen2Format })).identical).toBe(true);
+		},
+	);
 
 	test.each([FORMAT_VERSION + 2, 255])("format %i: no version that both know", async (xen2Format) => {
 		const update = liveUpdate(host, { ...options, xen2Format });
