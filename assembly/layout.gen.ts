@@ -56,6 +56,7 @@ export const SCHEDULER_CREDIT2: u32 = 6;
 export const SCHEDULER_ARINC653: u32 = 7;
 export const SCHEDULER_RTDS: u32 = 8;
 export const SCHEDULER_NULL: u32 = 9;
+export const RTDS_FLAG_EXTRA_TIME: u32 = 1;
 export const FRAME_OWNED: u32 = 65536;
 export const FRAME_ALLOCATED: u32 = 131072;
 export const FRAME_XENHEAP: u32 = 262144;
@@ -209,6 +210,7 @@ export const RULE_VERSION1_REFUSES: u32 = 44;
 export const RULE_DEAD_DOMAIN: u32 = 45;
 export const RULE_REGION: u32 = 46;
 export const RULE_FORMAT: u32 = 47;
+export const RULE_PV32: u32 = 48;
 export const RULE_FRAME_ENTRY: u32 = 50;
 export const RULE_FRAME_OWNER: u32 = 51;
 export const RULE_FRAME_RESERVED: u32 = 52;
@@ -243,6 +245,8 @@ export const RULE_DOMAIN_STATE: u32 = 96;
 export const RULE_IOREQ: u32 = 100;
 export const RULE_CAPS: u32 = 101;
 export const RULE_SHARED_INFO: u32 = 102;
+export const RULE_VNUMA: u32 = 103;
+export const RULE_SCHEDULER: u32 = 104;
 export const RULE_COUNT_OVERFLOW: u32 = 110;
 export const RULE_COMPARE: u32 = 111;
 export const RULE_HVM_ENTRY: u32 = 120;
@@ -824,6 +828,155 @@ export const PV_VCPU__ES: u32 = 510;
 export const PV_VCPU__FS: u32 = 512;
 export const PV_VCPU__GS: u32 = 514;
 export const PV_VCPU__SAVED_UPCALL_MASK: u32 = 516;
+
+/** What a 32-bit PV guest has beside what others have. */
+@unmanaged
+export class Pv32 {
+	xenStart: u32;
+	reserved00: u8;
+	reserved01: u8;
+	reserved02: u8;
+	reserved03: u8;
+}
+export const PV32_BYTES: u32 = 8;
+export const PV32__XEN_START: u32 = 0;
+
+/** A domain's virtual NUMA topology. */
+@unmanaged
+export class Vnuma {
+	nodeCount: u32;
+	distanceCount: u32;
+	vcpuCount: u32;
+	rangeCount: u32;
+}
+export const VNUMA_BYTES: u32 = 16;
+export const VNUMA__NODE_COUNT: u32 = 0;
+export const VNUMA__DISTANCE_COUNT: u32 = 4;
+export const VNUMA__VCPU_COUNT: u32 = 8;
+export const VNUMA__RANGE_COUNT: u32 = 12;
+
+/** A 32-bit PV vCPU's registers. */
+@unmanaged
+export class Pv32Vcpu {
+	vcpuId: u32;
+	flags: u32;
+	cr3: u64;
+	gdtMfn0: u64;
+	gdtMfn1: u64;
+	gdtMfn2: u64;
+	gdtMfn3: u64;
+	gdtMfn4: u64;
+	gdtMfn5: u64;
+	gdtMfn6: u64;
+	gdtMfn7: u64;
+	gdtMfn8: u64;
+	gdtMfn9: u64;
+	gdtMfn10: u64;
+	gdtMfn11: u64;
+	gdtMfn12: u64;
+	gdtMfn13: u64;
+	gdtMfn14: u64;
+	gdtMfn15: u64;
+	ebx: u32;
+	ecx: u32;
+	edx: u32;
+	esi: u32;
+	edi: u32;
+	ebp: u32;
+	eax: u32;
+	eip: u32;
+	eflags: u32;
+	esp: u32;
+	cr0: u32;
+	cr2: u32;
+	cr4: u32;
+	dr0: u32;
+	dr1: u32;
+	dr2: u32;
+	dr3: u32;
+	dr4: u32;
+	dr5: u32;
+	dr6: u32;
+	dr7: u32;
+	ldtBase: u32;
+	ldtEntries: u32;
+	gdtEntries: u32;
+	kernelSs: u32;
+	kernelSp: u32;
+	eventCallbackCs: u32;
+	eventCallbackEip: u32;
+	failsafeCallbackCs: u32;
+	failsafeCallbackEip: u32;
+	vmAssist: u32;
+	errorCode: u32;
+	entryVector: u32;
+	cs: u16;
+	ss: u16;
+	ds: u16;
+	es: u16;
+	fs: u16;
+	gs: u16;
+	savedUpcallMask: u8;
+	reserved00: u8;
+	reserved01: u8;
+	reserved02: u8;
+	reserved03: u8;
+	reserved04: u8;
+	reserved05: u8;
+	reserved06: u8;
+}
+export const PV32_VCPU_BYTES: u32 = 296;
+export const PV32_VCPU__VCPU_ID: u32 = 0;
+export const PV32_VCPU__FLAGS: u32 = 4;
+export const PV32_VCPU__CR3: u32 = 8;
+export const PV32_VCPU__GDT_MFN: u32 = 16;
+export const PV32_VCPU__EBX: u32 = 144;
+export const PV32_VCPU__ECX: u32 = 148;
+export const PV32_VCPU__EDX: u32 = 152;
+export const PV32_VCPU__ESI: u32 = 156;
+export const PV32_VCPU__EDI: u32 = 160;
+export const PV32_VCPU__EBP: u32 = 164;
+export const PV32_VCPU__EAX: u32 = 168;
+export const PV32_VCPU__EIP: u32 = 172;
+export const PV32_VCPU__EFLAGS: u32 = 176;
+export const PV32_VCPU__ESP: u32 = 180;
+export const PV32_VCPU__CR0: u32 = 184;
+export const PV32_VCPU__CR2: u32 = 188;
+export const PV32_VCPU__CR4: u32 = 192;
+export const PV32_VCPU__DR: u32 = 196;
+export const PV32_VCPU__LDT_BASE: u32 = 228;
+export const PV32_VCPU__LDT_ENTRIES: u32 = 232;
+export const PV32_VCPU__GDT_ENTRIES: u32 = 236;
+export const PV32_VCPU__KERNEL_SS: u32 = 240;
+export const PV32_VCPU__KERNEL_SP: u32 = 244;
+export const PV32_VCPU__EVENT_CALLBACK_CS: u32 = 248;
+export const PV32_VCPU__EVENT_CALLBACK_EIP: u32 = 252;
+export const PV32_VCPU__FAILSAFE_CALLBACK_CS: u32 = 256;
+export const PV32_VCPU__FAILSAFE_CALLBACK_EIP: u32 = 260;
+export const PV32_VCPU__VM_ASSIST: u32 = 264;
+export const PV32_VCPU__ERROR_CODE: u32 = 268;
+export const PV32_VCPU__ENTRY_VECTOR: u32 = 272;
+export const PV32_VCPU__CS: u32 = 276;
+export const PV32_VCPU__SS: u32 = 278;
+export const PV32_VCPU__DS: u32 = 280;
+export const PV32_VCPU__ES: u32 = 282;
+export const PV32_VCPU__FS: u32 = 284;
+export const PV32_VCPU__GS: u32 = 286;
+export const PV32_VCPU__SAVED_UPCALL_MASK: u32 = 288;
+
+/** A domain's share of its CPU pool. */
+@unmanaged
+export class Scheduler {
+	scheduler: u32;
+	weight: u32;
+	cap: u32;
+	vcpuCount: u32;
+}
+export const SCHEDULER_BYTES: u32 = 16;
+export const SCHEDULER__SCHEDULER: u32 = 0;
+export const SCHEDULER__WEIGHT: u32 = 4;
+export const SCHEDULER__CAP: u32 = 8;
+export const SCHEDULER__VCPU_COUNT: u32 = 12;
 
 /** libxc: header of a vCPU's extended context. */
 @unmanaged
@@ -1591,6 +1744,58 @@ export const CAP_RANGE__KIND: u32 = 0;
 export const CAP_RANGE__FIRST: u32 = 8;
 export const CAP_RANGE__LAST: u32 = 16;
 
+/** A virtual NUMA node. */
+@unmanaged
+export class VnumaNode {
+	physicalNode: u32;
+}
+export const VNUMA_NODE_BYTES: u32 = 4;
+export const VNUMA_NODE__PHYSICAL_NODE: u32 = 0;
+
+/** Distance between two virtual nodes. */
+@unmanaged
+export class VnumaDistance {
+	distance: u32;
+}
+export const VNUMA_DISTANCE_BYTES: u32 = 4;
+export const VNUMA_DISTANCE__DISTANCE: u32 = 0;
+
+/** Where a vCPU is. */
+@unmanaged
+export class VnumaVcpu {
+	node: u32;
+}
+export const VNUMA_VCPU_BYTES: u32 = 4;
+export const VNUMA_VCPU__NODE: u32 = 0;
+
+/** Where a stretch of guest-physical memory is. */
+@unmanaged
+export class VnumaRange {
+	start: u64;
+	end: u64;
+	node: u32;
+	flags: u32;
+}
+export const VNUMA_RANGE_BYTES: u32 = 24;
+export const VNUMA_RANGE__START: u32 = 0;
+export const VNUMA_RANGE__END: u32 = 8;
+export const VNUMA_RANGE__NODE: u32 = 16;
+export const VNUMA_RANGE__FLAGS: u32 = 20;
+
+/** A vCPU's reservation (RTDS). */
+@unmanaged
+export class SchedulerVcpu {
+	vcpuId: u32;
+	periodUs: u32;
+	budgetUs: u32;
+	flags: u32;
+}
+export const SCHEDULER_VCPU_BYTES: u32 = 16;
+export const SCHEDULER_VCPU__VCPU_ID: u32 = 0;
+export const SCHEDULER_VCPU__PERIOD_US: u32 = 4;
+export const SCHEDULER_VCPU__BUDGET_US: u32 = 8;
+export const SCHEDULER_VCPU__FLAGS: u32 = 12;
+
 /** One section, as its LU_SECTION says. */
 @unmanaged
 export class IndexEntry {
@@ -1927,11 +2132,12 @@ export class DomainPlan {
 	firstTable: u32;
 	tableCount: u32;
 	lowestCount: u32;
+	pv32Ptr: u32;
 	rowsDone: u32;
 	refsLow: u32;
 	refsHigh: u32;
 }
-export const DOMAIN_PLAN_BYTES: u32 = 120;
+export const DOMAIN_PLAN_BYTES: u32 = 124;
 export const DOMAIN_PLAN__DOMID: u32 = 0;
 export const DOMAIN_PLAN__SECTION0: u32 = 4;
 export const DOMAIN_PLAN__SECTION1: u32 = 8;
@@ -1959,9 +2165,10 @@ export const DOMAIN_PLAN__FOREIGN_ENTRIES: u32 = 92;
 export const DOMAIN_PLAN__FIRST_TABLE: u32 = 96;
 export const DOMAIN_PLAN__TABLE_COUNT: u32 = 100;
 export const DOMAIN_PLAN__LOWEST_COUNT: u32 = 104;
-export const DOMAIN_PLAN__ROWS_DONE: u32 = 108;
-export const DOMAIN_PLAN__REFS_LOW: u32 = 112;
-export const DOMAIN_PLAN__REFS_HIGH: u32 = 116;
+export const DOMAIN_PLAN__PV32_PTR: u32 = 108;
+export const DOMAIN_PLAN__ROWS_DONE: u32 = 112;
+export const DOMAIN_PLAN__REFS_LOW: u32 = 116;
+export const DOMAIN_PLAN__REFS_HIGH: u32 = 120;
 
 export const TYPE_LU_VERSION: u32 = 0x40000001;
 export const RECORD_LU_VERSION: u32 = 0;
@@ -1989,55 +2196,63 @@ export const TYPE_LU_KEPT_FRAMES: u32 = 0x40000012;
 export const RECORD_LU_KEPT_FRAMES: u32 = 11;
 export const TYPE_LU_VCPUS: u32 = 0x40000013;
 export const RECORD_LU_VCPUS: u32 = 12;
+export const TYPE_LU_PV32: u32 = 0x40000014;
+export const RECORD_LU_PV32: u32 = 13;
+export const TYPE_LU_VNUMA: u32 = 0x40000015;
+export const RECORD_LU_VNUMA: u32 = 14;
 export const TYPE_LU_FRAMES: u32 = 0x40000018;
-export const RECORD_LU_FRAMES: u32 = 13;
+export const RECORD_LU_FRAMES: u32 = 15;
 export const TYPE_LU_PAGE_TYPES: u32 = 0x40000019;
-export const RECORD_LU_PAGE_TYPES: u32 = 14;
+export const RECORD_LU_PAGE_TYPES: u32 = 16;
 export const TYPE_LU_GRANT_TABLE: u32 = 0x4000001a;
-export const RECORD_LU_GRANT_TABLE: u32 = 15;
+export const RECORD_LU_GRANT_TABLE: u32 = 17;
 export const TYPE_LU_GRANT_ACTIVE: u32 = 0x4000001b;
-export const RECORD_LU_GRANT_ACTIVE: u32 = 16;
+export const RECORD_LU_GRANT_ACTIVE: u32 = 18;
 export const TYPE_LU_DOMAIN_STATE: u32 = 0x40000020;
-export const RECORD_LU_DOMAIN_STATE: u32 = 17;
+export const RECORD_LU_DOMAIN_STATE: u32 = 19;
 export const TYPE_LU_SHARED_INFO: u32 = 0x40000022;
-export const RECORD_LU_SHARED_INFO: u32 = 18;
+export const RECORD_LU_SHARED_INFO: u32 = 20;
 export const TYPE_LU_EVTCHN: u32 = 0x40000023;
-export const RECORD_LU_EVTCHN: u32 = 19;
+export const RECORD_LU_EVTCHN: u32 = 21;
 export const TYPE_LU_EVTCHN_PORTS: u32 = 0x40000024;
-export const RECORD_LU_EVTCHN_PORTS: u32 = 20;
+export const RECORD_LU_EVTCHN_PORTS: u32 = 22;
 export const TYPE_LU_GRANT_MAPS: u32 = 0x40000025;
-export const RECORD_LU_GRANT_MAPS: u32 = 21;
+export const RECORD_LU_GRANT_MAPS: u32 = 23;
 export const TYPE_LU_FOREIGN_MAPS: u32 = 0x40000026;
-export const RECORD_LU_FOREIGN_MAPS: u32 = 22;
+export const RECORD_LU_FOREIGN_MAPS: u32 = 24;
 export const TYPE_LU_VCPU: u32 = 0x40000027;
-export const RECORD_LU_VCPU: u32 = 23;
+export const RECORD_LU_VCPU: u32 = 25;
 export const TYPE_LU_PV_VCPU: u32 = 0x40000028;
-export const RECORD_LU_PV_VCPU: u32 = 24;
+export const RECORD_LU_PV_VCPU: u32 = 26;
+export const TYPE_LU_PV32_VCPU: u32 = 0x4000002c;
+export const RECORD_LU_PV32_VCPU: u32 = 27;
 export const TYPE_X86_PV_VCPU_EXTENDED: u32 = 0x5;
-export const RECORD_X86_PV_VCPU_EXTENDED: u32 = 25;
+export const RECORD_X86_PV_VCPU_EXTENDED: u32 = 28;
 export const TYPE_X86_PV_VCPU_XSAVE: u32 = 0x6;
-export const RECORD_X86_PV_VCPU_XSAVE: u32 = 26;
+export const RECORD_X86_PV_VCPU_XSAVE: u32 = 29;
 export const TYPE_X86_PV_VCPU_MSRS: u32 = 0xc;
-export const RECORD_X86_PV_VCPU_MSRS: u32 = 27;
+export const RECORD_X86_PV_VCPU_MSRS: u32 = 30;
 export const TYPE_X86_TSC_INFO: u32 = 0x8;
-export const RECORD_X86_TSC_INFO: u32 = 28;
+export const RECORD_X86_TSC_INFO: u32 = 31;
 export const TYPE_HVM_PARAMS: u32 = 0xa;
-export const RECORD_HVM_PARAMS: u32 = 29;
+export const RECORD_HVM_PARAMS: u32 = 32;
 export const TYPE_HVM_CONTEXT: u32 = 0x9;
-export const RECORD_HVM_CONTEXT: u32 = 30;
+export const RECORD_HVM_CONTEXT: u32 = 33;
 export const TYPE_LU_PIRQS: u32 = 0x40000029;
-export const RECORD_LU_PIRQS: u32 = 31;
+export const RECORD_LU_PIRQS: u32 = 34;
 export const TYPE_LU_IOREQ_SERVERS: u32 = 0x4000002a;
-export const RECORD_LU_IOREQ_SERVERS: u32 = 32;
+export const RECORD_LU_IOREQ_SERVERS: u32 = 35;
 export const TYPE_LU_CAPS: u32 = 0x4000002b;
-export const RECORD_LU_CAPS: u32 = 33;
+export const RECORD_LU_CAPS: u32 = 36;
+export const TYPE_LU_SCHEDULER: u32 = 0xc000002d;
+export const RECORD_LU_SCHEDULER: u32 = 37;
 export const TYPE_LU_SECTION: u32 = 0x4000003e;
-export const RECORD_LU_SECTION: u32 = 34;
+export const RECORD_LU_SECTION: u32 = 38;
 export const TYPE_LU_INDEX: u32 = 0x4000003f;
-export const RECORD_LU_INDEX: u32 = 35;
+export const RECORD_LU_INDEX: u32 = 39;
 export const TYPE_END: u32 = 0x0;
-export const RECORD_END: u32 = 36;
-export const RECORD_COUNT: u32 = 37;
+export const RECORD_END: u32 = 40;
+export const RECORD_COUNT: u32 = 41;
 
 export const HT_VERSION: u32 = 0;
 export const HT_VERSION_TEXT: u32 = 1;
@@ -2074,55 +2289,64 @@ export const DT_KEPT_ROOTS: u32 = 5;
 export const DT_KEPT_RANGES: u32 = 6;
 export const DT_VCPUS: u32 = 7;
 export const DT_VCPU_SLOTS: u32 = 8;
-export const DT_GRANT_TABLE: u32 = 9;
-export const DT_GRANT_FRAMES: u32 = 10;
-export const DT_STATUS_FRAMES: u32 = 11;
-export const DT_GRANT_ACTIVES: u32 = 12;
-export const DT_GRANT_ACTIVE: u32 = 13;
-export const DT_DOMAIN_STATE: u32 = 14;
-export const DT_POLL_WORDS: u32 = 15;
-export const DT_WATCHDOGS: u32 = 16;
-export const DT_E820: u32 = 17;
-export const DT_EMU_IRQS: u32 = 18;
-export const DT_PINNED_CACHES: u32 = 19;
-export const DT_G2M_PORTS: u32 = 20;
-export const DT_SHARED_INFO: u32 = 21;
-export const DT_EVTCHN: u32 = 22;
-export const DT_CONTROL_BLOCKS: u32 = 23;
-export const DT_EVENT_ARRAYS: u32 = 24;
-export const DT_EVTCHN_PORTS: u32 = 25;
-export const DT_PORTS: u32 = 26;
-export const DT_GRANT_MAPS: u32 = 27;
-export const DT_MAPTRACK: u32 = 28;
-export const DT_FOREIGN_MAPS: u32 = 29;
-export const DT_FOREIGN_MAP_LIST: u32 = 30;
-export const DT_VCPU: u32 = 31;
-export const DT_HARD_AFFINITY: u32 = 32;
-export const DT_SOFT_AFFINITY: u32 = 33;
-export const DT_SAVED_AFFINITY: u32 = 34;
-export const DT_PV_VCPU: u32 = 35;
-export const DT_PV_FPU: u32 = 36;
-export const DT_PV_TRAPS: u32 = 37;
-export const DT_PV_EXTENDED: u32 = 38;
-export const DT_PV_XSAVE: u32 = 39;
-export const DT_PV_MSRS: u32 = 40;
-export const DT_TSC: u32 = 41;
-export const DT_HVM_PARAMS: u32 = 42;
-export const DT_HVM_PARAM_LIST: u32 = 43;
-export const DT_HVM_CONTEXT: u32 = 44;
-export const DT_PIRQS: u32 = 45;
-export const DT_PIRQ_LIST: u32 = 46;
-export const DT_IOREQ_SERVERS: u32 = 47;
-export const DT_IOREQ_SERVER_LIST: u32 = 48;
-export const DT_IOREQ_PORTS: u32 = 49;
-export const DT_IOREQ_PAGES: u32 = 50;
-export const DT_IOREQ_RANGES: u32 = 51;
-export const DT_CAPS: u32 = 52;
-export const DT_CAP_RANGES: u32 = 53;
-export const DT_P2M_INFO: u32 = 54;
-export const DT_VCPU_BLOBS: u32 = 55;
-export const DT_DOMAIN_COUNTS: u32 = 56;
-export const DOMAIN_TABLES: u32 = 57;
+export const DT_PV32: u32 = 9;
+export const DT_VNUMA: u32 = 10;
+export const DT_VNUMA_NODES: u32 = 11;
+export const DT_VNUMA_DISTANCES: u32 = 12;
+export const DT_VNUMA_VCPUS: u32 = 13;
+export const DT_VNUMA_RANGES: u32 = 14;
+export const DT_GRANT_TABLE: u32 = 15;
+export const DT_GRANT_FRAMES: u32 = 16;
+export const DT_STATUS_FRAMES: u32 = 17;
+export const DT_GRANT_ACTIVES: u32 = 18;
+export const DT_GRANT_ACTIVE: u32 = 19;
+export const DT_DOMAIN_STATE: u32 = 20;
+export const DT_POLL_WORDS: u32 = 21;
+export const DT_WATCHDOGS: u32 = 22;
+export const DT_E820: u32 = 23;
+export const DT_EMU_IRQS: u32 = 24;
+export const DT_PINNED_CACHES: u32 = 25;
+export const DT_G2M_PORTS: u32 = 26;
+export const DT_SHARED_INFO: u32 = 27;
+export const DT_EVTCHN: u32 = 28;
+export const DT_CONTROL_BLOCKS: u32 = 29;
+export const DT_EVENT_ARRAYS: u32 = 30;
+export const DT_EVTCHN_PORTS: u32 = 31;
+export const DT_PORTS: u32 = 32;
+export const DT_GRANT_MAPS: u32 = 33;
+export const DT_MAPTRACK: u32 = 34;
+export const DT_FOREIGN_MAPS: u32 = 35;
+export const DT_FOREIGN_MAP_LIST: u32 = 36;
+export const DT_VCPU: u32 = 37;
+export const DT_HARD_AFFINITY: u32 = 38;
+export const DT_SOFT_AFFINITY: u32 = 39;
+export const DT_SAVED_AFFINITY: u32 = 40;
+export const DT_PV_VCPU: u32 = 41;
+export const DT_PV_FPU: u32 = 42;
+export const DT_PV_TRAPS: u32 = 43;
+export const DT_PV32_VCPU: u32 = 44;
+export const DT_PV_EXTENDED: u32 = 45;
+export const DT_PV_XSAVE: u32 = 46;
+export const DT_PV_MSRS: u32 = 47;
+export const DT_TSC: u32 = 48;
+export const DT_HVM_PARAMS: u32 = 49;
+export const DT_HVM_PARAM_LIST: u32 = 50;
+export const DT_HVM_CONTEXT: u32 = 51;
+export const DT_PIRQS: u32 = 52;
+export const DT_PIRQ_LIST: u32 = 53;
+export const DT_IOREQ_SERVERS: u32 = 54;
+export const DT_IOREQ_SERVER_LIST: u32 = 55;
+export const DT_IOREQ_PORTS: u32 = 56;
+export const DT_IOREQ_PAGES: u32 = 57;
+export const DT_IOREQ_RANGES: u32 = 58;
+export const DT_CAPS: u32 = 59;
+export const DT_CAP_RANGES: u32 = 60;
+export const DT_SCHEDULER: u32 = 61;
+export const DT_SCHEDULER_VCPUS: u32 = 62;
+export const DT_P2M_INFO: u32 = 63;
+export const DT_VCPU_BLOBS: u32 = 64;
+export const DT_DOMAIN_COUNTS: u32 = 65;
+export const DOMAIN_TABLES: u32 = 66;
 
 export const PART_ROWS: u32 = 0;
 export const PART_SPARSE: u32 = 1;
@@ -2161,36 +2385,40 @@ export const DEFS: usize = memory.data<u32>([
 	0x40000005, 0, 0, 8, 8, 0xffffffff, 4, 2, 0, 0, 37, 1,
 	0x40000006, 0, 1, 16, 11, 18, 6, 3, 0, 0, 49, 1,
 	0x40000007, 0, 1, 24, 15, 0xffffffff, 9, 6, 0, 0, 74, 1,
-	0x40000010, 1, 0, 96, 0, 0xffffffff, 15, 0, 7936, 0, 116, 1,
+	0x40000010, 1, 0, 96, 0, 0xffffffff, 15, 0, 32512, 0, 116, 1,
 	17, 1, 1, 0, 0xffffffff, 0xffffffff, 15, 1, 0, 0, 0xffffffff, 1,
 	18, 1, 1, 0, 0xffffffff, 0xffffffff, 16, 1, 0, 0, 0xffffffff, 1,
 	0x40000011, 1, 3, 32, 0xffffffff, 33, 17, 1, 4096, 0, 140, 1,
 	0x40000012, 1, 1, 8, 4, 0xffffffff, 18, 2, 0, 0, 151, 1,
 	0x40000013, 1, 0, 8, 7, 36, 20, 1, 0, 0, 165, 1,
-	0x40000018, 2, 3, 16, 0xffffffff, 0xffffffff, 21, 1, 16384, 0, 173, 1,
-	0x40000019, 2, 3, 16, 0xffffffff, 0xffffffff, 22, 1, 0, 0, 173, 1,
-	0x4000001a, 3, 1, 16, 9, 0xffffffff, 23, 2, 0x10000, 0, 184, 1,
-	0x4000001b, 3, 1, 16, 12, 42, 25, 1, 0, 0, 192, 1,
-	0x40000020, 4, 0, 88, 14, 48, 26, 6, 0, 0, 203, 1,
-	0x40000022, 4, 1, 16, 21, 0xffffffff, 32, 0, 0x880000, 0, 249, 1,
-	0x40000023, 4, 1, 16, 22, 63, 32, 2, 0x100000, 0, 253, 1,
-	0x40000024, 4, 1, 16, 25, 66, 34, 1, 0x80000000, 0, 271, 1,
-	0x40000025, 4, 1, 16, 27, 72, 35, 1, 0, 0, 282, 1,
-	0x40000026, 4, 1, 8, 29, 78, 36, 1, 0, 0, 293, 1,
-	0x40000027, 4, 2, 152, 31, 84, 37, 3, 0x11000000, 0, 304, 1,
-	0x40000028, 4, 2, 520, 35, 87, 40, 2, 0xe000000, 0, 317, 1,
-	5, 4, 2, 8, 0xffffffff, 93, 42, 1, 0, 0, 334, 1,
-	6, 4, 2, 8, 0xffffffff, 96, 43, 1, 0, 0, 338, 1,
-	12, 4, 2, 8, 0xffffffff, 99, 44, 1, 0, 0, 342, 1,
-	8, 4, 1, 24, 41, 102, 45, 0, 0x20000000, 0, 346, 1,
-	10, 4, 1, 8, 42, 105, 45, 1, 0x40000000, 0, 356, 1,
-	9, 4, 1, 0, 0xffffffff, 0xffffffff, 46, 1, 0, 0, 0xffffffff, 1,
-	0x40000029, 4, 1, 8, 45, 108, 47, 1, 0, 1, 364, 1,
-	0x4000002a, 4, 1, 16, 47, 0xffffffff, 48, 4, 0, 0, 372, 1,
-	0x4000002b, 4, 1, 8, 52, 117, 52, 1, 0, 0, 407, 1,
-	0x4000003e, 0xffffffff, 4, 32, 0xffffffff, 123, 53, 0, 0, 0, 418, 1,
-	0x4000003f, 0xffffffff, 4, 16, 0xffffffff, 128, 53, 1, 0, 0, 431, 1,
-	0, 0xffffffff, 4, 0, 0xffffffff, 0xffffffff, 54, 0, 0, 0, 0xffffffff, 1,
+	0x40000014, 1, 1, 8, 9, 42, 21, 0, 0, 0, 173, 2,
+	0x40000015, 1, 1, 16, 10, 0xffffffff, 21, 4, 0, 0, 177, 2,
+	0x40000018, 2, 3, 16, 0xffffffff, 0xffffffff, 25, 1, 0x10000, 0, 200, 1,
+	0x40000019, 2, 3, 16, 0xffffffff, 0xffffffff, 26, 1, 0, 0, 200, 1,
+	0x4000001a, 3, 1, 16, 15, 0xffffffff, 27, 2, 0x40000, 0, 211, 1,
+	0x4000001b, 3, 1, 16, 18, 45, 29, 1, 0, 0, 219, 1,
+	0x40000020, 4, 0, 88, 20, 51, 30, 6, 0, 0, 230, 1,
+	0x40000022, 4, 1, 16, 27, 0xffffffff, 36, 0, 0x2200000, 0, 276, 1,
+	0x40000023, 4, 1, 16, 28, 66, 36, 2, 0x400000, 0, 280, 1,
+	0x40000024, 4, 1, 16, 31, 69, 38, 1, 0, 4, 298, 1,
+	0x40000025, 4, 1, 16, 33, 75, 39, 1, 0, 0, 309, 1,
+	0x40000026, 4, 1, 8, 35, 81, 40, 1, 0, 0, 320, 1,
+	0x40000027, 4, 2, 152, 37, 87, 41, 3, 0x8c000000, 0, 331, 1,
+	0x40000028, 4, 2, 520, 41, 90, 44, 2, 0x70000000, 0, 344, 1,
+	0x4000002c, 4, 2, 296, 44, 96, 46, 2, 0x70000000, 0, 361, 2,
+	5, 4, 2, 8, 0xffffffff, 99, 48, 1, 0, 0, 374, 1,
+	6, 4, 2, 8, 0xffffffff, 102, 49, 1, 0, 0, 378, 1,
+	12, 4, 2, 8, 0xffffffff, 105, 50, 1, 0, 0, 382, 1,
+	8, 4, 1, 24, 48, 108, 51, 0, 0, 1, 386, 1,
+	10, 4, 1, 8, 49, 111, 51, 1, 0, 2, 396, 1,
+	9, 4, 1, 0, 0xffffffff, 0xffffffff, 52, 1, 0, 0, 0xffffffff, 1,
+	0x40000029, 4, 1, 8, 52, 114, 53, 1, 0, 8, 404, 1,
+	0x4000002a, 4, 1, 16, 54, 0xffffffff, 54, 4, 0, 0, 412, 1,
+	0x4000002b, 4, 1, 8, 59, 123, 58, 1, 0, 0, 447, 1,
+	0xc000002d, 4, 1, 16, 61, 0xffffffff, 59, 1, 0, 0, 458, 2,
+	0x4000003e, 0xffffffff, 4, 32, 0xffffffff, 129, 60, 0, 0, 0, 466, 1,
+	0x4000003f, 0xffffffff, 4, 16, 0xffffffff, 134, 60, 1, 0, 0, 479, 1,
+	0, 0xffffffff, 4, 0, 0xffffffff, 0xffffffff, 61, 0, 0, 0, 0xffffffff, 1,
 ]);
 export const PARTDEF_KIND: u32 = 0;
 export const PARTDEF_ROW_BYTES: u32 = 4;
@@ -2224,39 +2452,46 @@ export const PARTDEFS: usize = memory.data<u32>([
 	0, 16, 0, 0, 5, 0, 0xffffffff, 155,
 	0, 16, 0, 4, 6, 0, 0xffffffff, 22,
 	0, 8, 0, 0, 8, 0, 39, 169,
-	2, 8, 0, 8, 22, 0, 0xffffffff, 180,
+	0, 4, 0, 0, 11, 0, 0xffffffff, 181,
+	0, 4, 0, 4, 12, 0, 0xffffffff, 185,
+	0, 4, 0, 8, 13, 0, 0xffffffff, 189,
+	0, 24, 0, 12, 14, 0, 0xffffffff, 193,
+	2, 8, 0, 8, 22, 0, 0xffffffff, 207,
 	2, 1, 0, 8, 23, 0, 0xffffffff, 0xffffffff,
-	0, 16, 0, 4, 10, 0, 0xffffffff, 188,
-	0, 16, 0, 8, 11, 0, 0xffffffff, 188,
-	1, 16, 0, 8, 13, 0, 45, 196,
-	0, 8, 0, 60, 15, 0, 0xffffffff, 216,
-	0, 16, 0, 64, 16, 0, 51, 220,
-	0, 24, 0, 68, 17, 0, 54, 227,
-	0, 8, 0, 72, 18, 0, 0xffffffff, 234,
-	0, 24, 0, 76, 19, 0, 57, 238,
-	0, 16, 0, 80, 20, 0, 60, 245,
-	0, 80, 0, 4, 23, 0, 0xffffffff, 257,
-	0, 8, 0, 8, 24, 0, 0xffffffff, 267,
-	1, 24, 0, 8, 26, 0, 69, 275,
-	1, 16, 0, 8, 28, 0, 75, 286,
-	0, 24, 0, 0, 30, 0, 81, 297,
-	0, 8, 0, 144, 32, 1, 0xffffffff, 216,
-	0, 8, 0, 144, 33, 1, 0xffffffff, 216,
-	0, 8, 0, 144, 34, 1, 0xffffffff, 216,
-	0, 1, 2, 512, 36, 1, 0xffffffff, 0xffffffff,
-	0, 16, 2, 256, 37, 1, 90, 327,
-	3, 1, 1, 0, 38, 1, 0xffffffff, 0xffffffff,
-	3, 1, 1, 0, 39, 1, 0xffffffff, 0xffffffff,
-	3, 16, 1, 0, 40, 1, 0xffffffff, 133,
-	0, 16, 0, 0, 43, 0, 0xffffffff, 360,
-	0, 1, 1, 0, 44, 0, 0xffffffff, 0xffffffff,
-	0, 32, 0, 0, 46, 0, 0xffffffff, 368,
-	0, 16, 0, 0, 48, 0, 111, 376,
-	0, 16, 0, 4, 49, 0, 114, 386,
-	0, 24, 0, 8, 50, 0, 0xffffffff, 390,
-	0, 24, 0, 12, 51, 0, 0xffffffff, 400,
-	0, 24, 0, 0, 53, 0, 120, 411,
-	0, 40, 0, 8, 0xffffffff, 0, 131, 438,
+	0, 16, 0, 4, 16, 0, 0xffffffff, 215,
+	0, 16, 0, 8, 17, 0, 0xffffffff, 215,
+	1, 16, 0, 8, 19, 0, 48, 223,
+	0, 8, 0, 60, 21, 0, 0xffffffff, 243,
+	0, 16, 0, 64, 22, 0, 54, 247,
+	0, 24, 0, 68, 23, 0, 57, 254,
+	0, 8, 0, 72, 24, 0, 0xffffffff, 261,
+	0, 24, 0, 76, 25, 0, 60, 265,
+	0, 16, 0, 80, 26, 0, 63, 272,
+	0, 80, 0, 4, 29, 0, 0xffffffff, 284,
+	0, 8, 0, 8, 30, 0, 0xffffffff, 294,
+	1, 24, 0, 8, 32, 0, 72, 302,
+	1, 16, 0, 8, 34, 0, 78, 313,
+	0, 24, 0, 0, 36, 0, 84, 324,
+	0, 8, 0, 144, 38, 1, 0xffffffff, 243,
+	0, 8, 0, 144, 39, 1, 0xffffffff, 243,
+	0, 8, 0, 144, 40, 1, 0xffffffff, 243,
+	0, 1, 2, 512, 42, 1, 0xffffffff, 0xffffffff,
+	0, 16, 2, 256, 43, 1, 93, 354,
+	0, 1, 2, 512, 42, 1, 0xffffffff, 0xffffffff,
+	0, 16, 2, 256, 43, 1, 93, 354,
+	3, 1, 1, 0, 45, 1, 0xffffffff, 0xffffffff,
+	3, 1, 1, 0, 46, 1, 0xffffffff, 0xffffffff,
+	3, 16, 1, 0, 47, 1, 0xffffffff, 133,
+	0, 16, 0, 0, 50, 0, 0xffffffff, 400,
+	0, 1, 1, 0, 51, 0, 0xffffffff, 0xffffffff,
+	0, 32, 0, 0, 53, 0, 0xffffffff, 408,
+	0, 16, 0, 0, 55, 0, 117, 416,
+	0, 16, 0, 4, 56, 0, 120, 426,
+	0, 24, 0, 8, 57, 0, 0xffffffff, 430,
+	0, 24, 0, 12, 58, 0, 0xffffffff, 440,
+	0, 24, 0, 0, 60, 0, 126, 451,
+	0, 16, 0, 12, 62, 0, 0xffffffff, 462,
+	0, 40, 0, 8, 0xffffffff, 0, 137, 486,
 ]);
 export const TABLEDEF_ROW_BYTES: u32 = 0;
 export const TABLEDEF_SHAPE: u32 = 4;
@@ -2300,6 +2535,12 @@ export const DOMAIN_TABLEDEFS: usize = memory.data<u32>([
 	16, 2,
 	8, 0,
 	8, 2,
+	8, 0,
+	16, 0,
+	4, 2,
+	4, 2,
+	4, 2,
+	24, 2,
 	16, 0,
 	16, 2,
 	16, 2,
@@ -2329,6 +2570,7 @@ export const DOMAIN_TABLEDEFS: usize = memory.data<u32>([
 	520, 1,
 	1, 1,
 	16, 1,
+	296, 1,
 	1, 2,
 	1, 2,
 	16, 2,
@@ -2345,6 +2587,8 @@ export const DOMAIN_TABLEDEFS: usize = memory.data<u32>([
 	24, 2,
 	8, 0,
 	24, 2,
+	16, 0,
+	16, 2,
 	16, 0,
 	24, 1,
 	16, 0,
@@ -2403,10 +2647,10 @@ export const HVM_TSC_ADJUST: u32 = 19;
 export const HVM_CPU_MSR: u32 = 20;
 /** Octets that must be zero: count, then offset and length of each. */
 export const RESERVED_LISTS: usize = memory.data<u32>([
-	1, 60, 4, 1, 6, 2, 1, 4, 4, 1, 4, 4, 1, 20, 4, 1, 12, 4, 1, 12, 4, 1, 13, 3, 1, 7, 1, 1, 20, 4, 1, 20, 4, 1, 28, 4, 1, 4, 4, 1, 4, 4, 1, 12, 4, 1, 10, 2, 1, 84, 4, 1, 4, 4, 1, 20, 4, 1, 20, 4, 1, 12, 4, 1, 12, 4, 1, 12, 4, 1, 21, 3, 1, 12, 4, 1, 12, 4, 1, 4, 4, 1, 18, 6, 1, 148, 4, 1, 517, 3, 1, 4, 4, 1, 4, 4, 1, 4, 4, 1, 4, 4, 1, 20, 4, 1, 4, 4, 1, 4, 4, 1, 12, 4, 1, 12, 4, 1, 4, 4, 1, 4, 4, 2, 6, 2, 28, 4, 1, 12, 4, 2, 6, 2, 36, 4,
+	1, 60, 4, 1, 6, 2, 1, 4, 4, 1, 4, 4, 1, 20, 4, 1, 12, 4, 1, 12, 4, 1, 13, 3, 1, 7, 1, 1, 20, 4, 1, 20, 4, 1, 28, 4, 1, 4, 4, 1, 4, 4, 1, 4, 4, 1, 12, 4, 1, 10, 2, 1, 84, 4, 1, 4, 4, 1, 20, 4, 1, 20, 4, 1, 12, 4, 1, 12, 4, 1, 12, 4, 1, 21, 3, 1, 12, 4, 1, 12, 4, 1, 4, 4, 1, 18, 6, 1, 148, 4, 1, 517, 3, 1, 4, 4, 1, 289, 7, 1, 4, 4, 1, 4, 4, 1, 4, 4, 1, 20, 4, 1, 4, 4, 1, 4, 4, 1, 12, 4, 1, 12, 4, 1, 4, 4, 1, 4, 4, 2, 6, 2, 28, 4, 1, 12, 4, 2, 6, 2, 36, 4,
 ]);
 /** Numbers of more than an octet: count, then offset, octets and number of each stretch. */
 export const NUMBER_LISTS: usize = memory.data<u32>([
-	1, 0, 4, 4, 2, 0, 8, 5, 40, 4, 5, 2, 0, 4, 1, 4, 2, 1, 1, 0, 4, 1, 1, 0, 8, 2, 1, 0, 4, 1, 2, 0, 8, 2, 16, 4, 1, 1, 0, 4, 2, 1, 0, 4, 3, 1, 0, 4, 2, 1, 0, 4, 3, 1, 0, 4, 3, 3, 0, 2, 1, 4, 2, 1, 8, 4, 1, 2, 0, 4, 1, 4, 2, 2, 1, 0, 4, 6, 2, 0, 2, 1, 4, 2, 1, 2, 0, 8, 3, 24, 4, 2, 3, 0, 8, 1, 8, 4, 2, 16, 2, 2, 2, 0, 8, 2, 16, 2, 2, 2, 0, 4, 2, 8, 8, 2, 4, 0, 8, 1, 24, 8, 3, 48, 2, 1, 52, 4, 11, 1, 0, 4, 6, 2, 0, 4, 2, 8, 8, 1, 2, 0, 8, 2, 16, 4, 3, 1, 0, 8, 1, 1, 0, 4, 2, 3, 0, 8, 1, 8, 4, 1, 12, 2, 2, 1, 0, 4, 1, 1, 0, 4, 1, 2, 0, 8, 1, 8, 4, 2, 1, 0, 8, 1, 1, 0, 4, 4, 1, 0, 8, 2, 1, 0, 4, 3, 2, 0, 8, 1, 8, 2, 1, 4, 0, 8, 4, 32, 4, 5, 52, 2, 1, 60, 4, 6, 1, 0, 8, 1, 2, 0, 4, 1, 8, 8, 1, 2, 0, 8, 2, 16, 4, 1, 1, 0, 4, 2, 2, 0, 8, 2, 16, 4, 1, 1, 0, 4, 3, 1, 0, 8, 2, 1, 0, 4, 3, 3, 0, 4, 2, 8, 8, 1, 16, 4, 16, 1, 0, 8, 1, 1, 0, 4, 3, 2, 4, 2, 4, 12, 4, 2, 1, 0, 4, 3, 2, 0, 4, 2, 8, 2, 2, 1, 0, 4, 1, 2, 0, 8, 2, 16, 2, 1, 4, 0, 4, 2, 8, 8, 13, 112, 4, 6, 144, 4, 1, 3, 0, 8, 60, 480, 4, 6, 504, 2, 6, 2, 2, 2, 1, 8, 8, 1, 1, 0, 4, 1, 1, 0, 4, 1, 1, 0, 4, 1, 3, 0, 4, 2, 8, 8, 1, 16, 4, 1, 1, 0, 4, 1, 1, 0, 8, 2, 1, 0, 4, 1, 1, 0, 4, 8, 1, 0, 4, 4, 3, 0, 4, 1, 4, 2, 1, 8, 4, 1, 1, 0, 4, 3, 3, 0, 8, 2, 16, 4, 1, 20, 2, 2, 2, 0, 4, 2, 8, 8, 2, 1, 0, 4, 1, 2, 0, 4, 1, 8, 8, 2, 4, 0, 4, 1, 4, 2, 1, 8, 8, 2, 24, 4, 1, 2, 0, 8, 1, 8, 4, 1, 4, 0, 4, 1, 4, 2, 1, 8, 8, 3, 32, 4, 1,
+	1, 0, 4, 4, 2, 0, 8, 5, 40, 4, 5, 2, 0, 4, 1, 4, 2, 1, 1, 0, 4, 1, 1, 0, 8, 2, 1, 0, 4, 1, 2, 0, 8, 2, 16, 4, 1, 1, 0, 4, 2, 1, 0, 4, 3, 1, 0, 4, 2, 1, 0, 4, 3, 1, 0, 4, 3, 3, 0, 2, 1, 4, 2, 1, 8, 4, 1, 2, 0, 4, 1, 4, 2, 2, 1, 0, 4, 6, 2, 0, 2, 1, 4, 2, 1, 2, 0, 8, 3, 24, 4, 2, 3, 0, 8, 1, 8, 4, 2, 16, 2, 2, 2, 0, 8, 2, 16, 2, 2, 2, 0, 4, 2, 8, 8, 2, 4, 0, 8, 1, 24, 8, 3, 48, 2, 1, 52, 4, 11, 1, 0, 4, 6, 2, 0, 4, 2, 8, 8, 1, 2, 0, 8, 2, 16, 4, 3, 1, 0, 8, 1, 1, 0, 4, 2, 3, 0, 8, 1, 8, 4, 1, 12, 2, 2, 1, 0, 4, 1, 1, 0, 4, 1, 1, 0, 4, 1, 1, 0, 4, 4, 1, 0, 4, 1, 1, 0, 4, 1, 1, 0, 4, 1, 2, 0, 8, 2, 16, 4, 2, 2, 0, 8, 1, 8, 4, 2, 1, 0, 8, 1, 1, 0, 4, 4, 1, 0, 8, 2, 1, 0, 4, 3, 2, 0, 8, 1, 8, 2, 1, 4, 0, 8, 4, 32, 4, 5, 52, 2, 1, 60, 4, 6, 1, 0, 8, 1, 2, 0, 4, 1, 8, 8, 1, 2, 0, 8, 2, 16, 4, 1, 1, 0, 4, 2, 2, 0, 8, 2, 16, 4, 1, 1, 0, 4, 3, 1, 0, 8, 2, 1, 0, 4, 3, 3, 0, 4, 2, 8, 8, 1, 16, 4, 16, 1, 0, 8, 1, 1, 0, 4, 3, 2, 4, 2, 4, 12, 4, 2, 1, 0, 4, 3, 2, 0, 4, 2, 8, 2, 2, 1, 0, 4, 1, 2, 0, 8, 2, 16, 2, 1, 4, 0, 4, 2, 8, 8, 13, 112, 4, 6, 144, 4, 1, 3, 0, 8, 60, 480, 4, 6, 504, 2, 6, 2, 2, 2, 1, 8, 8, 1, 4, 0, 4, 2, 8, 8, 17, 144, 4, 33, 276, 2, 6, 1, 0, 4, 1, 1, 0, 4, 1, 1, 0, 4, 1, 3, 0, 4, 2, 8, 8, 1, 16, 4, 1, 1, 0, 4, 1, 1, 0, 8, 2, 1, 0, 4, 1, 1, 0, 4, 8, 1, 0, 4, 4, 3, 0, 4, 1, 4, 2, 1, 8, 4, 1, 1, 0, 4, 3, 3, 0, 8, 2, 16, 4, 1, 20, 2, 2, 2, 0, 4, 2, 8, 8, 2, 1, 0, 4, 1, 2, 0, 4, 1, 8, 8, 2, 1, 0, 4, 4, 1, 0, 4, 4, 4, 0, 4, 1, 4, 2, 1, 8, 8, 2, 24, 4, 1, 2, 0, 8, 1, 8, 4, 1, 4, 0, 4, 1, 4, 2, 1, 8, 8, 3, 32, 4, 1,
 ]);
 export const NO_LIST: u32 = 0xffffffff;

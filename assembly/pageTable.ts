@@ -1,5 +1,5 @@
 /**
- * Entries of a 64-bit PV guest's page tables:
+ * Entries of a PV guest's page tables, of 64-bit ones and of 32-bit ones (PAE):
  *
  *      63      52 51                          12 11         2   1     0
  *     ┌──────────┬──────────────────────────────┬────────────┬────┬───────┐
@@ -10,6 +10,9 @@ import * as L from "./layout.gen";
 
 /** Entries of a table of any level. */
 export const TABLE_ENTRIES: u32 = 512;
+/** Entries of a 32-bit guest's L3 table; what is behind them is zero. Octets that an L2 entry maps, as a shift. */
+export const PAE_L3_SLOTS: u32 = 4;
+export const L2_SLOT_SHIFT: u32 = 21;
 const PTE_PRESENT: u64 = 1;
 const PTE_RW: u64 = 2;
 const PTE_FRAME_SHIFT: u64 = 12;

@@ -135,7 +135,8 @@ export function countDomain(ctx: usize, host: usize, section0: u32, section1: u3
 	put(counts, L.DT_SAVED_AFFINITY, slots * words);
 	const domain = findRecord(ctx, section0, L.RECORD_LU_DOMAIN);
 	if (domain && load<u8>(bodyOf(domain), L.DOMAIN__KIND) == L.KIND_PV) {
-		put(counts, L.DT_PV_VCPU, slots);
+		const isNarrow = load<u32>(bodyOf(domain), L.DOMAIN__GUEST_WIDTH) == 4;
+		put(counts, isNarrow ? L.DT_PV32_VCPU : L.DT_PV_VCPU, slots);
 		put(counts, L.DT_PV_FPU, slots * 512);
 		put(counts, L.DT_PV_TRAPS, slots * 256);
 		put(counts, L.DT_VCPU_BLOBS, slots);

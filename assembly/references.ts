@@ -20,7 +20,7 @@ import {
 import * as L from "./layout.gen";
 import { guestEntry, pteFrame, pteWritable, TABLE_ENTRIES, takesType } from "./pageTable";
 import { preserved } from "./preserved";
-import { isWalked, nextTable, ownerEntry, planAt, planOf, planSlot, typeEntry } from "./sections";
+import { guestSlots, isWalked, nextTable, ownerEntry, planAt, planOf, planSlot, typeEntry } from "./sections";
 import { domainSums, frameSums } from "./sums";
 
 function frameCount(image: usize): u32 {
@@ -207,7 +207,8 @@ function addTables(ctx: usize, image: usize, domid: u32): void {
 			addL1(ctx, image, domid, page);
 			continue;
 		}
-		for (let slot: u32 = 0; slot < TABLE_ENTRIES; slot++) {
+		const slots = guestSlots(plan, level, (type & L.PAGE_TYPE_FLAG_PAE_XEN_L2) != 0);
+		for (let slot: u32 = 0; slot < slots; slot++) {
 			const pte = guestEntry(page, level, slot);
 			// A linear map of the table by itself holds nothing: it would keep itself alive.
 			if (pte != 0 && pteFrame(pte) != mfn) add(ctx, pteFrame(pte), 1, 1);
@@ -215,7 +216,7 @@ function addTables(ctx: usize, image: usize, domid: u32): void {
 	}
 }
 
-/** What the vCPUs of a walked domain run on: CR3, the user's in CR1, GDT frames; of vCPUs that are down as well. */
+/** What the vCPUs of a walked domain run on: CR3, a 64-bit user's in CR1, GDT frames; of vCPUs that are down as well. */
 function addRoots(ctx: usize, image: usize, domid: u32, directory: usize): void {
 	if (!isWalked(ctx, domid)) return;
 	const vcpuTable = tableAt(image, directory, L.DT_VCPU);
@@ -229,9 +230,23 @@ function addRoots(ctx: usize, image: usize, domid: u32, directory: usize): void 
 			const root = load<u64>(row + L.PV_VCPU__CR + i * 8);
 			if (root != 0) add(ctx, root >> 12, 1, 1);
 		}
-		const gdtFrames = min<u32>((changetype<L.PvVcpu>(row).gdtEntries + 511) >>> 9, 16);
-		for (let i: u32 = 0; i < gdtFrames; i++) add(ctx, load<u64>(row + L.PV_VCPU__GDT_MFN + i * 8), 1, 1);
+		addGdt(ctx, row + L.PV_VCPU__GDT_MFN, changetype<L.PvVcpu>(row).gdtEntries);
 	}
+	const narrow = tableAt(image, directory, L.DT_PV32_VCPU);
+	const narrowRows = min<u32>(tableRows(directory, L.DT_PV32_VCPU), tableRows(directory, L.DT_VCPU));
+	for (let v: u32 = 0; v < narrowRows; v++) {
+		const flags = changetype<L.Vcpu>(vcpuTable + v * L.VCPU_BYTES).flags;
+		if ((flags & L.VCPU_FLAG_INITIALISED) == 0) continue;
+		const vcpu = changetype<L.Pv32Vcpu>(narrow + v * L.PV32_VCPU_BYTES);
+		if (vcpu.cr3 != 0) add(ctx, vcpu.cr3 >> 12, 1, 1);
+		addGdt(ctx, changetype<usize>(vcpu) + L.PV32_VCPU__GDT_MFN, vcpu.gdtEntries);
+	}
+}
+
+/** The frames of a vCPU's GDT, whose MFNs stand at `frames`. */
+function addGdt(ctx: usize, frames: usize, entries: u32): void {
+	const count = min<u32>((entries + 511) >>> 9, 16);
+	for (let i: u32 = 0; i < count; i++) add(ctx, load<u64>(frames + i * 8), 1, 1);
 }
 
 function addForeignMaps(ctx: usize, image: usize, directory: usize): void {

@@ -105,8 +105,12 @@ export function isPresent(s: Source, def: u32): bool {
 		const vcpu = changetype<L.Vcpu>(tableAt(s.image, s.directory, L.DT_VCPU) + s.vcpu * L.VCPU_BYTES);
 		if ((vcpu.flags & L.VCPU_FLAG_EXISTS) == 0) return false;
 		if (def == L.RECORD_LU_VCPU) return true;
-		if (tableRows(s.directory, L.DT_PV_VCPU) == 0 || (vcpu.flags & L.VCPU_FLAG_INITIALISED) == 0) return false;
-		return def == L.RECORD_LU_PV_VCPU || partCount(s, partAt(def, 0)) != 0;
+		if ((vcpu.flags & L.VCPU_FLAG_INITIALISED) == 0) return false;
+		const isWide = tableRows(s.directory, L.DT_PV_VCPU) != 0;
+		const isNarrow = tableRows(s.directory, L.DT_PV32_VCPU) != 0;
+		if (def == L.RECORD_LU_PV_VCPU) return isWide;
+		if (def == L.RECORD_LU_PV32_VCPU) return isNarrow;
+		return (isWide || isNarrow) && partCount(s, partAt(def, 0)) != 0;
 	}
 	const head = defHeadTable(def);
 	return tableRows(s.directory, head != L.NONE32 ? head : partTable(partAt(def, 0))) != 0;
@@ -386,7 +390,9 @@ export function checkSource(ctx: usize, image: usize): bool {
 		const directory = domainDirectory(entry);
 		const slots = entryVcpuSlots(entry);
 		const vcpus = tableRows(directory, L.DT_VCPU);
-		const contexts = tableRows(directory, L.DT_PV_VCPU);
+		const narrow = tableRows(directory, L.DT_PV32_VCPU);
+		if (narrow != 0 && tableRows(directory, L.DT_PV_VCPU) != 0) return bad(ctx, 0, narrow);
+		const contexts = narrow + tableRows(directory, L.DT_PV_VCPU);
 		if (vcpus != 0 && vcpus != slots) return bad(ctx, slots, vcpus);
 		if (contexts != 0 && contexts != slots) return bad(ctx, slots, contexts);
 		if (tableRows(directory, L.DT_P2M) != 0 && tableRows(directory, L.DT_P2M_INFO) == 0) return bad(ctx, 1, 0);

@@ -2,6 +2,7 @@
 import { context } from "./context";
 import { CHUNK_ENTRIES } from "./extent/chunk";
 import * as L from "./layout.gen";
+import { L2_SLOT_SHIFT, PAE_L3_SLOTS, TABLE_ENTRIES } from "./pageTable";
 import { defCardinality, findDef, recordBytes, recordType } from "./record";
 
 const SECTION_RECORD_BYTES: u32 = L.RECORD_HEADER_BYTES + L.SECTION_BYTES;
@@ -66,11 +67,14 @@ export const VCPU_LIMIT: u32 = 8192;
 /** Marks of check's own: a frame of bootmem or kept tables; a xenheap frame in use. */
 export const MARK_RESERVED: u64 = 1 << 32;
 export const MARK_USED: u64 = 1 << 33;
+/** An L2 table of a 32-bit PV guest with Xen's part in it; one that an L3 table has named. */
+export const MARK_XEN_L2: u64 = 1 << 34;
+export const MARK_NAMED: u64 = 1 << 35;
 /** Where marks and the types in use stand in a frame's state. */
 const MARK_SHIFT: u64 = 24;
-const MARKS_IN_STATE: u32 = 3 << 8;
+const MARKS_IN_STATE: u32 = 15 << 8;
 const TYPE_SHIFT: u32 = 5;
-const PINNED_IN_STATE: u32 = 1 << 10;
+const PINNED_IN_STATE: u32 = 1 << 12;
 /** Set in the owner of a frame that has one, in the place of the highest bit, which no domid has. */
 export const HAS_OWNER: u32 = 0x8000;
 /** A state's flags are an entry's above OWNED. */
@@ -101,6 +105,18 @@ export function planOf(ctx: usize, domid: u32): L.DomainPlan | null {
 	return slot == L.NONE32 ? null : planAt(ctx, slot);
 }
 
+/** Octets of a domain's word: 4 or 8. Known once its records have been walked. */
+export function guestWidth(plan: L.DomainPlan): u32 {
+	return load<u32>(<usize>plan.domainPtr + L.RECORD_HEADER_BYTES, L.DOMAIN__GUEST_WIDTH);
+}
+
+/** Slots of a page table that are the guest's, from the first on; guestEntry knows Xen's in the middle of an L4 table. */
+export function guestSlots(plan: L.DomainPlan, level: u32, isXenL2: bool): u32 {
+	if (level == L.PAGE_TYPE_L3 && guestWidth(plan) == 4) return PAE_L3_SLOTS;
+	if (!isXenL2 || plan.pv32Ptr == 0) return TABLE_ENTRIES;
+	return (load<u32>(<usize>plan.pv32Ptr + L.RECORD_HEADER_BYTES, L.PV32__XEN_START) >>> L2_SLOT_SHIFT) % TABLE_ENTRIES;
+}
+
 /** A domain that owns page tables, where its mappings are counted (references.ts). Known from check's page types on. */
 export function isWalked(ctx: usize, domid: u32): bool {
 	const plan = planOf(ctx, domid);
@@ -111,10 +127,10 @@ export function isWalked(ctx: usize, domid: u32): bool {
  * What check knows of each frame: its owner and, apart from it, its state, 16 bits each. Where frames are scattered, looking
  * up owners is most of a check, so that as many of them as possible are to be in the caches.
  *
- *     owner   15 14            0        state   15 11   10     9      8     7    5 4              0
- *            ┌──┬───────────────┐              ┌─────┬──────┬────┬────────┬───────┬────────────────┐
- *            │ 1│ domid         │              │  0  │pinned│used│reserved│ type  │ LU_FRAMES, 17..│
- *            └──┴───────────────┘              └─────┴──────┴────┴────────┴───────┴────────────────┘
+ *     owner   15 14            0        state   15 13   12    11    10   9      8     7    5 4              0
+ *            ┌──┬───────────────┐              ┌─────┬──────┬─────┬─────┬────┬────────┬───────┬────────────────┐
+ *            │ 1│ domid         │              │  0  │pinned│named│xenL2│used│reserved│ type  │ LU_FRAMES, 17..│
+ *            └──┴───────────────┘              └─────┴──────┴─────┴─────┴────┴────────┴───────┴────────────────┘
  *
  * The owner of a frame that has none is 0. The state has the flags of LU_FRAMES beside OWNED; the type in use; check's own
  * marks. And, again apart, for a page table the next one of its domain: its MFN + 1, 0 after the last. So a domain's tables
@@ -170,10 +186,12 @@ export function typeBits(entry: u32): u32 {
 	return ((entry & 7) << TYPE_SHIFT) | ((entry & L.PAGE_TYPE_FLAG_PINNED) != 0 ? PINNED_IN_STATE : 0);
 }
 
-/** And back: the entry with these two alone. */
+/** And back: the entry of a frame that check has seen. */
 export function typeEntry(ctx: usize, mfn: u64): u32 {
-	const isPinned = (<u32>load<u16>(stateAt(ctx, mfn)) & PINNED_IN_STATE) != 0;
-	return typeInUse(ctx, mfn) | (isPinned ? L.PAGE_TYPE_FLAG_PINNED : 0);
+	const state = <u32>load<u16>(stateAt(ctx, mfn));
+	const isPinned = (state & PINNED_IN_STATE) != 0;
+	const isXenL2 = (state & <u32>(MARK_XEN_L2 >> MARK_SHIFT)) != 0;
+	return typeInUse(ctx, mfn) | (isPinned ? L.PAGE_TYPE_FLAG_PINNED : 0) | (isXenL2 ? L.PAGE_TYPE_FLAG_PAE_XEN_L2 : 0);
 }
 
 /** Puts a page table at the head of its domain's list. */

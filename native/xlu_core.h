@@ -33,6 +33,8 @@
 #define XLU_TYPE_LU_P2M 0x40000011u
 #define XLU_TYPE_LU_KEPT_FRAMES 0x40000012u
 #define XLU_TYPE_LU_VCPUS 0x40000013u
+#define XLU_TYPE_LU_PV32 0x40000014u
+#define XLU_TYPE_LU_VNUMA 0x40000015u
 #define XLU_TYPE_LU_FRAMES 0x40000018u
 #define XLU_TYPE_LU_PAGE_TYPES 0x40000019u
 #define XLU_TYPE_LU_GRANT_TABLE 0x4000001au
@@ -45,6 +47,7 @@
 #define XLU_TYPE_LU_FOREIGN_MAPS 0x40000026u
 #define XLU_TYPE_LU_VCPU 0x40000027u
 #define XLU_TYPE_LU_PV_VCPU 0x40000028u
+#define XLU_TYPE_LU_PV32_VCPU 0x4000002cu
 #define XLU_TYPE_X86_PV_VCPU_EXTENDED 0x5u
 #define XLU_TYPE_X86_PV_VCPU_XSAVE 0x6u
 #define XLU_TYPE_X86_PV_VCPU_MSRS 0xcu
@@ -54,6 +57,7 @@
 #define XLU_TYPE_LU_PIRQS 0x40000029u
 #define XLU_TYPE_LU_IOREQ_SERVERS 0x4000002au
 #define XLU_TYPE_LU_CAPS 0x4000002bu
+#define XLU_TYPE_LU_SCHEDULER 0xc000002du
 #define XLU_TYPE_LU_SECTION 0x4000003eu
 #define XLU_TYPE_LU_INDEX 0x4000003fu
 #define XLU_TYPE_END 0x0u
@@ -93,6 +97,7 @@
 #define XLU_RULE_DEAD_DOMAIN 45u /* XLU-R045 */
 #define XLU_RULE_REGION 46u /* XLU-R046 */
 #define XLU_RULE_FORMAT 47u /* XLU-R047 */
+#define XLU_RULE_PV32 48u /* XLU-R048 */
 #define XLU_RULE_FRAME_ENTRY 50u /* XLU-R050 */
 #define XLU_RULE_FRAME_OWNER 51u /* XLU-R051 */
 #define XLU_RULE_FRAME_RESERVED 52u /* XLU-R052 */
@@ -127,6 +132,8 @@
 #define XLU_RULE_IOREQ 100u /* XLU-R100 */
 #define XLU_RULE_CAPS 101u /* XLU-R101 */
 #define XLU_RULE_SHARED_INFO 102u /* XLU-R102 */
+#define XLU_RULE_VNUMA 103u /* XLU-R103 */
+#define XLU_RULE_SCHEDULER 104u /* XLU-R104 */
 #define XLU_RULE_COUNT_OVERFLOW 110u /* XLU-R110 */
 #define XLU_RULE_COMPARE 111u /* XLU-R111 */
 #define XLU_RULE_HVM_ENTRY 120u /* XLU-R120 */
@@ -170,18 +177,19 @@
 	X(DOMID, 41, REFUSED, "Domids are unique and below 0x7FF0, and a section's domid is its LU_DOMAIN's.") \
 	X(DOMAIN_FIELD, 42, REFUSED, "Kind, life, width and flags are known values; at most one hardware domain.") \
 	X(DOMAIN_REFERENCE, 43, REFUSED, "Targets, emulators, grantees, CPU pools and VIRQ handlers exist.") \
-	X(VERSION1_REFUSES, 44, VERSION, "Nothing that version 1 refuses by name: 32-bit PV guests, shared or paged memory, unknown features.") \
+	X(VERSION1_REFUSES, 44, VERSION, "Nothing that the version refuses by name: shared or paged memory, unknown features; in version 1 32-bit PV guests and their page types.") \
 	X(DEAD_DOMAIN, 45, REFUSED, "A dead domain has frames and grants alone: no vCPUs to run, no ports, no xenheap.") \
 	X(REGION, 46, REFUSED, "Regions lie in the host, do not overlap, and one is bootmem.") \
 	X(FORMAT, 47, VERSION, "What is saved fits the version of the format that it is saved in; where a guest needs a later one, the record is named that has what it needs.") \
+	X(PV32, 48, REFUSED, "A living 32-bit PV guest says where Xen's part of its address space begins, a multiple of 2 MiB in the last GiB; no other guest does.") \
 	X(FRAME_ENTRY, 50, REFUSED, "A frame's entry has no unknown bit, and flags only where it is owned.") \
 	X(FRAME_OWNER, 51, REFUSED, "A frame's owner exists or is DOMID_XEN or DOMID_IO.") \
 	X(FRAME_RESERVED, 52, REFUSED, "No frame of bootmem or kept page tables is owned by a guest.") \
 	X(XENHEAP_COUNT, 53, REFUSED, "A domain's xenheap frames are its shared_info, grant and status frames.") \
 	X(MAX_PAGES, 54, REFUSED, "A domain owns no more frames than its limit.") \
 	X(FRAME_NOT_OWNED, 55, REFUSED, "A frame that a record names is in the host and belongs to whom the record says.") \
-	X(PAGE_TYPE, 56, REFUSED, "Page types are known; pinned only L1 to L4; page tables only in PV guests; none in use on a free frame.") \
-	X(PAGE_TABLE, 57, REFUSED, "Where a PV domain has L1 tables: an L2 to L4 entry names a table of the domain one level lower, or, read-only, its own table; a read-write L1 entry names no page table or descriptor frame, and one that takes a writable type only a writable frame; no L1 entry names bootmem, another region or kept page tables; CR3 and CR1 name L4 tables, a GDT descriptor frames.") \
+	X(PAGE_TYPE, 56, REFUSED, "Page types are known; pinned only L1 to L4; page tables only in PV guests, L4 in 64-bit ones, paeXenL2 on unpinned L2 tables of 32-bit ones; none in use on a free frame.") \
+	X(PAGE_TABLE, 57, REFUSED, "Where a PV domain has L1 tables: an L2 to L4 entry names a table of the domain one level lower, or, read-only, its own table; a read-write L1 entry names no page table or descriptor frame, and one that takes a writable type only a writable frame; no L1 entry names bootmem, another region or kept page tables; CR3 and CR1 name L4 tables, of a 32-bit guest L3 tables, a GDT descriptor frames. An L3 table of a 32-bit guest has four entries, of which the last, and it alone, names an L2 table with Xen's part, its own.") \
 	X(P2M_ENTRY, 60, REFUSED, "A P2M entry has no unknown bit, a known order and access, and an MFN only where it is present.") \
 	X(P2M_SUPERPAGE, 61, REFUSED, "Superpages are aligned and whole.") \
 	X(P2M_FRAME, 62, REFUSED, "A RAM entry names a frame of that domain.") \
@@ -200,7 +208,7 @@
 	X(PIRQ, 85, REFUSED, "PIRQs are unique and their ports agree with LU_EVTCHN_PORTS.") \
 	X(VCPU, 90, REFUSED, "vCPUs ascend below the limit, and each has its record.") \
 	X(VCPU_STATE, 91, REFUSED, "A vCPU's flags, areas and vcpu_info are valid.") \
-	X(VCPU_CONTEXT, 92, REFUSED, "Every initialised PV vCPU has its context, no other guest has one.") \
+	X(VCPU_CONTEXT, 92, REFUSED, "Every initialised PV vCPU has its context, of the guest's width, no other guest has one; addresses of a 32-bit one have 32 bits.") \
 	X(XSAVE, 93, REFUSED, "An XSAVE area's header and length agree.") \
 	X(HVM_CONTEXT, 94, REFUSED, "HVM_CONTEXT is a row of whole entries, HEADER first, END last; CPU entries name existing vCPUs.") \
 	X(HVM_ONLY, 95, REFUSED, "HVM records stand for HVM and PVH domains alone, PV records for PV ones.") \
@@ -208,6 +216,8 @@
 	X(IOREQ, 100, REFUSED, "Servers are unique, their pages, ports and ranges exist, ranges of one server do not overlap.") \
 	X(CAPS, 101, REFUSED, "Permitted ranges are of a known kind, ascending, not overlapping.") \
 	X(SHARED_INFO, 102, REFUSED, "A living domain has a shared_info frame of its own.") \
+	X(VNUMA, 103, REFUSED, "Virtual NUMA has nodes, a distance of 10 to 255 from each to each, a node for each vCPU that may be, and memory that ascends without overlap.") \
+	X(SCHEDULER, 104, REFUSED, "A share is of the pool's scheduler: its weight, cap, or vCPUs' reservations, in their ranges.") \
 	X(COUNT_OVERFLOW, 110, REFUSED, "No reference count overflows.") \
 	X(COMPARE, 111, REFUSED, "The two images are identical.") \
 	X(HVM_ENTRY, 120, REFUSED, "An entry of HVM_CONTEXT is of a known type and has a length that its type has in some version of Xen; a CPU_MSR as many rows as it counts.") \
@@ -255,6 +265,7 @@
 #define XLU_SCHEDULER_ARINC653 7u
 #define XLU_SCHEDULER_RTDS 8u
 #define XLU_SCHEDULER_NULL 9u
+#define XLU_RTDS_FLAG_EXTRA_TIME 1u
 #define XLU_FRAME_OWNED 65536u
 #define XLU_FRAME_ALLOCATED 131072u
 #define XLU_FRAME_XENHEAP 262144u
@@ -665,6 +676,74 @@ struct xlu_pv_vcpu {
 	uint8_t reserved0[3];
 };
 _Static_assert(sizeof(struct xlu_pv_vcpu) == 520, "PvVcpu");
+
+/* What a 32-bit PV guest has beside what others have. */
+struct xlu_pv32 {
+	uint32_t xenStart;
+	uint8_t reserved0[4];
+};
+_Static_assert(sizeof(struct xlu_pv32) == 8, "Pv32");
+
+/* A domain's virtual NUMA topology. */
+struct xlu_vnuma {
+	uint32_t nodeCount;
+	uint32_t distanceCount;
+	uint32_t vcpuCount;
+	uint32_t rangeCount;
+};
+_Static_assert(sizeof(struct xlu_vnuma) == 16, "Vnuma");
+
+/* A 32-bit PV vCPU's registers. */
+struct xlu_pv32_vcpu {
+	uint32_t vcpuId;
+	uint32_t flags;
+	uint64_t cr3;
+	uint64_t gdtMfn[16];
+	uint32_t ebx;
+	uint32_t ecx;
+	uint32_t edx;
+	uint32_t esi;
+	uint32_t edi;
+	uint32_t ebp;
+	uint32_t eax;
+	uint32_t eip;
+	uint32_t eflags;
+	uint32_t esp;
+	uint32_t cr0;
+	uint32_t cr2;
+	uint32_t cr4;
+	uint32_t dr[8];
+	uint32_t ldtBase;
+	uint32_t ldtEntries;
+	uint32_t gdtEntries;
+	uint32_t kernelSs;
+	uint32_t kernelSp;
+	uint32_t eventCallbackCs;
+	uint32_t eventCallbackEip;
+	uint32_t failsafeCallbackCs;
+	uint32_t failsafeCallbackEip;
+	uint32_t vmAssist;
+	uint32_t errorCode;
+	uint32_t entryVector;
+	uint16_t cs;
+	uint16_t ss;
+	uint16_t ds;
+	uint16_t es;
+	uint16_t fs;
+	uint16_t gs;
+	uint8_t savedUpcallMask;
+	uint8_t reserved0[7];
+};
+_Static_assert(sizeof(struct xlu_pv32_vcpu) == 296, "Pv32Vcpu");
+
+/* A domain's share of its CPU pool. */
+struct xlu_scheduler {
+	uint32_t scheduler;
+	uint32_t weight;
+	uint32_t cap;
+	uint32_t vcpuCount;
+};
+_Static_assert(sizeof(struct xlu_scheduler) == 16, "Scheduler");
 
 /* libxc: header of a vCPU's extended context. */
 struct xlu_vcpu_extended {
@@ -1116,6 +1195,42 @@ struct xlu_cap_range {
 };
 _Static_assert(sizeof(struct xlu_cap_range) == 24, "CapRange");
 
+/* A virtual NUMA node. */
+struct xlu_vnuma_node {
+	uint32_t physicalNode;
+};
+_Static_assert(sizeof(struct xlu_vnuma_node) == 4, "VnumaNode");
+
+/* Distance between two virtual nodes. */
+struct xlu_vnuma_distance {
+	uint32_t distance;
+};
+_Static_assert(sizeof(struct xlu_vnuma_distance) == 4, "VnumaDistance");
+
+/* Where a vCPU is. */
+struct xlu_vnuma_vcpu {
+	uint32_t node;
+};
+_Static_assert(sizeof(struct xlu_vnuma_vcpu) == 4, "VnumaVcpu");
+
+/* Where a stretch of guest-physical memory is. */
+struct xlu_vnuma_range {
+	uint64_t start;
+	uint64_t end;
+	uint32_t node;
+	uint32_t flags;
+};
+_Static_assert(sizeof(struct xlu_vnuma_range) == 24, "VnumaRange");
+
+/* A vCPU's reservation (RTDS). */
+struct xlu_scheduler_vcpu {
+	uint32_t vcpuId;
+	uint32_t periodUs;
+	uint32_t budgetUs;
+	uint32_t flags;
+};
+_Static_assert(sizeof(struct xlu_scheduler_vcpu) == 16, "SchedulerVcpu");
+
 /* One section, as its LU_SECTION says. */
 struct xlu_index_entry {
 	uint32_t pass;
@@ -1324,11 +1439,12 @@ struct xlu_domain_plan {
 	uint32_t firstTable;
 	uint32_t tableCount;
 	uint32_t lowestCount;
+	uint32_t pv32Ptr;
 	uint32_t rowsDone;
 	uint32_t refsLow;
 	uint32_t refsHigh;
 };
-_Static_assert(sizeof(struct xlu_domain_plan) == 120, "DomainPlan");
+_Static_assert(sizeof(struct xlu_domain_plan) == 124, "DomainPlan");
 
 /* The core's functions as wasm2c emits them; docs/NATIVE.md says how they are linked and called. */
 typedef struct w2c_xlu w2c_xlu;

@@ -455,7 +455,8 @@ function formatDocument() {
 	for (const def of records) {
 		out.push("", `### ${def.name} (${hexType(def.type)})`, "");
 		const where = def.section === "-" ? "Framing" : `Section ${def.section}, ${often[def.cardinality]}`;
-		out.push(`${where}${def.after.length ? `, after ${def.after.join(", ")}` : ""}. ${def.doc}`, "");
+		const since = def.since > 1 ? `, since version ${def.since}` : "";
+		out.push(`${where}${def.after.length ? `, after ${def.after.join(", ")}` : ""}${since}. ${def.doc}`, "");
 		if (def.head) out.push(`Head, ${octets(def.head.size)}:`, "", diagram(def.head), "", fieldTable(def.head), "");
 		if (def.parts.length) {
 			out.push(`${def.head ? "Behind the head" : "Body"}:`, "");

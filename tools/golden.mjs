@@ -5,7 +5,7 @@
 //   node tools/golden.mjs [--to DIRECTORY] NAME[=HOST] ...
 //
 // Writes NAME.xlu, NAME.xlu.mem and their lines in SHA256SUMS to test/golden/vN, N being the format's version. NAME alone
-// is `tiny` or `forms`, hosts of test/support; HOST is a captured host's directory. What exists is never rewritten.
+// is `tiny`, `forms` or `second`, hosts of test/support; HOST is a captured host's directory. What exists is never rewritten.
 // Needs dist/core.wasm.
 import { createHash } from "node:crypto";
 import { existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
@@ -29,6 +29,7 @@ const { openAndCheck, saveHost } = await load("src/steps.ts");
 const made = {
 	tiny: (await load("test/support/tinyHost.ts")).tinyHost,
 	forms: (await load("test/support/formsHost.ts")).formsHost,
+	second: (await load("test/support/secondHost.ts")).secondHost,
 };
 const module = new WebAssembly.Module(readFileSync(join(root, "dist/core.wasm")));
 const directory = values.to ?? join(root, `test/golden/v${FORMAT_VERSION}`);

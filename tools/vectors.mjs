@@ -18,7 +18,7 @@ const root = join(dirname(fileURLToPath(import.meta.url)), "..");
 const load = async (path) => (await runnerImport(join(root, path), { configFile: false })).module;
 const { values } = parseArgs({ options: { check: { type: "boolean" }, expand: { type: "string" } } });
 
-const { base: small, damagedVectors, heldElsewhere, validVectors } = await load("test/vectors/cases.ts");
+const { base: small, second, damagedVectors, heldElsewhere, validVectors } = await load("test/vectors/cases.ts");
 const { editsBetween, vectorJson } = await load("test/vectors/patch.ts");
 const { refusal } = await load("test/support/core.ts");
 const { read } = await load("test/vectors/reader/read.ts");
@@ -26,7 +26,7 @@ const { streamJson } = await load("test/vectors/reader/json.ts");
 const { ruleId, rules } = await load("src/format/rules.ts");
 
 const folder = join(root, "test/vectors");
-const GOLDEN = ["tiny", "forms", "pv", "pvh", "hvm"];
+const GOLDEN = { tiny: "v1", forms: "v1", pv: "v1", pvh: "v1", hvm: "v1", second: "v2" };
 /** More octets of edits than this are a file of their own. */
 const LONGEST_EDITS = 3000;
 
@@ -36,27 +36,32 @@ const files = new Map([
 	["streams/small.xlu.mem", Buffer.from(small.memory)],
 ]);
 
+/** Streams, and their memories, of which others are edits. */
+const bases = [
+	{ stream: small.stream, memory: small.memory, path: "streams/small.xlu" },
+	{ stream: second.stream, memory: second.memory, path: `../golden/v2/second.xlu` },
+];
+
 /** A file as a base with edits, or as a whole compressed file. */
-function fileOf(octets, base, baseName, path) {
-	const edits = editsBetween(base, octets);
-	if (JSON.stringify(edits).length <= LONGEST_EDITS) return { base: baseName, edits };
+function fileOf(octets, part, path) {
+	const suffix = part === "memory" ? ".mem" : "";
+	for (const base of bases) {
+		const edits = editsBetween(base[part], octets);
+		if (JSON.stringify(edits).length <= LONGEST_EDITS) return { base: `${base.path}${suffix}`, edits };
+	}
 	files.set(`${path}.gz`, Buffer.from(octets));
 	return { base: `${path}.gz`, edits: [] };
 }
 
 function describe({ name, what, stream, memory, isPadded }) {
-	const isGolden = GOLDEN.includes(name);
+	const released = GOLDEN[name] && `../golden/${GOLDEN[name]}/${name}.xlu`;
 	return {
 		name,
 		what,
-		stream: isGolden
-			? { base: `../golden/v1/${name}.xlu`, edits: [] }
-			: fileOf(stream, small.stream, "streams/small.xlu", `streams/${name}.xlu`),
+		stream: released ? { base: released, edits: [] } : fileOf(stream, "stream", `streams/${name}.xlu`),
 		memory:
 			memory &&
-			(isGolden
-				? { base: `../golden/v1/${name}.xlu.mem`, edits: [] }
-				: fileOf(memory, small.memory, "streams/small.xlu.mem", `streams/${name}.xlu.mem`)),
+			(released ? { base: `${released}.mem`, edits: [] } : fileOf(memory, "memory", `streams/${name}.xlu.mem`)),
 		...(isPadded ? { padded: true } : {}),
 	};
 }
@@ -91,7 +96,14 @@ const damaged = damagedVectors();
 const expand = values.expand;
 if (expand) mkdirSync(expand, { recursive: true });
 
-const manifest = { format: "xlu conformance vectors", version: 1, streamVersion: 1, rules: {}, valid: [], damaged: [] };
+const manifest = {
+	format: "xlu conformance vectors",
+	version: 1,
+	streamVersions: [1, 2],
+	rules: {},
+	valid: [],
+	damaged: [],
+};
 for (const { id } of rules) {
 	const rule = ruleId(id);
 	const vectors = damaged.filter((vector) => vector.rule === rule).map(({ name }) => name);

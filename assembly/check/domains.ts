@@ -1,6 +1,7 @@
 /** The host, and each domain's identity, limits, run state, I/O request servers and permissions. */
 import { at, context, fail } from "../context";
 import * as L from "../layout.gen";
+import { L2_SLOT_SHIFT } from "../pageTable";
 import { bodyOf, partFrom } from "../record";
 import { findRecord, MARK_USED, mark, ownerEntry, planAt, VCPU_LIMIT } from "../sections";
 import { isChannel } from "./events";
@@ -11,6 +12,16 @@ const KNOWN_CREATE: u32 = 127;
 const KNOWN_FEATURES: u64 = 31;
 const VIRQS: u32 = 24;
 const IOREQ_SERVERS: u32 = 8;
+/** Of a 32-bit guest's 4 GiB the last; what an L2 entry of its page tables maps. */
+const LAST_GIB: u32 = 0xc000_0000;
+const L2_ENTRY_OCTETS: u32 = 1 << L2_SLOT_SHIFT;
+/** Distances as ACPI has them: below 10 they are reserved, 10 is a node's own; an octet. */
+const OWN_DISTANCE: u32 = 10;
+const FAR_DISTANCE: u32 = 255;
+/** Weights and caps have 16 bits in Xen's interface; RTDS takes periods and budgets of 10 microseconds to 10 seconds. */
+const MOST_WEIGHT: u32 = 65535;
+const LEAST_US: u32 = 10;
+const MOST_PERIOD_US: u32 = 10_000_000;
 /** A server needs one page for each 128 vCPUs and a buffered one. */
 const IOREQ_PAGES: u32 = 65;
 
@@ -101,7 +112,8 @@ function checkDomain(ctx: usize, plan: L.DomainPlan, pools: usize, hasHardware: 
 		return fail(ctx, L.RULE_DOMAIN_FIELD, body + L.DOMAIN__CREATE_FLAGS, 0, L.CREATE_HARDWARE);
 	if (domain.guestWidth != 4 && domain.guestWidth != 8)
 		return fail(ctx, L.RULE_DOMAIN_FIELD, body + L.DOMAIN__GUEST_WIDTH, 8, domain.guestWidth);
-	if (plan.kind == L.KIND_PV && domain.guestWidth == 4)
+	const isPv32 = plan.kind == L.KIND_PV && domain.guestWidth == 4;
+	if (isPv32 && context(ctx).formatVersion < 2)
 		return fail(ctx, L.RULE_VERSION1_REFUSES, body + L.DOMAIN__GUEST_WIDTH, 8, 4);
 	if (domain.maxVcpus > VCPU_LIMIT)
 		return fail(ctx, L.RULE_DOMAIN_FIELD, body + L.DOMAIN__MAX_VCPUS, VCPU_LIMIT, domain.maxVcpus);
@@ -109,6 +121,105 @@ function checkDomain(ctx: usize, plan: L.DomainPlan, pools: usize, hasHardware: 
 		return fail(ctx, L.RULE_DOMAIN_FIELD, body + L.DOMAIN__GRANT_VERSION_LIMIT, 2, domain.grantVersionLimit);
 	if (!poolExists(pools, domain.cpupoolId))
 		return fail(ctx, L.RULE_DOMAIN_REFERENCE, body + L.DOMAIN__CPUPOOL_ID, 0, domain.cpupoolId);
+	return checkPv32(ctx, plan, isPv32) && checkVnuma(ctx, plan, domain.maxVcpus);
+}
+
+/** LU_PV32: of 32-bit PV guests alone. A dead one has no address space any more. */
+function checkPv32(ctx: usize, plan: L.DomainPlan, isPv32: bool): bool {
+	const record = <usize>plan.pv32Ptr;
+	if (!record) {
+		if (!isPv32 || plan.life == L.LIFE_DEAD) return true;
+		return fail(ctx, L.RULE_PV32, 0, L.TYPE_LU_PV32, 0);
+	}
+	at(ctx, L.PASS_0, plan.domid, record);
+	if (!isPv32) return fail(ctx, L.RULE_PV32, 0, 0, L.TYPE_LU_PV32);
+	const start = load<u32>(bodyOf(record), L.PV32__XEN_START);
+	if (start < LAST_GIB || start % L2_ENTRY_OCTETS != 0)
+		return fail(ctx, L.RULE_PV32, bodyOf(record) + L.PV32__XEN_START, LAST_GIB, start);
+	return true;
+}
+
+/** LU_VNUMA: the toolstack's, so that what does not hold together is refused and never mended. */
+function checkVnuma(ctx: usize, plan: L.DomainPlan, maxVcpus: u32): bool {
+	const record = findRecord(ctx, plan.section0, L.RECORD_LU_VNUMA);
+	if (!record) return true;
+	at(ctx, L.PASS_0, plan.domid, record);
+	const body = bodyOf(record);
+	const head = changetype<L.Vnuma>(body);
+	if (head.nodeCount == 0) return fail(ctx, L.RULE_VNUMA, body + L.VNUMA__NODE_COUNT, 1, 0);
+	const distances = <u64>head.nodeCount * head.nodeCount;
+	if (<u64>head.distanceCount != distances)
+		return fail(ctx, L.RULE_VNUMA, body + L.VNUMA__DISTANCE_COUNT, distances, head.distanceCount);
+	if (head.vcpuCount != maxVcpus) return fail(ctx, L.RULE_VNUMA, body + L.VNUMA__VCPU_COUNT, maxVcpus, head.vcpuCount);
+	let rows = partFrom(L.RECORD_LU_VNUMA, record, 1);
+	for (let i: u32 = 0; i < head.distanceCount; i++) {
+		const distance = load<u32>(rows + i * L.VNUMA_DISTANCE_BYTES);
+		if (distance < OWN_DISTANCE || distance > FAR_DISTANCE)
+			return fail(ctx, L.RULE_VNUMA, rows + i * L.VNUMA_DISTANCE_BYTES, OWN_DISTANCE, distance);
+	}
+	rows = partFrom(L.RECORD_LU_VNUMA, record, 2);
+	for (let i: u32 = 0; i < head.vcpuCount; i++) {
+		const node = load<u32>(rows + i * L.VNUMA_VCPU_BYTES);
+		if (node >= head.nodeCount) return fail(ctx, L.RULE_VNUMA, rows + i * L.VNUMA_VCPU_BYTES, head.nodeCount - 1, node);
+	}
+	rows = partFrom(L.RECORD_LU_VNUMA, record, 3);
+	let next: u64 = 0;
+	for (let i: u32 = 0; i < head.rangeCount; i++) {
+		const row = rows + i * L.VNUMA_RANGE_BYTES;
+		const range = changetype<L.VnumaRange>(row);
+		if (range.start < next) return fail(ctx, L.RULE_VNUMA, row, next, range.start);
+		if (range.end <= range.start) return fail(ctx, L.RULE_VNUMA, row + L.VNUMA_RANGE__END, range.start, range.end);
+		if (range.node >= head.nodeCount)
+			return fail(ctx, L.RULE_VNUMA, row + L.VNUMA_RANGE__NODE, head.nodeCount - 1, range.node);
+		next = range.end;
+	}
+	return true;
+}
+
+/** Scheduler of a CPU pool that exists. */
+function schedulerOf(ctx: usize, id: u32): u32 {
+	const record = findRecord(ctx, 0, L.RECORD_LU_CPUPOOLS);
+	const rows = partFrom(L.RECORD_LU_CPUPOOLS, record, 0);
+	const count = load<u32>(bodyOf(record), L.CPUPOOLS__POOL_COUNT);
+	for (let i: u32 = 0; i < count; i++) {
+		if (load<u32>(rows + i * L.POOL_BYTES, L.POOL__POOL_ID) == id)
+			return load<u32>(rows + i * L.POOL_BYTES, L.POOL__SCHEDULER);
+	}
+	return 0;
+}
+
+/** LU_SCHEDULER: numbers of the pool's scheduler, in its ranges. */
+function checkScheduler(ctx: usize, plan: L.DomainPlan): bool {
+	const record = findRecord(ctx, plan.section2, L.RECORD_LU_SCHEDULER);
+	if (!record) return true;
+	at(ctx, L.PASS_2, plan.domid, record);
+	const body = bodyOf(record);
+	const head = changetype<L.Scheduler>(body);
+	const scheduler = schedulerOf(ctx, load<u32>(bodyOf(plan.domainPtr), L.DOMAIN__CPUPOOL_ID));
+	if (head.scheduler != scheduler) return fail(ctx, L.RULE_SCHEDULER, body, scheduler, head.scheduler);
+	const isShared = scheduler == L.SCHEDULER_CREDIT || scheduler == L.SCHEDULER_CREDIT2;
+	const mostWeight: u32 = isShared ? MOST_WEIGHT : 0;
+	if (head.weight > mostWeight || (isShared && head.weight == 0))
+		return fail(ctx, L.RULE_SCHEDULER, body + L.SCHEDULER__WEIGHT, mostWeight, head.weight);
+	const mostCap: u32 = isShared ? MOST_WEIGHT : 0;
+	if (head.cap > mostCap) return fail(ctx, L.RULE_SCHEDULER, body + L.SCHEDULER__CAP, mostCap, head.cap);
+	if (head.vcpuCount != 0 && scheduler != L.SCHEDULER_RTDS)
+		return fail(ctx, L.RULE_SCHEDULER, body + L.SCHEDULER__VCPU_COUNT, 0, head.vcpuCount);
+	const rows = partFrom(L.RECORD_LU_SCHEDULER, record, 0);
+	let next: u32 = 0;
+	for (let i: u32 = 0; i < head.vcpuCount; i++) {
+		const row = rows + i * L.SCHEDULER_VCPU_BYTES;
+		const vcpu = changetype<L.SchedulerVcpu>(row);
+		if (vcpu.vcpuId < next || vcpu.vcpuId >= plan.vcpuSlots)
+			return fail(ctx, L.RULE_SCHEDULER, row, plan.vcpuSlots, vcpu.vcpuId);
+		next = vcpu.vcpuId + 1;
+		if (vcpu.periodUs < LEAST_US || vcpu.periodUs > MOST_PERIOD_US)
+			return fail(ctx, L.RULE_SCHEDULER, row + L.SCHEDULER_VCPU__PERIOD_US, MOST_PERIOD_US, vcpu.periodUs);
+		if (vcpu.budgetUs < LEAST_US || vcpu.budgetUs > vcpu.periodUs)
+			return fail(ctx, L.RULE_SCHEDULER, row + L.SCHEDULER_VCPU__BUDGET_US, vcpu.periodUs, vcpu.budgetUs);
+		if (vcpu.flags > L.RTDS_FLAG_EXTRA_TIME)
+			return fail(ctx, L.RULE_SCHEDULER, row + L.SCHEDULER_VCPU__FLAGS, L.RTDS_FLAG_EXTRA_TIME, vcpu.flags);
+	}
 	return true;
 }
 
@@ -286,7 +397,7 @@ function checkCaps(ctx: usize, plan: L.DomainPlan): bool {
 
 /** What concerns one domain alone and comes last: servers, permissions. */
 export function checkDomainRest(ctx: usize, plan: L.DomainPlan): bool {
-	return checkServers(ctx, plan) && checkCaps(ctx, plan);
+	return checkServers(ctx, plan) && checkCaps(ctx, plan) && checkScheduler(ctx, plan);
 }
 
 /** Every domain's identity and limits. */

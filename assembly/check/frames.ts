@@ -15,9 +15,11 @@ import { bodyBytes, bodyOf, partFrom, recordBytes } from "../record";
 import {
 	defOf,
 	domidCountsAt,
+	guestWidth,
 	linkTable,
 	MARK_RESERVED,
 	MARK_USED,
+	MARK_XEN_L2,
 	mark,
 	ownerAt,
 	ownerEntry,
@@ -242,7 +244,10 @@ function checkTypeRun(ctx: usize, field: usize, first: u64, length: u32, value: 
 	const isTable = type <= L.PAGE_TYPE_L4;
 	if ((value & L.PAGE_TYPE_FLAG_PINNED) != 0 && !isTable)
 		return fail(ctx, L.RULE_PAGE_TYPE, field, L.PAGE_TYPE_L4, value);
-	if ((value & L.PAGE_TYPE_FLAG_PAE_XEN_L2) != 0) return fail(ctx, L.RULE_VERSION1_REFUSES, field, 0, value);
+	const isXenL2 = (value & L.PAGE_TYPE_FLAG_PAE_XEN_L2) != 0;
+	if (isXenL2 && context(ctx).formatVersion < 2) return fail(ctx, L.RULE_VERSION1_REFUSES, field, 0, value);
+	if (isXenL2 && (type != L.PAGE_TYPE_L2 || (value & L.PAGE_TYPE_FLAG_PINNED) != 0))
+		return fail(ctx, L.RULE_PAGE_TYPE, field, L.PAGE_TYPE_L2, value);
 	addBits(stateAt(ctx, first), stateAt(ctx, first + length), typeBits(value));
 	const areAllOwned = areAll(ownerAt(ctx, first), ownerAt(ctx, first + length), ownerOf(0), ownerOf(0));
 	if (areAllOwned && type == L.PAGE_TYPE_WRITABLE) return true;
@@ -253,6 +258,10 @@ function checkTypeRun(ctx: usize, field: usize, first: u64, length: u32, value: 
 		const plan = planOf(ctx, <u32>entry & L.FRAME_OWNER_MASK);
 		if (!plan || plan.kind != L.KIND_PV) return fail(ctx, L.RULE_PAGE_TYPE, field, L.KIND_PV, mfn);
 		if (!isTable) continue;
+		// A 32-bit guest's L4 tables are Xen's own.
+		if ((type == L.PAGE_TYPE_L4 || isXenL2) && (guestWidth(plan) == 4) != isXenL2)
+			return fail(ctx, L.RULE_PAGE_TYPE, field, isXenL2 ? 4 : 8, mfn);
+		if (isXenL2) mark(ctx, mfn, MARK_XEN_L2);
 		linkTable(ctx, plan, mfn);
 		if (type == L.PAGE_TYPE_L1) plan.lowestCount++;
 	}

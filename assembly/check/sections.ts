@@ -9,6 +9,7 @@ import {
 	DOMID_SLOTS,
 	defOf,
 	findSection,
+	guestWidth,
 	indexEntry,
 	marksAt,
 	planAt,
@@ -70,6 +71,7 @@ function note(plan: L.DomainPlan, def: u32, record: usize): void {
 	else if (def == L.RECORD_LU_FOREIGN_MAPS) plan.foreignPtr = at;
 	else if (def == L.RECORD_LU_EVTCHN) plan.evtchnPtr = at;
 	else if (def == L.RECORD_LU_EVTCHN_PORTS) plan.portsPtr = at;
+	else if (def == L.RECORD_LU_PV32) plan.pv32Ptr = at;
 }
 
 /** Bit of a per-vCPU record in a vCPU's mark. */
@@ -77,13 +79,18 @@ export function vcpuBit(def: u32): u32 {
 	return 1 << (def - L.RECORD_LU_VCPU);
 }
 
+/** Bits of all per-vCPU records, and of the two kinds of context among them. */
+const VCPU_RECORDS: u32 = (2 << (L.RECORD_X86_PV_VCPU_MSRS - L.RECORD_LU_VCPU)) - 1;
+const CONTEXTS: u32 =
+	(1 << (L.RECORD_LU_PV_VCPU - L.RECORD_LU_VCPU)) | (1 << (L.RECORD_LU_PV32_VCPU - L.RECORD_LU_VCPU));
+
 /** The mark of each vCPU: which of its records the section has. Valid until the next section is walked. */
 export function vcpuMark(ctx: usize, vcpu: u32): u32 {
 	return load<u32>(marksAt(ctx) + vcpu * 4);
 }
 
 /** Records that must come before this one have not been seen after it: P3, the format's "after" column. */
-function checkOrder(ctx: usize, def: u32, record: usize, seen: u64): bool {
+function checkOrder(ctx: usize, def: u32, record: usize, seen: u64, plan: L.DomainPlan | null): bool {
 	const later = <u64>load<u32>(defAt(def), L.DEF_BEFORE_LOW) | ((<u64>load<u32>(defAt(def), L.DEF_BEFORE_HIGH)) << 32);
 	let offending = seen & later;
 	if (defCardinality(def) == L.CARDINALITY_VCPU) {
@@ -92,12 +99,15 @@ function checkOrder(ctx: usize, def: u32, record: usize, seen: u64): bool {
 		const mark = vcpuMark(ctx, vcpu);
 		if ((mark & vcpuBit(def)) != 0) return fail(ctx, L.RULE_RECORD_TWICE, vcpuField(def, record), 1, 2);
 		// A vCPU's records depend on that vCPU's own alone.
-		const ofVcpu: u64 = (<u64>0x1f) << L.RECORD_LU_VCPU;
+		const ofVcpu: u64 = (<u64>VCPU_RECORDS) << L.RECORD_LU_VCPU;
 		offending = (offending & ~ofVcpu) | (((<u64>mark) << L.RECORD_LU_VCPU) & later & ofVcpu);
-		// LU_VCPU, LU_PV_VCPU, then the rest: what comes later never stands without what it extends.
-		const needed = def == L.RECORD_LU_VCPU ? 0 : def == L.RECORD_LU_PV_VCPU ? 1 : 3;
-		if (offending == 0 && (mark & needed) != needed) {
-			const missing = (mark & 1) == 0 ? L.TYPE_LU_VCPU : L.TYPE_LU_PV_VCPU;
+		// LU_VCPU, its context, then the rest: what comes later never stands without what it extends.
+		const isContext = def == L.RECORD_LU_PV_VCPU || def == L.RECORD_LU_PV32_VCPU;
+		const hasVcpu = def == L.RECORD_LU_VCPU || (mark & 1) != 0;
+		const hasContext = def == L.RECORD_LU_VCPU || isContext || (mark & CONTEXTS) != 0;
+		if (offending == 0 && (!hasVcpu || !hasContext)) {
+			const isNarrow = plan != null && guestWidth(plan) == 4;
+			const missing = !hasVcpu ? L.TYPE_LU_VCPU : isNarrow ? L.TYPE_LU_PV32_VCPU : L.TYPE_LU_PV_VCPU;
 			return fail(ctx, L.RULE_RECORD_ORDER, 0, missing, vcpu);
 		}
 		store<u32>(marksAt(ctx) + vcpu * 4, mark | vcpuBit(def));
@@ -124,7 +134,7 @@ export function checkSectionRecords(ctx: usize, section: u32, plan: L.DomainPlan
 		if ((cardinality == L.CARDINALITY_ONE || cardinality == L.CARDINALITY_OPTIONAL) && (seen & bit) != 0) {
 			return fail(ctx, L.RULE_RECORD_TWICE, 0, 1, 2);
 		}
-		if (!checkOrder(ctx, def, record, seen)) return false;
+		if (!checkOrder(ctx, def, record, seen, plan)) return false;
 		seen |= bit;
 		if (plan) note(plan, def, record);
 	}

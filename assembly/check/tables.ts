@@ -11,10 +11,23 @@
 import { at, context, cursorOf, fail } from "../context";
 import { RunCursor, runsNext, runsOpen } from "../extent/decode";
 import * as L from "../layout.gen";
-import { guestEntry, pteFrame, pteReadonly, pteWritable, TABLE_ENTRIES, takesType } from "../pageTable";
+import { guestEntry, PAE_L3_SLOTS, pteFrame, pteReadonly, pteWritable, TABLE_ENTRIES, takesType } from "../pageTable";
 import { preserved } from "../preserved";
 import { bodyBytes, bodyOf, partFrom, recordBytes } from "../record";
-import { defOf, MARK_RESERVED, ownerEntry, planOf, sectionEnd, sectionFirst, typeInUse } from "../sections";
+import {
+	defOf,
+	guestSlots,
+	guestWidth,
+	MARK_NAMED,
+	MARK_RESERVED,
+	MARK_XEN_L2,
+	mark,
+	ownerEntry,
+	planOf,
+	sectionEnd,
+	sectionFirst,
+	typeInUse,
+} from "../sections";
 
 function tableFail(ctx: usize, expected: u64, entry: u64): bool {
 	return fail(ctx, L.RULE_PAGE_TABLE, 0, expected, entry);
@@ -45,8 +58,35 @@ function checkLowest(ctx: usize, plan: L.DomainPlan, entry: u64): bool {
 	return !takesType(plan.domid, owner, other ? other.kind : 0) || tableFail(ctx, pteReadonly(entry), entry);
 }
 
+/**
+ * An L3 table of a 32-bit guest: four entries, and nothing behind them. The last, and it alone, names an L2 table with Xen's
+ * part, which no other table names: Xen's own linear map of it stands in it.
+ */
+function checkPaeL3(ctx: usize, page: usize): bool {
+	for (let slot: u32 = PAE_L3_SLOTS; slot < TABLE_ENTRIES; slot++) {
+		if (load<u64>(page + slot * 8) != 0) return tableFail(ctx, 0, load<u64>(page + slot * 8));
+	}
+	for (let slot: u32 = 0; slot < PAE_L3_SLOTS; slot++) {
+		const entry = guestEntry(page, L.PAGE_TYPE_L3, slot);
+		const isLast = slot + 1 == PAE_L3_SLOTS;
+		if (entry == 0) {
+			if (isLast) return tableFail(ctx, L.PAGE_TYPE_L2, 0);
+			continue;
+		}
+		const target = pteFrame(entry);
+		if (target >= context(ctx).frameCount) return tableFail(ctx, L.PAGE_TYPE_L2, entry);
+		const marks = ownerEntry(ctx, target) & (MARK_XEN_L2 | MARK_NAMED);
+		if (marks != (isLast ? MARK_XEN_L2 : 0)) return tableFail(ctx, L.PAGE_TYPE_L2, entry);
+		if (isLast) mark(ctx, target, MARK_NAMED);
+	}
+	return true;
+}
+
 function checkTable(ctx: usize, plan: L.DomainPlan, mfn: u64, level: u32, page: usize): bool {
-	for (let slot: u32 = 0; slot < TABLE_ENTRIES; slot++) {
+	const isPaeL3 = level == L.PAGE_TYPE_L3 && guestWidth(plan) == 4;
+	if (isPaeL3 && !checkPaeL3(ctx, page)) return false;
+	const slots = guestSlots(plan, level, (ownerEntry(ctx, mfn) & MARK_XEN_L2) != 0);
+	for (let slot: u32 = 0; slot < slots; slot++) {
 		const entry = guestEntry(page, level, slot);
 		if (entry == 0) continue;
 		const holds = level == L.PAGE_TYPE_L1 ? checkLowest(ctx, plan, entry) : checkUpper(ctx, plan, mfn, level, entry);

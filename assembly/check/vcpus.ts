@@ -3,7 +3,7 @@ import { at, context, fail } from "../context";
 import * as L from "../layout.gen";
 import { affinityWords } from "../plan";
 import { bodyBytes, bodyOf, partFrom, recordBytes } from "../record";
-import { defOf, sectionEnd, sectionFirst, typeInUse, VCPU_LIMIT } from "../sections";
+import { defOf, guestWidth, sectionEnd, sectionFirst, typeInUse, VCPU_LIMIT } from "../sections";
 import { checkOwned } from "./frames";
 import { checkHvmContext } from "./hvm";
 import { checkSectionRecords, vcpuBit, vcpuMark } from "./sections";
@@ -12,6 +12,8 @@ import { checkXsaveArea, readXstatePolicy } from "./xsave";
 const VCPU_INFO_OCTETS: u32 = 64;
 const KNOWN_FLAGS: u32 =
 	L.VCPU_FLAG_EXISTS | L.VCPU_FLAG_INITIALISED | L.VCPU_FLAG_DOWN | L.VCPU_FLAG_BLOCKED | L.VCPU_FLAG_POLL_ANY;
+/** Descriptors of a PV vCPU's GDT: 16 frames of 512. */
+const GDT_ENTRIES: u32 = 16 * 512;
 
 /** LU_VCPUS: ascending, below the limit. Sets the plan's slots. */
 export function checkVcpuList(ctx: usize, plan: L.DomainPlan): bool {
@@ -48,6 +50,11 @@ function checkPresence(ctx: usize, plan: L.DomainPlan): bool {
 	return true;
 }
 
+/** Which record has the registers of a PV domain's vCPUs. */
+function contextDef(plan: L.DomainPlan): u32 {
+	return guestWidth(plan) == 4 ? L.RECORD_LU_PV32_VCPU : L.RECORD_LU_PV_VCPU;
+}
+
 function checkVcpu(ctx: usize, plan: L.DomainPlan, record: usize, words: u32): bool {
 	const body = bodyOf(record);
 	const vcpu = changetype<L.Vcpu>(body);
@@ -74,7 +81,7 @@ function checkVcpu(ctx: usize, plan: L.DomainPlan, record: usize, words: u32): b
 	} else if (vcpu.vcpuInfoOffset != 0)
 		return fail(ctx, L.RULE_VCPU_STATE, body + L.VCPU__VCPU_INFO_OFFSET, 0, vcpu.vcpuInfoOffset);
 	const initialised = (vcpu.flags & L.VCPU_FLAG_INITIALISED) != 0;
-	const hasContext = (vcpuMark(ctx, vcpu.vcpuId) & vcpuBit(L.RECORD_LU_PV_VCPU)) != 0;
+	const hasContext = (vcpuMark(ctx, vcpu.vcpuId) & vcpuBit(contextDef(plan))) != 0;
 	if (plan.kind == L.KIND_PV && initialised != hasContext)
 		return fail(ctx, L.RULE_VCPU_CONTEXT, body + L.VCPU__FLAGS, initialised ? 1 : 0, hasContext ? 1 : 0);
 	return true;
@@ -86,18 +93,45 @@ function checkRootType(ctx: usize, plan: L.DomainPlan, field: usize, mfn: u64, t
 	return plan.lowestCount == 0 || found == type || fail(ctx, L.RULE_PAGE_TABLE, field, type, found);
 }
 
+/** The frames of a vCPU's GDT, whose MFNs stand at `frames`. */
+function checkGdt(ctx: usize, plan: L.DomainPlan, frames: usize, entries: u32): bool {
+	const count = (entries + 511) >>> 9;
+	for (let i: u32 = 0; i < count; i++) {
+		const field = frames + i * 8;
+		if (!checkOwned(ctx, field, load<u64>(field), plan.domid)) return false;
+		if (!checkRootType(ctx, plan, field, load<u64>(field), L.PAGE_TYPE_SEG_DESC)) return false;
+	}
+	return true;
+}
+
+/** The same of a 32-bit one: CR3 names an L3 table, and its trap handlers' addresses have 32 bits. */
+function checkPv32Vcpu(ctx: usize, plan: L.DomainPlan, record: usize): bool {
+	const body = bodyOf(record);
+	const vcpu = changetype<L.Pv32Vcpu>(body);
+	if (vcpu.gdtEntries > GDT_ENTRIES)
+		return fail(ctx, L.RULE_VCPU_CONTEXT, body + L.PV32_VCPU__GDT_ENTRIES, GDT_ENTRIES, vcpu.gdtEntries);
+	if (!checkGdt(ctx, plan, body + L.PV32_VCPU__GDT_MFN, vcpu.gdtEntries)) return false;
+	if (vcpu.cr3 != 0) {
+		const field = body + L.PV32_VCPU__CR3;
+		if (!checkOwned(ctx, field, vcpu.cr3 >> 12, plan.domid)) return false;
+		if (!checkRootType(ctx, plan, field, vcpu.cr3 >> 12, L.PAGE_TYPE_L3)) return false;
+	}
+	const traps = partFrom(L.RECORD_LU_PV32_VCPU, record, 1);
+	for (let i: u32 = 0; i < 256; i++) {
+		const field = traps + i * L.PV_TRAP_BYTES + L.PV_TRAP__ADDRESS;
+		const address = load<u64>(field);
+		if (address > <u64>u32.MAX_VALUE) return fail(ctx, L.RULE_VCPU_CONTEXT, field, u32.MAX_VALUE, address);
+	}
+	return true;
+}
+
 /** A PV vCPU's page-table and GDT frames are the domain's own, and of their type. */
 function checkPvVcpu(ctx: usize, plan: L.DomainPlan, record: usize): bool {
 	const body = bodyOf(record);
 	const vcpu = changetype<L.PvVcpu>(body);
-	if (vcpu.gdtEntries > 16 * 512)
-		return fail(ctx, L.RULE_VCPU_CONTEXT, body + L.PV_VCPU__GDT_ENTRIES, 16 * 512, vcpu.gdtEntries);
-	const frames = (vcpu.gdtEntries + 511) >>> 9;
-	for (let i: u32 = 0; i < frames; i++) {
-		const field = body + L.PV_VCPU__GDT_MFN + i * 8;
-		if (!checkOwned(ctx, field, load<u64>(field), plan.domid)) return false;
-		if (!checkRootType(ctx, plan, field, load<u64>(field), L.PAGE_TYPE_SEG_DESC)) return false;
-	}
+	if (vcpu.gdtEntries > GDT_ENTRIES)
+		return fail(ctx, L.RULE_VCPU_CONTEXT, body + L.PV_VCPU__GDT_ENTRIES, GDT_ENTRIES, vcpu.gdtEntries);
+	if (!checkGdt(ctx, plan, body + L.PV_VCPU__GDT_MFN, vcpu.gdtEntries)) return false;
 	// cr3, and cr1 which holds the user's: machine addresses, zero for none.
 	for (let i: u32 = 1; i <= 3; i += 2) {
 		const field = body + L.PV_VCPU__CR + i * 8;
@@ -115,10 +149,12 @@ function checkXsave(ctx: usize, record: usize): bool {
 	return length == 0 || checkXsaveArea(ctx, bodyOf(record) + L.VCPU_XSAVE_BYTES, length);
 }
 
-/** Whether a record belongs to the other kind of guest. */
-function isForOtherKind(def: u32, kind: u32): bool {
+/** Whether a record belongs to another kind of guest. */
+function isForOtherKind(plan: L.DomainPlan, def: u32): bool {
+	const isContext = def == L.RECORD_LU_PV_VCPU || def == L.RECORD_LU_PV32_VCPU;
+	if (isContext && plan.kind == L.KIND_PV) return def != contextDef(plan);
 	const pvOnly =
-		def == L.RECORD_LU_PV_VCPU ||
+		isContext ||
 		def == L.RECORD_X86_PV_VCPU_EXTENDED ||
 		def == L.RECORD_X86_PV_VCPU_XSAVE ||
 		def == L.RECORD_X86_PV_VCPU_MSRS;
@@ -127,7 +163,7 @@ function isForOtherKind(def: u32, kind: u32): bool {
 		def == L.RECORD_HVM_CONTEXT ||
 		def == L.RECORD_LU_IOREQ_SERVERS ||
 		def == L.RECORD_LU_FOREIGN_MAPS;
-	return kind == L.KIND_PV ? hvmOnly : pvOnly;
+	return plan.kind == L.KIND_PV ? hvmOnly : pvOnly;
 }
 
 /** Section 2 once more, for all that concerns vCPUs. Leaves the vCPU marks of the section behind. */
@@ -143,7 +179,7 @@ export function checkVcpus(ctx: usize, plan: L.DomainPlan): bool {
 	for (let record = sectionFirst(ctx, plan.section2); record < end; record += recordBytes(record)) {
 		const def = defOf(record);
 		at(ctx, L.PASS_2, plan.domid, record);
-		if (isForOtherKind(def, plan.kind)) return fail(ctx, L.RULE_HVM_ONLY, 0, plan.kind, load<u32>(record));
+		if (isForOtherKind(plan, def)) return fail(ctx, L.RULE_HVM_ONLY, 0, plan.kind, load<u32>(record));
 		if (def == L.RECORD_LU_VCPU) {
 			if (!checkVcpu(ctx, plan, record, words)) return false;
 			const flags = changetype<L.Vcpu>(bodyOf(record)).flags;
@@ -151,6 +187,8 @@ export function checkVcpus(ctx: usize, plan: L.DomainPlan): bool {
 			if ((flags & L.VCPU_FLAG_DOWN) == 0) running = true;
 		} else if (def == L.RECORD_LU_PV_VCPU) {
 			if (!checkPvVcpu(ctx, plan, record)) return false;
+		} else if (def == L.RECORD_LU_PV32_VCPU) {
+			if (!checkPv32Vcpu(ctx, plan, record)) return false;
 		} else if (def == L.RECORD_X86_PV_VCPU_XSAVE) {
 			if (!checkXsave(ctx, record)) return false;
 		} else if (def == L.RECORD_HVM_CONTEXT) {

@@ -34,6 +34,8 @@ export const REGION = { bootmem: 1, xenImage: 2, reusable: 3 } as const;
 export const FEATURE = { hap: 1, iommu: 2, interruptRemapping: 4, xsave: 8, ioreqServers: 16 } as const;
 export const SCHEDULER = { sedf: 4, credit: 5, credit2: 6, arinc653: 7, rtds: 8, null: 9 } as const;
 
+export const RTDS_FLAG = { extraTime: 1 } as const;
+
 /** Bits of a frame-owner entry (64 bits per MFN): owner in bits 0-15, these above; zero is a free frame. */
 export const FRAME = {
 	owned: 1 << 16,

@@ -2,7 +2,7 @@
 
 /** All of docs/FORMAT.md up to the table of record types. */
 export const formatIntroduction = `
-# The live-update stream, version 1
+# The live-update stream, versions 1 and 2
 
 A live update replaces a running hypervisor (xen#1) by another one (xen#2) while every guest stays in memory. The stream
 carries what xen#1 knows of its domains to xen#2. Guest memory, device state and page tables stay in place: the stream
@@ -70,7 +70,7 @@ image header | section H | section 0 of each domain | section 1h | section 1d of
      +-----+-----+-----+-----+-----+-----+-----+-----+
    0 | marker: 0xFFFFFFFFFFFFFFFF                    |
      +-----+-----+-----+-----+-----+-----+-----+-----+
-   8 | id: 0x584C5553 "XLUS" | version: 1            |
+   8 | id: 0x584C5553 "XLUS" | version: 1 or 2       |
      +-----+-----+-----+-----+-----+-----+-----+-----+
   16 | options   | (0)                               |
      +-----+-----+-----+-----+-----+-----+-----+-----+
@@ -107,8 +107,10 @@ little-endian, and \`streamHash\` is of the stream as it is.
 | 31 | optional: a reader that does not know the type skips the record | mandatory: a reader that does not know the type refuses the stream |
 | 30 | a live-update record, with a type of its own | libxc's record, with libxc's type and libxc's body |
 
-No type of version 1 has bit 31 set. A type that is unknown but optional may stand anywhere in a section; it counts
-among the section's records and in its hash, and means nothing else. Outside sections only LU_SECTION, LU_INDEX and END
+A mandatory record is one of the stream's version: one that a later version has added is unknown to it, and refused. A
+type that is unknown but optional may stand anywhere in a section; it counts among the section's records and in its
+hash, and means nothing else. An optional record may stand in a stream of any version, also of one before it was added:
+who knows it reads it. No type of version 1 has bit 31 set; version 2 has LU_SCHEDULER. Outside sections only LU_SECTION, LU_INDEX and END
 stand.
 
 ## Sections
@@ -166,9 +168,10 @@ Its column "after" names types that come first: where a section has both, no rec
 this one. A type that is named but absent demands nothing, and the relation is not continued through it. In all other
 respects the order within a section is free, and every permutation restores to the same state.
 
-The five per-vCPU types (LU_VCPU, LU_PV_VCPU, X86_PV_VCPU_EXTENDED, X86_PV_VCPU_XSAVE, X86_PV_VCPU_MSRS) depend on each
-other only where they name the same vCPU: vCPU 1's LU_VCPU may stand behind vCPU 0's LU_PV_VCPU. A vCPU's other records
-stand behind its own LU_VCPU, and the X86_PV_VCPU records behind its own LU_PV_VCPU, which must be there (R015).
+The per-vCPU types (LU_VCPU, LU_PV_VCPU, LU_PV32_VCPU, X86_PV_VCPU_EXTENDED, X86_PV_VCPU_XSAVE, X86_PV_VCPU_MSRS) depend on
+each other only where they name the same vCPU: vCPU 1's LU_VCPU may stand behind vCPU 0's LU_PV_VCPU. A vCPU's other
+records stand behind its own LU_VCPU, and the X86_PV_VCPU records behind its own LU_PV_VCPU or LU_PV32_VCPU, one of
+which must be there (R015).
 X86_TSC_INFO, which is the domain's, stands behind every LU_VCPU.
 
 The writer of this project takes the order of the table of record types, and within a per-vCPU type ascending vCPUs.
@@ -360,8 +363,8 @@ there, with its own MFN and the same order; GFN and MFN of the first one are mul
 | P 1, foreign | another domain's frame, order 0, listed in LU_FOREIGN_MAPS |
 | P 1, mmioDirect, grantMapRw, grantMapRo, broken | device memory (the MFN may lie beyond the frame table), a mapped grant, a frame with an error |
 
-P 1 never stands with populateOnDemand, mmioDm or invalid. pagingOut, paged, pagingIn and shared are refused in version
-1.
+P 1 never stands with populateOnDemand, mmioDm or invalid. pagingOut, paged, pagingIn and shared are refused in both
+versions.
 
 ### Frame-owner entry, 8 octets
 
@@ -392,7 +395,8 @@ The owner is a domain of the stream, DOMID_XEN or DOMID_IO.
 \`\`\`
 
 \`type\` is one of PAGE_TYPE: 1 to 4 page table of that level, 5 descriptor table, 7 writable; the rest are
-PAGE_TYPE_FLAG: pinned (by the guest's request, page tables only), validated, and paeXenL2, which version 1 refuses.
+PAGE_TYPE_FLAG: pinned (by the guest's request, page tables only), validated, and paeXenL2, which version 1 refuses: the L2
+table of a 32-bit PV guest that has Xen's part of the address space in it, from LU_PV32's \`xenStart\` on.
 Only types in use stand in the table, that is those with a count that is not zero; all other frames have a zero octet.
 Page tables and descriptor tables occur in PV domains alone. Nothing is said of a free frame.
 
@@ -409,15 +413,21 @@ entries of HVM_CONTEXT to the framing given below. A PV domain is *walked* if it
   feature is unknown (R044). VirqHandlers ascend by VIRQ, below 24 (R083), and name domains that exist (R043).
 - **CPU pools** are at most \`cpuCount\` (R040).
 - **Domains.** LU_DOMAIN's domid is its section's (R041). Kind, life and flags are known, and of the domains with the flag
-  \`hardware\` there is at most one (R042). \`guestWidth\` is 4 or 8 (R042); a PV guest with 4 is refused (R044). \`maxVcpus\`
-  is at most 8192, \`grantVersionLimit\` at most 2 (R042). The CPU pool is in LU_CPUPOOLS (R043).
+  \`hardware\` there is at most one (R042). \`guestWidth\` is 4 or 8 (R042); a PV guest with 4, a *32-bit PV guest* below, is refused in
+  version 1 (R044). \`maxVcpus\` is at most 8192, \`grantVersionLimit\` at most 2 (R042). The CPU pool is in LU_CPUPOOLS (R043).
+- **32-bit PV guests.** A living one has LU_PV32, and no other guest has; \`xenStart\` is a multiple of 2 MiB, at least
+  0xC0000000 (R048).
+- **Virtual NUMA.** \`nodeCount\` is at least 1, \`distanceCount\` its square, \`vcpuCount\` LU_DOMAIN's \`maxVcpus\`. Distances
+  are 10 to 255; a vCPU's node is below \`nodeCount\`. Stretches of memory ascend without overlap: none begins before the one
+  before it ends, nor ends where it begins or before; their node is below \`nodeCount\` (R103).
 - **LU_VCPUS** lists the vCPUs that exist, ascending, below \`maxVcpus\` (R090). Below, *the highest vCPU* is the last of
   them; in a domain without vCPUs no number is at most that.
 - **Page ownership.** Slices are as said above (R021). An entry has no unknown bit; one that is not \`owned\` has none but
   \`broken\` and \`offlined\` (R050). The owner exists (R051). A domain's xenheap frame is allocated (R050).
 - **Page types.** Slices (R021). An entry that is not zero has a known type other than none and no unknown flag, and
-  \`pinned\` only as a page table (R056). It has no \`paeXenL2\` (R044). Its frame is owned, and unless the type is
-  \`writable\` by a PV domain (R056).
+  \`pinned\` only as a page table (R056). In version 1 it has no \`paeXenL2\` (R044), in version 2 only as an L2 table that
+  is not pinned (R056). Its frame is owned, and unless the type is \`writable\` by a PV domain; an L4 table by one with
+  \`guestWidth\` 8, one with \`paeXenL2\` by one with 4 (R056).
 - **Regions.** Of each: a known kind, at least one frame, all of them below \`frameCount\`, none in a region before it (R046),
   each of them free: its owner entry is zero (R052). Exactly one is bootmem (R046); for a hand-over there is one xenImage,
   directly above it.
@@ -470,17 +480,19 @@ entries of HVM_CONTEXT to the framing given below. A PV domain is *walked* if it
   \`pirqEoiMode\` at most 2 (R096). \`target\` exists or is DOMID_INVALID (R043). The PIRQ EOI map is the domain's (R055).
 - **Dead domains** have no LU_EVTCHN_PORTS, LU_SHARED_INFO or LU_GRANT_MAPS (R045). Every living domain has LU_SHARED_INFO
   (R102), whose frame is the domain's (R055), a xenheap frame, and not a grant or status frame as well (R053).
-- **vCPUs.** Exactly the vCPUs of LU_VCPUS have an LU_VCPU (R090). Of the records of section 2, LU_PV_VCPU and the
-  X86_PV_VCPU records stand for PV domains alone, LU_FOREIGN_MAPS, HVM_PARAMS, HVM_CONTEXT and LU_IOREQ_SERVERS for HVM and
+- **vCPUs.** Exactly the vCPUs of LU_VCPUS have an LU_VCPU (R090). Of the records of section 2, the X86_PV_VCPU records
+  stand for PV domains alone, LU_PV32_VCPU for 32-bit PV guests, LU_PV_VCPU for the other PV ones, LU_FOREIGN_MAPS, HVM_PARAMS, HVM_CONTEXT and LU_IOREQ_SERVERS for HVM and
   PVH ones (R095). An LU_VCPU has the flag \`exists\` and no unknown one; its three affinities have \`affinityWordCount\` words
   each, which is LU_HOST's \`cpuCount\` divided by 64, rounded up; \`runstate\` and \`ioPrivilege\` are at most 3; the kinds of
   its two areas are known (R091). vcpu_info, 64 octets, lies within one frame (R091), which is the domain's (R055); where
-  there is none its offset is 0 (R091). A PV vCPU has an LU_PV_VCPU exactly if it is \`initialised\` (R092). A living HVM or
+  there is none its offset is 0 (R091). A PV vCPU has an LU_PV_VCPU, in a 32-bit guest an LU_PV32_VCPU, exactly if it
+  is \`initialised\` (R092). A living HVM or
   PVH domain with an initialised vCPU has an HVM_CONTEXT (R017). At least one vCPU of a living domain is not \`down\`, unless
   \`shutdownState\` is not none or \`creationFinished\` is 0 (R091).
 - **PV registers.** \`gdtEntries\` is at most 8192 (R092); the first \`gdtEntries / 512\`, rounded up, of \`gdtMfn\` are frames
   of the domain (R055), and of type segDesc if it has an L1 table (R057). CR1 and CR3 are machine addresses, 0 for none, in
-  frames of the domain (R055), of type l4 if it has an L1 table (R057).
+  frames of the domain (R055), of type l4 if it has an L1 table (R057). Of a 32-bit guest the same is true of \`gdtEntries\`,
+  \`gdtMfn\` and \`cr3\`, whose frame is of type l3; and no \`address\` of its PvTraps is above 0xFFFFFFFF (R092).
 - **X86_PV_VCPU_XSAVE**: behind the head stands nothing, or XCR0 and the XCR0 bits ever set (u64 each) and then the area:
   512 octets of legacy region, 64 of XSAVE header, the components. XCR0 has bit 0 and is within the second word, and so is
   the header's first word (R093).
@@ -492,6 +504,9 @@ entries of HVM_CONTEXT to the framing given below. A PV domain is *walked* if it
   most 65 pages for each server, of known role and flags (R100), the domain's (R055). Ranges are of a known kind, not empty,
   ascend by server, then kind, then address, and do not overlap (R100).
 - **Permissions** (LU_CAPS) are of a known kind, not empty, ascend by kind, then by address, and do not overlap (R101).
+- **Shares of a CPU pool.** LU_SCHEDULER's \`scheduler\` is that of the domain's pool. \`weight\` is 1 to 65535 and \`cap\` at most
+  65535 with credit and credit2, both 0 with all others; \`vcpuCount\` is 0 but with RTDS. Its rows ascend by vCPU, at most the
+  highest vCPU; \`periodUs\` is 10 to 10,000,000, \`budgetUs\` at least 10 and at most \`periodUs\`, flags are known (R104).
 - **Sums of frames.** A domain owns as many xenheap frames as LU_SHARED_INFO, GrantFrames and StatusFrames name (R053), and
   of frames that are neither xenheap nor extra at most \`maxPages\` (R054).
 
@@ -579,10 +594,12 @@ Pass 2 of a walked domain adds besides:
   writable-type reference if the entry is read-write (bit 1) and the frame's owner is the domain itself or no HVM or PVH
   domain. A frame that nobody owns, that is DOMID_IO's, or that lies beyond the host is I/O memory and takes nothing;
 - for each present entry of its L2, L3 and L4 tables: one page and one type reference on the table that it names. An
-  entry that names its own table (a linear map) takes none. Slots 256 to 271 of an L4 table are Xen's own and no entries;
+  entry that names its own table (a linear map) takes none. Slots 256 to 271 of an L4 table are Xen's own and no entries,
+  and so are in an L2 table with \`paeXenL2\` the slots from \`(xenStart >> 21) % 512\` on. An L3 table of a 32-bit guest
+  has four entries;
 - for each of its tables that is pinned: one page and one type reference;
 - for each of its vCPUs that is initialised, down or not: one page and one type reference on the tables in CR3 and CR1
-  (the user's), which are machine addresses, 0 for none; and on each GDT frame that \`gdtEntries\` needs, 512 a frame.
+  (the user's), in a 32-bit guest on that in \`cr3\`, which are machine addresses, 0 for none; and on each GDT frame that \`gdtEntries\` needs, 512 a frame.
 
 No count may reach 2^31. A reader adds up an upper bound and refuses more than 2^31 (R110): over the domains by ascending
 domid, 2048, its foreign entries, and four for each number up to its highest vCPU; if it is walked 513 for each of its
@@ -590,7 +607,10 @@ tables and 18 for each number up to its highest vCPU; then the counters of its a
 and after the active grants of each domain.
 
 These entries are counted as they stand: grants, foreign frames and I/O memory are legal in them. XLU-R057 refuses those
-that contradict the types in use, in domains that have an L1 table: without one a domain maps nothing.
+that contradict the types in use, in domains that have an L1 table: without one a domain maps nothing. Of an L3 table of a
+32-bit guest it refuses besides: an entry from the fifth on that is not zero; a fourth one that is not present, or does not
+name an L2 table with \`paeXenL2\`, or names one that an L3 table before it has named as its fourth; one before the fourth that
+names an L2 table with \`paeXenL2\`, or a frame beyond the host.
 
 ## Hand-over
 
@@ -631,8 +651,26 @@ meaning. What a later release has to say beyond that becomes a new record type, 
 without it, and where it may not, a new version. \`src/format/schema.lock.json\` holds the layout of every released
 version, and the build fails where the definition differs from it.
 
-Refused in version 1, by name: 32-bit PV guests, memory that is shared or paged out, the type flag paeXenL2, features
-that LU_HOST does not name.
+| version | new records | what guests have of it |
+|---|---|---|
+| 1 | | 64-bit PV, PVH and HVM guests |
+| 2 | LU_PV32, LU_PV32_VCPU, paeXenL2 | 32-bit PV guests, with page tables of three levels |
+| | LU_VNUMA | virtual NUMA |
+| | LU_SCHEDULER (optional) | weights, caps, reservations |
+
+The writer of this project writes version 2, whether a host needs it or not, so that what xen#2 must know does not depend on
+the guests of the day. For a rollback it writes version 1 (\`xlu save --format 1\`): octet for octet what version 1 wrote, or,
+where a domain needs a record that version 1 does not have, a refusal that names it (R047). Optional records it writes in
+either version.
+
+A reader refuses a version that it does not know (R003) before it looks at anything else. Which xen#2 there will be is known
+before the pause: the check that runs before the jump is told the newest version that xen#2 knows.
+
+Refused by name, in both versions: memory that is shared or paged out, features that LU_HOST does not name. In version 1
+also 32-bit PV guests and the type flag paeXenL2.
+
+Sub-page and transitive grants need no record. Xen lets a domain copy through them and never map them, so that none is
+pinned once domains are quiescent; what the guest has written stands in its grant frames, which stay in place.
 `;
 
 export const recordTypesIntroduction = `
@@ -699,7 +737,7 @@ The whole stream first, front to back (\`open\`):
 4. **LU_SECTION**: its body; \`pass\` is known and not below the one before (R009); \`domid\` is DOMID_XEN, or below 0x7FF0 where
    the section is a domain's (R009); \`length\` lies in the stream (R001) and is a multiple of 8 (R010); \`hash\` (R011). Then the
    section's records. Last \`recordCount\` (R010).
-5. **A record in a section**: 2; its type is known or optional (R007); it stands in that section (R014), which LU_SECTION,
+5. **A record in a section**: 2; its type is one of the stream's version, or optional (R007); it stands in that section (R014), which LU_SECTION,
    LU_INDEX and END never do; its body.
 6. **A body**: not shorter than the head (R006); the head's reserved fields (R005); then each part: the octets that it takes
    are there, and whole rows (R006); what is in it: runs and rows of a sparse table (R019), \`entryCount\` of a slice 1 to 2^20
@@ -725,7 +763,8 @@ Then what the records say (\`check\`). Where a record that is looked at is missi
 11. **Records**: of section H, of each domain's sections 0, 1d and 2, and of section 1h. Each record: one that names a vCPU
     names one below 8192 (R090); it is not repeated (R016); none of those that depend on it stands before it (R015); those of
     its vCPU that must stand before it are there (R015). Last, none that stands once is missing (R017, at LU_SECTION).
-12. **The host**: \`domainCount\` and what follows it in FORMAT.md; CPU pools; LU_DOMAIN of each domain; LU_VCPUS of each domain.
+12. **The host**: \`domainCount\` and what follows it in FORMAT.md; CPU pools; of each domain LU_DOMAIN, LU_PV32 (its absence at
+    LU_DOMAIN), LU_VNUMA; LU_VCPUS of each domain.
 13. **Frames**: page ownership; page types; regions, IommuRanges, M2P; of each domain LU_KEPT_FRAMES; of each domain the P2M
     with LU_FOREIGN_MAPS. What is wrong with a run of the P2M has the LU_P2M as its place, the foreign rows of these entries
     included; a wrong last entry the last LU_P2M; rows that no entry has, LU_FOREIGN_MAPS.
@@ -737,11 +776,12 @@ Then what the records say (\`check\`). Where a record that is looked at is missi
     order in which FORMAT.md names it, or LU_SHARED_INFO (its absence at LU_DOMAIN_STATE); LU_VCPU records against LU_VCPUS, at
     the latter; the records of section 2 in their order, as to kind, vCPUs, registers, XSAVE areas and HVM context; a missing
     HVM_CONTEXT and vCPUs that are all down, both at LU_DOMAIN_STATE; LU_IOREQ_SERVERS: servers, ports, pages, ranges; LU_CAPS;
-    sums of frames, at LU_DOMAIN.
+    LU_SCHEDULER; sums of frames, at LU_DOMAIN.
 17. **The preserved memory** (R034): of the window itself, without a record: length, magic, \`pagesOffset\`, length again,
     \`hash\`, \`streamHash\`, the zero octets, MFNs. Of each domain grant and status frames, shared_info, control blocks, event
     arrays. Then page tables in the order of LU_PAGE_TYPES, which is the place, and the owner the domain: that each is there
-    (R034), and if its owner has an L1 table, its entries by ascending slot (R057).
+    (R034), and if its owner has an L1 table, its entries by ascending slot (R057); of a 32-bit guest's L3 table first what is
+    said of its four entries.
 
 ## Exit status
 

@@ -147,7 +147,7 @@ export const rules: readonly Rule[] = [
 		"VERSION1_REFUSES",
 		"version",
 		"version 1",
-		"Nothing that version 1 refuses by name: 32-bit PV guests, shared or paged memory, unknown features.",
+		"Nothing that the version refuses by name: shared or paged memory, unknown features; in version 1 32-bit PV guests and their page types.",
 	),
 	rule(
 		45,
@@ -163,6 +163,13 @@ export const rules: readonly Rule[] = [
 		"version",
 		"F2",
 		"What is saved fits the version of the format that it is saved in; where a guest needs a later one, the record is named that has what it needs.",
+	),
+	rule(
+		48,
+		"PV32",
+		"refused",
+		"LU_PV32",
+		"A living 32-bit PV guest says where Xen's part of its address space begins, a multiple of 2 MiB in the last GiB; no other guest does.",
 	),
 	// Frames
 	rule(
@@ -194,14 +201,14 @@ export const rules: readonly Rule[] = [
 		"PAGE_TYPE",
 		"refused",
 		"types",
-		"Page types are known; pinned only L1 to L4; page tables only in PV guests; none in use on a free frame.",
+		"Page types are known; pinned only L1 to L4; page tables only in PV guests, L4 in 64-bit ones, paeXenL2 on unpinned L2 tables of 32-bit ones; none in use on a free frame.",
 	),
 	rule(
 		57,
 		"PAGE_TABLE",
 		"refused",
 		"types",
-		"Where a PV domain has L1 tables: an L2 to L4 entry names a table of the domain one level lower, or, read-only, its own table; a read-write L1 entry names no page table or descriptor frame, and one that takes a writable type only a writable frame; no L1 entry names bootmem, another region or kept page tables; CR3 and CR1 name L4 tables, a GDT descriptor frames.",
+		"Where a PV domain has L1 tables: an L2 to L4 entry names a table of the domain one level lower, or, read-only, its own table; a read-write L1 entry names no page table or descriptor frame, and one that takes a writable type only a writable frame; no L1 entry names bootmem, another region or kept page tables; CR3 and CR1 name L4 tables, of a 32-bit guest L3 tables, a GDT descriptor frames. An L3 table of a 32-bit guest has four entries, of which the last, and it alone, names an L2 table with Xen's part, its own.",
 	),
 	// P2M
 	rule(
@@ -285,7 +292,13 @@ export const rules: readonly Rule[] = [
 	// vCPUs
 	rule(90, "VCPU", "refused", "vCPUs", "vCPUs ascend below the limit, and each has its record."),
 	rule(91, "VCPU_STATE", "refused", "vCPUs", "A vCPU's flags, areas and vcpu_info are valid."),
-	rule(92, "VCPU_CONTEXT", "refused", "vCPUs", "Every initialised PV vCPU has its context, no other guest has one."),
+	rule(
+		92,
+		"VCPU_CONTEXT",
+		"refused",
+		"vCPUs",
+		"Every initialised PV vCPU has its context, of the guest's width, no other guest has one; addresses of a 32-bit one have 32 bits.",
+	),
 	rule(93, "XSAVE", "refused", "vCPUs", "An XSAVE area's header and length agree."),
 	rule(
 		94,
@@ -306,6 +319,20 @@ export const rules: readonly Rule[] = [
 	),
 	rule(101, "CAPS", "refused", "LU_CAPS", "Permitted ranges are of a known kind, ascending, not overlapping."),
 	rule(102, "SHARED_INFO", "refused", "LU_SHARED_INFO", "A living domain has a shared_info frame of its own."),
+	rule(
+		103,
+		"VNUMA",
+		"refused",
+		"LU_VNUMA",
+		"Virtual NUMA has nodes, a distance of 10 to 255 from each to each, a node for each vCPU that may be, and memory that ascends without overlap.",
+	),
+	rule(
+		104,
+		"SCHEDULER",
+		"refused",
+		"LU_SCHEDULER",
+		"A share is of the pool's scheduler: its weight, cap, or vCPUs' reservations, in their ranges.",
+	),
 	// Finish
 	rule(110, "COUNT_OVERFLOW", "refused", "references", "No reference count overflows."),
 	rule(111, "COMPARE", "refused", "compare", "The two images are identical."),

@@ -286,6 +286,25 @@ export const structs = {
 		u64("first", "First: port, frame or interrupt.", "hex"),
 		u64("last", "Last, included.", "hex"),
 	]),
+	VnumaNode: struct("VnumaNode", "A virtual NUMA node.", [
+		u32("physicalNode", "Node of the host that its memory is on, all ones for none in particular.", "hex"),
+	]),
+	VnumaDistance: struct("VnumaDistance", "Distance between two virtual nodes.", [
+		u32("distance", "10 is a node's own; 255 out of reach."),
+	]),
+	VnumaVcpu: struct("VnumaVcpu", "Where a vCPU is.", [u32("node", "Virtual node.")]),
+	VnumaRange: struct("VnumaRange", "Where a stretch of guest-physical memory is.", [
+		u64("start", "First octet.", "hex"),
+		u64("end", "Octet behind the last.", "hex"),
+		u32("node", "Virtual node."),
+		u32("flags", "As the toolstack gave them.", "hex"),
+	]),
+	SchedulerVcpu: struct("SchedulerVcpu", "A vCPU's reservation (RTDS).", [
+		u32("vcpuId", "vCPU."),
+		u32("periodUs", "Period, microseconds."),
+		u32("budgetUs", "Budget in each period, microseconds."),
+		u32("flags", "Whether it may have more.", flags(E.RTDS_FLAG)),
+	]),
 	IndexEntry: struct("IndexEntry", "One section, as its LU_SECTION says.", [
 		u32("pass", "Section.", oneOf(E.PASS)),
 		u16("domid", "Domain, DOMID_XEN for a host-wide section."),
@@ -584,6 +603,62 @@ const heads = {
 		u8("savedUpcallMask", "Event mask as the last bounce frame saved it."),
 		reserved("reserved0", 3),
 	]),
+	Pv32: struct("Pv32", "What a 32-bit PV guest has beside what others have.", [
+		u32("xenStart", "First guest virtual address that is Xen's: a multiple of 2 MiB in the last GiB.", "hex"),
+		reserved("reserved0", 4),
+	]),
+	Vnuma: struct("Vnuma", "A domain's virtual NUMA topology.", [
+		u32("nodeCount", "Virtual nodes."),
+		u32("distanceCount", "Distances: nodeCount squared, from node 0 to each, from node 1 to each, and so on."),
+		u32("vcpuCount", "vCPUs, those that do not exist yet included: LU_DOMAIN's maxVcpus."),
+		u32("rangeCount", "Stretches of memory."),
+	]),
+	Pv32Vcpu: struct("Pv32Vcpu", "A 32-bit PV vCPU's registers.", [
+		u32("vcpuId", "vCPU."),
+		u32("flags", "Context flags, VGCF bits.", "hex"),
+		u64("cr3", "Machine address of the L3 table, zero for none.", "hex"),
+		array(16, u64("gdtMfn", "GDT frames.", "hex")),
+		u32("ebx", "EBX.", "hex"),
+		u32("ecx", "ECX.", "hex"),
+		u32("edx", "EDX.", "hex"),
+		u32("esi", "ESI.", "hex"),
+		u32("edi", "EDI.", "hex"),
+		u32("ebp", "EBP.", "hex"),
+		u32("eax", "EAX.", "hex"),
+		u32("eip", "EIP.", "hex"),
+		u32("eflags", "EFLAGS.", "hex"),
+		u32("esp", "ESP.", "hex"),
+		u32("cr0", "CR0.", "hex"),
+		u32("cr2", "CR2.", "hex"),
+		u32("cr4", "CR4.", "hex"),
+		array(8, u32("dr", "Debug registers 0 to 7.", "hex")),
+		u32("ldtBase", "LDT, guest virtual address.", "hex"),
+		u32("ldtEntries", "LDT entries."),
+		u32("gdtEntries", "GDT entries."),
+		u32("kernelSs", "Kernel stack segment.", "hex"),
+		u32("kernelSp", "Kernel stack pointer.", "hex"),
+		u32("eventCallbackCs", "Code selector of the event callback.", "hex"),
+		u32("eventCallbackEip", "Event callback.", "hex"),
+		u32("failsafeCallbackCs", "Code selector of the failsafe callback.", "hex"),
+		u32("failsafeCallbackEip", "Failsafe callback.", "hex"),
+		u32("vmAssist", "VM assists as the context carries them.", "hex"),
+		u32("errorCode", "Error code of the last exception.", "hex"),
+		u32("entryVector", "Vector of the last entry.", "hex"),
+		u16("cs", "CS.", "hex"),
+		u16("ss", "SS.", "hex"),
+		u16("ds", "DS.", "hex"),
+		u16("es", "ES.", "hex"),
+		u16("fs", "FS.", "hex"),
+		u16("gs", "GS.", "hex"),
+		u8("savedUpcallMask", "Event mask as the last bounce frame saved it."),
+		reserved("reserved0", 7),
+	]),
+	Scheduler: struct("Scheduler", "A domain's share of its CPU pool.", [
+		u32("scheduler", "Scheduler that the numbers are of: the pool's.", oneOf(E.SCHEDULER)),
+		u32("weight", "Weight (credit, credit2), 1 to 65535; zero elsewhere."),
+		u32("cap", "Most of a CPU, in hundredths, 0 for no limit (credit, credit2)."),
+		u32("vcpuCount", "vCPUs with a reservation (RTDS)."),
+	]),
 	VcpuExtended: struct("VcpuExtended", "libxc: header of a vCPU's extended context.", [
 		u32("vcpuId", "vCPU."),
 		reserved("reserved0", 4),
@@ -724,6 +799,33 @@ export const records: readonly RecordDef[] = [
 	record("LU_VCPUS", 0x40000013, "0", ["LU_DOMAIN", "LU_P2M"], "one", "Which vCPUs exist.", H.Vcpus, [
 		rows("VcpuSlots", S.VcpuSlot, "vcpuCount"),
 	]),
+	record(
+		"LU_PV32",
+		0x40000014,
+		"0",
+		["LU_DOMAIN"],
+		"optional",
+		"Of a 32-bit PV guest: where Xen's part of its address space begins.",
+		H.Pv32,
+		[],
+		2,
+	),
+	record(
+		"LU_VNUMA",
+		0x40000015,
+		"0",
+		["LU_DOMAIN"],
+		"optional",
+		"Virtual NUMA: nodes, distances, where vCPUs and memory are.",
+		H.Vnuma,
+		[
+			rows("VnumaNodes", S.VnumaNode, "nodeCount"),
+			rows("VnumaDistances", S.VnumaDistance, "distanceCount"),
+			rows("VnumaVcpus", S.VnumaVcpu, "vcpuCount"),
+			rows("VnumaRanges", S.VnumaRange, "rangeCount"),
+		],
+		2,
+	),
 	record("LU_FRAMES", 0x40000018, "1h", [], "slice", "A slice of page ownership, in MFN order.", H.FrameSlice, [
 		chunks("FrameOwners", S.FrameOwner),
 	]),
@@ -796,19 +898,37 @@ export const records: readonly RecordDef[] = [
 		rows("PvTraps", S.PvTrap, 256, true),
 	]),
 	record(
+		"LU_PV32_VCPU",
+		0x4000002c,
+		"2",
+		["LU_VCPU"],
+		"vcpu",
+		"A 32-bit PV vCPU's registers, with MFNs.",
+		H.Pv32Vcpu,
+		[rows("PvFpu", S.Octet, 512, true), rows("PvTraps", S.PvTrap, 256, true)],
+		2,
+	),
+	record(
 		"X86_PV_VCPU_EXTENDED",
 		0x5,
 		"2",
-		["LU_PV_VCPU"],
+		["LU_PV_VCPU", "LU_PV32_VCPU"],
 		"vcpu",
 		"libxc: a PV vCPU's extended context.",
 		H.VcpuExtended,
 		[blob("PvExtended", S.Octet)],
 	),
-	record("X86_PV_VCPU_XSAVE", 0x6, "2", ["LU_PV_VCPU"], "vcpu", "libxc: a PV vCPU's XSAVE area.", H.VcpuXsave, [
-		blob("PvXsave", S.Octet),
-	]),
-	record("X86_PV_VCPU_MSRS", 0xc, "2", ["LU_PV_VCPU"], "vcpu", "libxc: a PV vCPU's MSRs.", H.VcpuMsrs, [
+	record(
+		"X86_PV_VCPU_XSAVE",
+		0x6,
+		"2",
+		["LU_PV_VCPU", "LU_PV32_VCPU"],
+		"vcpu",
+		"libxc: a PV vCPU's XSAVE area.",
+		H.VcpuXsave,
+		[blob("PvXsave", S.Octet)],
+	),
+	record("X86_PV_VCPU_MSRS", 0xc, "2", ["LU_PV_VCPU", "LU_PV32_VCPU"], "vcpu", "libxc: a PV vCPU's MSRs.", H.VcpuMsrs, [
 		blob("PvMsrs", S.MsrEntry),
 	]),
 	record("X86_TSC_INFO", 0x8, "2", ["LU_VCPU"], "optional", "libxc: TSC information.", H.Tsc),
@@ -844,6 +964,17 @@ export const records: readonly RecordDef[] = [
 	record("LU_CAPS", 0x4000002b, "2", [], "optional", "Permitted I/O ports, I/O memory, interrupts.", H.Caps, [
 		rows("CapRanges", S.CapRange, "rangeCount"),
 	]),
+	record(
+		"LU_SCHEDULER",
+		0xc000002d,
+		"2",
+		[],
+		"optional",
+		"Weight, cap, reservations. A reader that skips it leaves the scheduler's defaults.",
+		H.Scheduler,
+		[rows("SchedulerVcpus", S.SchedulerVcpu, "vcpuCount")],
+		2,
+	),
 	record("LU_SECTION", 0x4000003e, "-", [], "framing", "Opens a section.", H.Section),
 	record("LU_INDEX", 0x4000003f, "-", [], "framing", "Lists the sections, after the last of them.", H.Index, [
 		rows("Sections", S.IndexEntry, "sectionCount"),
@@ -888,7 +1019,10 @@ function tablesOf(def: RecordDef): Table[] {
 	return list;
 }
 
-const allTables = [...records.flatMap(tablesOf), ...imageOnly];
+/** Two records may fill one table, such as the FPU states of 64-bit and 32-bit PV guests: it is listed once. */
+const allTables = [...records.flatMap(tablesOf), ...imageOnly].filter(
+	({ name }, i, all) => all.findIndex((table) => table.name === name) === i,
+);
 /** The host's tables, in the order of the image's directory. */
 export const hostTables = allTables.filter((table) => table.scope === "host");
 /** Each domain's tables, in the order of its directory. */
@@ -1026,6 +1160,7 @@ export const imageStructs = {
 		u32("firstTable", "MFN + 1 of the first of its page tables, which are linked in the owners' entries; 0 for none."),
 		u32("tableCount", "Page tables that it owns: a PV domain that has any is walked."),
 		u32("lowestCount", "L1 tables among them."),
+		u32("pv32Ptr", "LU_PV32, 0 for none."),
 		u32("rowsDone", "Rows of its detached P2M that are made."),
 		u32("refsLow", "Detached: the lowest frame that it holds a reference of, all ones for none,"),
 		u32("refsHigh", "the highest."),

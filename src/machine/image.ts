@@ -126,11 +126,13 @@ function specialTables(domain: DomainModel, slots: number, words: number, sums: 
 		}
 	}
 	if (domain.domain.kind === KIND.pv && slots > 0) {
+		const isNarrow = Number(domain.domain.guestWidth) === 4;
+		const registers: readonly (object | undefined)[] = (isNarrow ? domain.pv32Vcpu : domain.pvVcpu) ?? [];
 		special.set(
-			"PvVcpu",
+			isNarrow ? "Pv32Vcpu" : "PvVcpu",
 			encodeRows(
-				imageHead("LU_PV_VCPU"),
-				Array.from({ length: slots }, (_, v) => domain.pvVcpu?.[v] && { ...domain.pvVcpu[v], vcpuId: v }),
+				imageHead(isNarrow ? "LU_PV32_VCPU" : "LU_PV_VCPU"),
+				Array.from({ length: slots }, (_, v) => registers[v] && { ...registers[v], vcpuId: v }),
 			),
 		);
 		const fpu = new Uint8Array(slots * 512);
@@ -180,7 +182,8 @@ function camel(name: string): string {
 
 /** Records whose absence means that nothing was there: they stand as soon as one of their parts has rows. */
 function headIsImplied(def: RecordDef): boolean {
-	return def.cardinality === "optional" && def.name !== "LU_GRANT_TABLE" && def.name !== "LU_SHARED_INFO";
+	const hasFactsOfItsOwn = ["LU_GRANT_TABLE", "LU_SHARED_INFO", "LU_SCHEDULER"].includes(def.name);
+	return def.cardinality === "optional" && !hasFactsOfItsOwn;
 }
 
 /** All tables of one scope: rows from the model's properties, heads with the counts that follow from the parts. */

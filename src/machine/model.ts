@@ -49,6 +49,13 @@ export interface DomainModel {
 	keptFrames?: In<typeof H.KeptFrames>;
 	keptRoots?: Rows<typeof S.KeptRoot>;
 	keptRanges?: Rows<typeof S.FrameRange>;
+	/** Of a 32-bit PV guest: where Xen's part of its address space begins. */
+	pv32?: In<typeof H.Pv32>;
+	/** Virtual NUMA: nodes, distances from each to each, the node of each vCPU that may be, stretches of memory. */
+	vnumaNodes?: Rows<typeof S.VnumaNode>;
+	vnumaDistances?: Rows<typeof S.VnumaDistance>;
+	vnumaVcpus?: Rows<typeof S.VnumaVcpu>;
+	vnumaRanges?: Rows<typeof S.VnumaRange>;
 	/** Which vCPUs exist, ascending. */
 	vcpuIds: readonly number[];
 	grantTable?: In<typeof H.GrantTable>;
@@ -78,8 +85,9 @@ export interface DomainModel {
 	hardAffinity?: readonly bigint[];
 	softAffinity?: readonly bigint[];
 	savedAffinity?: readonly bigint[];
-	/** By vCPU: registers, 512 octets of FPU state, 256 trap-table entries. PV only. */
+	/** By vCPU: registers of a 64-bit or of a 32-bit guest, 512 octets of FPU state, 256 trap-table entries. PV only. */
 	pvVcpu?: Slots<typeof H.PvVcpu>;
+	pv32Vcpu?: Slots<typeof H.Pv32Vcpu>;
 	pvFpu?: readonly (Uint8Array | undefined)[];
 	pvTraps?: readonly (Rows<typeof S.PvTrap> | undefined)[];
 	/** By vCPU: extended context, XSAVE area, MSRs. PV only. */
@@ -95,6 +103,9 @@ export interface DomainModel {
 	ioreqPages?: Rows<typeof S.IoreqPage>;
 	ioreqRanges?: Rows<typeof S.IoreqRange>;
 	capRanges?: Rows<typeof S.CapRange>;
+	/** Its share of the CPU pool, and with RTDS its vCPUs' reservations. */
+	scheduler?: In<typeof H.Scheduler>;
+	schedulerVcpus?: Rows<typeof S.SchedulerVcpu>;
 }
 
 /** Preserved memory: MFN -> page (4096 octets), for the frames whose content matters to the hypervisor's state. */

@@ -29,6 +29,11 @@ export interface DomainTables {
 	keptFrames: object | undefined;
 	keptRoots: RowsOf<typeof S.KeptRoot>[];
 	keptRanges: RowsOf<typeof S.FrameRange>[];
+	pv32: RowsOf<typeof H.Pv32> | undefined;
+	vnumaNodes: RowsOf<typeof S.VnumaNode>[];
+	vnumaDistances: RowsOf<typeof S.VnumaDistance>[];
+	vnumaVcpus: RowsOf<typeof S.VnumaVcpu>[];
+	vnumaRanges: RowsOf<typeof S.VnumaRange>[];
 	vcpuIds: number[];
 	grantTable: RowsOf<typeof H.GrantTable> | undefined;
 	grantFrames: RowsOf<typeof S.GrantFrame>[];
@@ -53,6 +58,7 @@ export interface DomainTables {
 	softAffinity: bigint[];
 	savedAffinity: bigint[];
 	pvVcpu: (PvVcpuRow | undefined)[];
+	pv32Vcpu: (RowsOf<typeof H.Pv32Vcpu> | undefined)[];
 	pvFpu: (Uint8Array | undefined)[];
 	pvTraps: (TrapRow[] | undefined)[];
 	pvExtended: (Uint8Array | undefined)[];
@@ -67,6 +73,8 @@ export interface DomainTables {
 	ioreqPages: RowsOf<typeof S.IoreqPage>[];
 	ioreqRanges: RowsOf<typeof S.IoreqRange>[];
 	capRanges: RowsOf<typeof S.CapRange>[];
+	scheduler: RowsOf<typeof H.Scheduler> | undefined;
+	schedulerVcpus: RowsOf<typeof S.SchedulerVcpu>[];
 	/** References to the domain. */
 	references: number;
 }
@@ -153,7 +161,8 @@ function affinities(reader: TableReader, name: string, slots: number, words: num
 
 function pvState(reader: TableReader, slots: number, vcpu: readonly (VcpuRow | undefined)[]) {
 	const blobs = reader.rows("VcpuBlobs", S.VcpuBlobs);
-	if (blobs.length === 0) return { pvVcpu: [], pvFpu: [], pvTraps: [], pvExtended: [], pvXsave: [], pvMsrs: [] };
+	if (blobs.length === 0)
+		return { pvVcpu: [], pv32Vcpu: [], pvFpu: [], pvTraps: [], pvExtended: [], pvXsave: [], pvMsrs: [] };
 	const fpu = reader.octets("PvFpu");
 	const traps = reader.rows("PvTraps", S.PvTrap);
 	const extended = reader.octets("PvExtended");
@@ -169,6 +178,7 @@ function pvState(reader: TableReader, slots: number, vcpu: readonly (VcpuRow | u
 		count > 0 ? octets.slice(first, first + count) : undefined;
 	return {
 		pvVcpu: reader.rows("PvVcpu", H.PvVcpu).map((row, id) => (has(id) ? row : undefined)),
+		pv32Vcpu: reader.rows("Pv32Vcpu", H.Pv32Vcpu).map((row, id) => (has(id) ? row : undefined)),
 		pvFpu: of((id) => fpu.slice(id * 512, (id + 1) * 512)),
 		pvTraps: of((id) => traps.slice(id * 256, (id + 1) * 256)),
 		pvExtended: of((_, blob) => piece(extended, blob.extendedFirst, blob.extendedCount)),
@@ -188,6 +198,11 @@ function readDomain(reader: TableReader, slots: number, words: number): DomainTa
 		keptFrames: reader.count("KeptFrames") > 0 ? {} : undefined,
 		keptRoots: reader.rows("KeptRoots", S.KeptRoot),
 		keptRanges: reader.rows("KeptRanges", S.FrameRange),
+		pv32: reader.row("Pv32", H.Pv32),
+		vnumaNodes: reader.rows("VnumaNodes", S.VnumaNode),
+		vnumaDistances: reader.rows("VnumaDistances", S.VnumaDistance),
+		vnumaVcpus: reader.rows("VnumaVcpus", S.VnumaVcpu),
+		vnumaRanges: reader.rows("VnumaRanges", S.VnumaRange),
 		vcpuIds: reader.rows("VcpuSlots", S.VcpuSlot).map(({ vcpuId }) => vcpuId),
 		grantTable: reader.row("GrantTable", H.GrantTable),
 		grantFrames: reader.rows("GrantFrames", S.GrantFrame),
@@ -221,6 +236,8 @@ function readDomain(reader: TableReader, slots: number, words: number): DomainTa
 		ioreqPages: reader.rows("IoreqPages", S.IoreqPage),
 		ioreqRanges: reader.rows("IoreqRanges", S.IoreqRange),
 		capRanges: reader.rows("CapRanges", S.CapRange),
+		scheduler: reader.row("Scheduler", H.Scheduler),
+		schedulerVcpus: reader.rows("SchedulerVcpus", S.SchedulerVcpu),
 		references: reader.row("DomainCounts", S.DomainCounts)?.references ?? 0,
 	};
 }

@@ -106,8 +106,9 @@ export function countReferences(model: HostModel, preserved: PreservedPages): Re
 	}
 	const mapped = { counts, halves, kinds, types: model.frameTypes };
 	for (const [domid, mfns] of tables) {
-		for (const mfn of mfns) countTable(mapped, domid, mfn, preserved.get(mfn));
-		countVcpus(model.domains.find(({ domain }) => domain.domid === domid) as DomainModel, add);
+		const domain = model.domains.find(({ domain: one }) => one.domid === domid) as DomainModel;
+		for (const mfn of mfns) countTable(mapped, domid, mfn, preserved.get(mfn), pv32Start(domain));
+		countVcpus(domain, add);
 	}
 	for (const handler of model.virqHandlers ?? []) point(handler.domid);
 	return { frames: counts, domains };
@@ -144,6 +145,10 @@ function countGrants(model: HostModel, domain: DomainModel, mapper: (domid: numb
 const ENTRIES = PAGE_BYTES / 8;
 const DESCRIPTORS_PER_FRAME = PAGE_BYTES / 8;
 const XEN_SLOTS = { first: 256, behind: 272 } as const;
+/** A 32-bit guest's L3 table has an entry for each GiB; its L2 tables one for each 2 MiB. */
+const PAE_L3_ENTRIES = 4;
+const GIB = 2 ** 30;
+const L2_ENTRY_BYTES = 2 ** 21;
 const PRESENT = 1;
 const WRITABLE = 2;
 const PFN_LOW = 2 ** 20;
@@ -173,8 +178,26 @@ interface Mapped {
 	types: Uint8Array;
 }
 
-/** One table of a domain: its pin, and what its entries hold. */
-function countTable(host: Mapped, domid: number, table: number, page: Uint8Array | undefined): void {
+/** Of a 32-bit PV guest, where Xen's part of its 4 GiB begins. */
+function pv32Start({ domain, pv32 }: DomainModel): number | undefined {
+	return Number(domain.guestWidth) === 4 ? Number(pv32?.xenStart ?? 2 ** 32) : undefined;
+}
+
+/** Slots of a table that are the guest's to fill, from the first on. */
+function guestSlots(type: number, xenStart: number | undefined): number {
+	if (xenStart === undefined) return ENTRIES;
+	if ((type & 7) === PAGE_TYPE.l3) return PAE_L3_ENTRIES;
+	return type & PAGE_TYPE_FLAG.paeXenL2 ? Math.floor((xenStart % GIB) / L2_ENTRY_BYTES) : ENTRIES;
+}
+
+/** One table of a domain: its pin, and what its entries hold. `xenStart` is a 32-bit guest's. */
+function countTable(
+	host: Mapped,
+	domid: number,
+	table: number,
+	page: Uint8Array | undefined,
+	xenStart: number | undefined,
+): void {
 	const { counts, halves, kinds, types } = host;
 	const hold = (mfn: number, isTyped: boolean): void => {
 		counts[2 * mfn] = (counts[2 * mfn] as number) + 1;
@@ -185,7 +208,7 @@ function countTable(host: Mapped, domid: number, table: number, page: Uint8Array
 	if (!page) return;
 	const view = new DataView(page.buffer, page.byteOffset, page.byteLength);
 	const level = type & 7;
-	for (let slot = 0; slot < ENTRIES; slot++) {
+	for (let slot = 0; slot < guestSlots(type, xenStart); slot++) {
 		// Of an L4 table some slots are Xen's.
 		if (level === PAGE_TYPE.l4 && slot >= XEN_SLOTS.first && slot < XEN_SLOTS.behind) continue;
 		const low = view.getUint32(8 * slot, true);
@@ -212,7 +235,21 @@ function countVcpus(domain: DomainModel, add: Add): void {
 		for (const root of [registers.cr?.[3], registers.cr?.[1]]) {
 			if (big(root) !== 0n) add(big(root) / BigInt(PAGE_BYTES), 1, 1);
 		}
-		const frames = Math.ceil(Number(registers.gdtEntries ?? 0) / DESCRIPTORS_PER_FRAME);
-		for (let i = 0; i < frames; i++) add(registers.gdtMfn?.[i] ?? 0, 1, 1);
+		countGdt(registers, add);
 	});
+	domain.pv32Vcpu?.forEach((registers, id) => {
+		if (!registers || !(Number(domain.vcpu[id]?.flags ?? 0) & VCPU_FLAG.initialised)) return;
+		if (big(registers.cr3) !== 0n) add(big(registers.cr3) / BigInt(PAGE_BYTES), 1, 1);
+		countGdt(registers, add);
+	});
+}
+
+interface Gdt {
+	gdtEntries?: number | bigint | undefined;
+	gdtMfn?: readonly (number | bigint)[] | undefined;
+}
+
+function countGdt({ gdtEntries, gdtMfn }: Gdt, add: Add): void {
+	const frames = Math.ceil(Number(gdtEntries ?? 0) / DESCRIPTORS_PER_FRAME);
+	for (let i = 0; i < frames; i++) add(gdtMfn?.[i] ?? 0, 1, 1);
 }

@@ -5,20 +5,28 @@
 import { describe, expect, test } from "vitest";
 import { ruleByNumber, rules } from "../../src/format/rules.ts";
 import { domainTables, imageStructs, records } from "../../src/format/schema.ts";
-import { memoryFor, newCore, openCheck, refusal, restoreAll, saveTiny } from "../support/core.ts";
+import { memoryFor, newCore, openCheck, refusal, restoreAll, saveModel, saveTiny } from "../support/core.ts";
 import { faultText } from "../support/faultText.ts";
 import { parse, StreamRecord } from "../support/restitch.ts";
 import { brokenStream, ruleCases } from "../support/ruleCases.ts";
+import { brokenSecond, secondCases } from "../support/secondCases.ts";
+import { secondHost } from "../support/secondHost.ts";
 import { tinyHost } from "../support/tinyHost.ts";
 
 const tiny = saveTiny();
 
 const severityCodes = { damaged: "XLU_E_DAMAGED", version: "XLU_E_VERSION", refused: "XLU_E_REFUSED" };
 
-describe.each([...new Set(ruleCases.map(({ rule }) => rule))])("%s", (name) => {
+/** Every case of the tiny host in version 1; and those of what version 2 adds. */
+const allCases = [
+	...ruleCases.map((one) => ({ ...one, broken: () => brokenStream(one) })),
+	...secondCases.map((one) => ({ ...one, broken: () => brokenSecond(one) })),
+];
+
+describe.each([...new Set(allCases.map(({ rule }) => rule))])("%s", (name) => {
 	const rule = rules.find((entry) => entry.name === name);
-	test.each(ruleCases.filter((one) => one.rule === name))("$what: refused at $fault", (one) => {
-		const { stream, memory } = brokenStream(one);
+	test.each(allCases.filter((one) => one.rule === name))("$what: refused at $fault", (one) => {
+		const { stream, memory } = one.broken();
 		const core = newCore();
 		const bystander = core.allocate(8192);
 		core.bytes(bystander).fill(0xa5);
@@ -50,10 +58,11 @@ describe("every rule has a case", () => {
 		NEEDS_MEMORY: "test/passes/rows/order.ts",
 		IMAGE: "below: a stream has no image",
 		COMPARE: "test/core/roundtrip.test.ts",
+		FORMAT: "test/core/versions.test.ts: an image that is saved",
 	};
 
 	test("or is held elsewhere", () => {
-		const held = new Set([...ruleCases.map(({ rule }) => rule), ...Object.keys(elsewhere)]);
+		const held = new Set([...allCases.map(({ rule }) => rule), ...Object.keys(elsewhere)]);
 		expect(rules.map(({ name }) => name).filter((name) => !held.has(name))).toEqual([]);
 		for (const name of held)
 			expect(
@@ -63,7 +72,7 @@ describe("every rule has a case", () => {
 	});
 
 	test("no two cases are the same", () => {
-		const names = ruleCases.map(({ rule, what }) => `${rule}: ${what}`);
+		const names = allCases.map(({ rule, what }) => `${rule}: ${what}`);
 		expect(names.filter((name, i) => names.indexOf(name) !== i)).toEqual([]);
 	});
 });
@@ -150,6 +159,22 @@ describe("without the preserved memory", () => {
 	});
 });
 
-test("the tiny host as it is breaks no rule", () => {
+test("the tiny host as it is breaks no rule, nor does the second one", () => {
 	expect(refusal(tiny.stream, tiny.memory)).toBeUndefined();
+	const { model, preserved } = secondHost();
+	const { stream, memory } = saveModel(model, preserved);
+	expect(refusal(stream, memory)).toBeUndefined();
+});
+
+describe("version 2 says of what version 1 has what version 1 says", () => {
+	/** What version 1 alone refuses, and a case whose octets are counted from the newest version's. */
+	const ofVersion1 = (one: (typeof ruleCases)[number]) =>
+		one.rule === "VERSION" || (one.rule === "VERSION1_REFUSES" && /32-bit|pae/i.test(one.what));
+
+	test.each(ruleCases.filter((one) => !ofVersion1(one)))("$rule, $what: refused at $fault", (one) => {
+		const { stream, memory } = brokenStream(one, 2);
+		const { fault } = refusal(stream, memory) ?? {};
+		expect(fault && ruleByNumber(fault.rule)?.name).toBe(one.rule);
+		if (fault) expect(faultText(fault, one.rule)).toBe(one.fault);
+	});
 });

@@ -7,9 +7,10 @@ import { join } from "node:path";
 import { describe, expect, test } from "vitest";
 import { XluError } from "../../src/errors.ts";
 import { faults, inject } from "../../src/fault.ts";
+import { FORMAT_VERSION } from "../../src/format/schema.ts";
 import { loadHost } from "../../src/host.ts";
 import { runOperation } from "../../src/machine/live/index.ts";
-import { updateMachine } from "../../src/update.ts";
+import { liveUpdate, updateMachine } from "../../src/update.ts";
 import { builtWorker, sharedModule } from "../parallel/support.ts";
 import { coreModule, root } from "../support/core.ts";
 import { fixtures } from "../support/hosts.ts";
@@ -37,8 +38,28 @@ describe.each(hosts.map((path) => [path.split("/").at(-1) as string, loadHost(pa
 	});
 
 	test("and the same host, without any, is restored", async () => {
-		const { liveUpdate } = await import("../../src/update.ts");
 		expect((await liveUpdate(host, options)).identical).toBe(true);
+	});
+});
+
+describe("a xen#2 of another version that xen#1 was told of", () => {
+	const host = loadHost(hosts[0] as string);
+
+	test.each([FORMAT_VERSION - 1, FORMAT_VERSION, FORMAT_VERSION + 1])(
+		"format %i: the update is done",
+		async (xen2Format) => {
+			expect((await liveUpdate(host, { ...options, xen2Format })).identical).toBe(true);
+		},
+	);
+
+	test.each([FORMAT_VERSION + 2, 255])("format %i: no version that both know", async (xen2Format) => {
+		const update = liveUpdate(host, { ...options, xen2Format });
+		await expect(update).rejects.toMatchObject({
+			outcome: "xen#1 resumed",
+			stage: "check",
+			code: "XLU_E_VERSION",
+			rule: "XLU-R003",
+		});
 	});
 });
 
@@ -52,7 +73,7 @@ test.each([0, 1, 2])("a worker that dies in pass %i: refused at boot, no hang", 
 });
 
 describe("xen#1 resumes with nothing changed", () => {
-	const early = faults.filter(({ expected }) => expected.outcome !== "refused at boot");
+	const early = faults.filter(({ expected }) => ["not paused", "xen#1 resumed"].includes(expected.outcome));
 
 	test.each(early.map((fault) => [fault.name, fault] as const))("%s", async (_name, fault) => {
 		const machine = baseMachine();
@@ -94,7 +115,7 @@ test("docs/FAULTS.md has each fault with its outcome", () => {
 	for (const { name, expected } of faults) {
 		expect(text).toContain(`| ${name} |`);
 		expect(text.split("\n").find((line) => line.startsWith(`| ${name} |`))).toContain(
-			`${expected.outcome} | ${expected.stage} | ${expected.code}`,
+			`${expected.outcome} | ${expected.stage ?? ""} | ${expected.code ?? ""}`,
 		);
 	}
 });

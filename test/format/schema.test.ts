@@ -159,7 +159,7 @@ describe("the schema itself", () => {
 		for (const def of records) {
 			for (const name of def.after) expect(byName.get(name)?.section, `${def.name} after ${name}`).toBe(def.section);
 			expect(depth(def.name)).toBeLessThan(10);
-			expect(def.type & schema.TYPE_OPTIONAL, def.name).toBe(0);
+			if (def.since === 1) expect(def.type & schema.TYPE_OPTIONAL, def.name).toBe(0);
 			const ours = (def.type & schema.TYPE_LIVE_UPDATE) !== 0;
 			expect(ours, def.name).toBe(def.name.startsWith("LU_"));
 		}
@@ -241,13 +241,31 @@ describe("generated files and the lock", () => {
 			'0x40000013, "2", []',
 			"LU_VCPUS",
 		],
-		["a type changes", "0x4000002b", "0x4000002c", "LU_CAPS"],
+		["a type changes", "0x4000002b", "0x4000002f", "LU_CAPS"],
 	];
 
 	test.each(locked)("a changed layout without a new version fails: %s", (_what, from, to, name) => {
 		const { status, stderr } = edited("src/format/schema.ts", from, to);
 		expect(status).toBe(1);
 		expect(stderr).toContain(`${name}: the layout of format version 1 changed`);
+		expect(stderr).toContain(`${name}: the layout of format version 2 changed`);
+	});
+
+	test("a record that version 2 added is locked in version 2 alone", () => {
+		const { status, stderr } = edited("src/format/schema.ts", 'u32("xenStart",', 'u32("xenBegin",');
+		expect(status).toBe(1);
+		expect(stderr).toContain("LU_PV32: the layout of format version 2 changed");
+		expect(stderr).not.toContain("format version 1 changed");
+	});
+
+	test("a record that a released version did not have fails", () => {
+		const { status, stderr } = edited(
+			"src/format/schema.ts",
+			/H\.Pv32,\n\t\t\[\],\n\t\t2,/,
+			"H.Pv32,\n\t\t[],\n\t\t1,",
+		);
+		expect(status).toBe(1);
+		expect(stderr).toContain("LU_PV32: the layout of format version 1 changed");
 	});
 
 	test("a generated file that was edited fails", () => {

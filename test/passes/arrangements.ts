@@ -34,6 +34,6 @@ to the same outcomes. "Same image" is xen#1's: no difference in any table, the s
 changed" and "nothing written" are octets too. Rules with a number are in [RULES.md](RULES.md).
 
 The hosts: \`tiny\` has every record of version 1 in 1024 frames, and a domain of each sort: dom0, a PV guest, an HVM guest, a
-dead domain. \`pv\`, \`pvh\` and \`hvm\` are captures of Xen 4.17 with one guest each. \`synthetic\` is
+dead domain. \`second\` is the same with a 32-bit PV guest, and has every record of version 2. \`pv\`, \`pvh\` and \`hvm\` are captures of Xen 4.17 with one guest each. \`synthetic\` is
 \`${SYNTHETIC}\`.
 `;

@@ -9,6 +9,7 @@ import { loadHost } from "../../src/host.ts";
 import { viewImage } from "../../src/machine/image.ts";
 import { type Checked, hashOf, memoryFor, newCore, openCheck, root, saveModel } from "../support/core.ts";
 import { frame, parse, type Restitched, type StreamRecord } from "../support/restitch.ts";
+import { secondHost } from "../support/secondHost.ts";
 import { tinyHost } from "../support/tinyHost.ts";
 import {
 	type HostName,
@@ -43,7 +44,8 @@ function save({ model, preserved }: SmallHost): SavedHost {
 }
 
 function hostOf(name: HostName): SavedHost {
-	const found = saved.get(name) ?? save(name === "tiny" ? tinyHost() : loadHost(pathOf(name)));
+	const made = { tiny: tinyHost, second: secondHost } as Partial<Record<HostName, () => SmallHost>>;
+	const found = saved.get(name) ?? save(made[name]?.() ?? loadHost(pathOf(name)));
 	saved.set(name, found);
 	return found;
 }

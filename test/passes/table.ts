@@ -34,10 +34,11 @@ export interface Group {
 }
 
 /**
- * The hosts of the suite. `tiny` has every record, four domains, and is the one of the golden streams; `pv`, `pvh` and
- * `hvm` are captured; `synthetic` has three guests, of each kind one, and a dead domain.
+ * The hosts of the suite. `tiny` has every record of version 1, four domains, and is the one of the golden streams; `second`
+ * has those of version 2 as well, and a fifth; `pv`, `pvh` and `hvm` are captured; `synthetic` has three guests, of each
+ * kind one, and a dead domain.
  */
-export const hostNames = ["tiny", "pv", "pvh", "hvm", "synthetic"] as const;
+export const hostNames = ["tiny", "second", "pv", "pvh", "hvm", "synthetic"] as const;
 export type HostName = (typeof hostNames)[number];
 export const SYNTHETIC = "synthetic:domains=3,memory=4M,vcpus=2,ports=4,grants=4";
 

@@ -1,5 +1,5 @@
 import { readFileSync } from "node:fs";
-import { join } from "node:path";
+import { join, relative } from "node:path";
 import asc from "assemblyscript/asc";
 
 /** Repository root: test/support/../.. */
@@ -9,6 +9,8 @@ export interface CompileOptions {
 	/** Which of the two builds: the same source has to give the same results in both. */
 	simd: boolean;
 	optimize?: "-O2" | "-O3";
+	/** Files in place of those of the repository, by path from its root. */
+	changed?: Readonly<Record<string, string>>;
 }
 
 /** Both builds, for `describe.each`. */
@@ -40,6 +42,8 @@ export async function compileBinary(entry: string, options: CompileOptions): Pro
 				if (name.endsWith("asconfig.json")) {
 					return null;
 				}
+				const changed = options.changed?.[relative(root, join(root, baseDir, name))];
+				if (changed !== undefined) return changed;
 				try {
 					return readFileSync(join(root, baseDir, name), "utf8");
 				} catch {

@@ -88,13 +88,19 @@ function scalarsOf(record: StreamRecord): Place[] {
 	return list.filter(({ offset, width }) => offset + width <= record.body.length);
 }
 
-/** The stream with these changes, lengths, counts and checksums made anew. */
-export function mutate(stream: Uint8Array, mutations: readonly Mutation[]): Uint8Array {
+/** The stream with these changes, lengths, counts and checksums made anew; of `wanted` records alone where it is given. */
+export function mutate(
+	stream: Uint8Array,
+	mutations: readonly Mutation[],
+	wanted?: (record: StreamRecord) => boolean,
+): Uint8Array {
 	const parsed = parse(stream);
 	for (const { section, record, scalar, corner, random, kind } of mutations) {
-		const list = parsed.sections[section % parsed.sections.length]?.records as StreamRecord[];
-		if (list.length === 0) continue;
-		const index = record % list.length;
+		const among = wanted ? parsed.sections.filter(({ records }) => records.some(wanted)) : parsed.sections;
+		const list = among[section % among.length]?.records ?? [];
+		const indices = list.flatMap((entry, i) => (!wanted || wanted(entry) ? [i] : []));
+		if (indices.length === 0) continue;
+		const index = indices[record % indices.length] as number;
 		const one = list[index] as StreamRecord;
 		if (kind === "drop") list.splice(index, 1);
 		else if (kind === "double") list.splice(index, 0, one.clone());

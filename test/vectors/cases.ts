@@ -10,6 +10,7 @@ import { ruleId, rules } from "../../src/format/rules.ts";
 import { hashOf, memoryFor, root, saveModel, saveTiny } from "../support/core.ts";
 import { concatenate, parse, type Restitched, StreamRecord } from "../support/restitch.ts";
 import { brokenStream, type RuleCase, ruleCases } from "../support/ruleCases.ts";
+import { brokenSecond, secondCases } from "../support/secondCases.ts";
 import { p2mEntry, tinyHost } from "../support/tinyHost.ts";
 
 export interface Vector {
@@ -21,7 +22,7 @@ export interface Vector {
 	isPadded?: true;
 }
 
-const golden = (file: string) => new Uint8Array(readFileSync(join(root, "test/golden/v1", file)));
+const golden = (file: string, version = 1) => new Uint8Array(readFileSync(join(root, `test/golden/v${version}`, file)));
 
 function goldenVector(name: string, what: string): Vector {
 	return { name, what, stream: golden(`${name}.xlu`), memory: golden(`${name}.xlu.mem`) };
@@ -32,6 +33,14 @@ export const base: Vector = {
 	name: "small",
 	what: "a host of four domains with every record type, page tables of a PV guest among them; damaged ones are edits of it",
 	...saveTiny(1),
+};
+
+/** What version 2 has; what only it can break are edits of it. */
+export const second: Vector = {
+	name: "second",
+	what: "version 2: a 32-bit PV guest with page tables of three levels, virtual NUMA, shares of two CPU pools",
+	stream: golden("second.xlu", 2),
+	memory: golden("second.xlu.mem", 2),
 };
 
 /** Its stream, changed. */
@@ -188,6 +197,7 @@ export function validVectors(): Vector[] {
 			memory: base.memory,
 			isPadded: true,
 		},
+		second,
 		{ name: "big", what: "the same in big-endian order", ...bigEndian(base.stream) },
 		changed("nobody", "no domain, no frame that anybody owns, no optional record", nobody),
 		changed("optional", "unknown optional records in every section", (s) => {
@@ -397,6 +407,7 @@ export function damagedVectors(): DamagedVector[] {
 	for (const one of [...ruleCases, ...chunkCases, ...moreCases, ...bigCases]) {
 		cases.push({ rule: one.rule, what: one.what, ...brokenStream({ fault: "", ...one }) });
 	}
+	for (const one of secondCases) cases.push({ rule: one.rule, what: one.what, ...brokenSecond(one) });
 	for (const [what, change, isHashed] of memoryCases) {
 		const memory = new Uint8Array(base.memory!);
 		const other = change(memory) ?? memory;
@@ -417,5 +428,6 @@ export const heldElsewhere: Readonly<Record<string, { why: string; test: string 
 	"XLU-R032": { why: "the order of calls", test: "test/passes/passes.test.ts" },
 	"XLU-R033": { why: "a hypervisor image, which is saved", test: "test/core/rules.test.ts" },
 	"XLU-R035": { why: "a restore without the preserved memory", test: "test/passes/passes.test.ts" },
+	"XLU-R047": { why: "a hypervisor image, which is saved in an older version", test: "test/core/versions.test.ts" },
 	"XLU-R111": { why: "two images that are compared", test: "test/core/roundtrip.test.ts" },
 };

@@ -12,14 +12,19 @@ import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { NONE32 } from "../../src/format/enums.ts";
 import { ruleId } from "../../src/format/rules.ts";
-import { memoryFor, newInstance, type RawExports, rawFault, root, saveTiny } from "../support/core.ts";
+import { recordByType } from "../../src/format/schema.ts";
+import type { PreservedPages } from "../../src/machine/model.ts";
+import { memoryFor, newInstance, type RawExports, rawFault, root, saveModel, saveTiny } from "../support/core.ts";
 import { mutate, mutation } from "../support/mutate.ts";
+import { secondHost } from "../support/secondHost.ts";
 import { tinyHost } from "../support/tinyHost.ts";
 import { type Read, read } from "./reader/read.ts";
 
 const MIB = 1 << 20;
 const tiny = saveTiny();
 const { preserved } = tinyHost();
+const secondModel = secondHost();
+const second = { ...saveModel(secondModel.model, secondModel.preserved), preserved: secondModel.preserved };
 /** XLU_FUZZ=20 runs twenty times as many cases from other seeds. */
 const fuzzFactor = Number(process.env.XLU_FUZZ ?? 1);
 
@@ -72,13 +77,24 @@ function agreed(stream: Uint8Array, memory: Uint8Array): string | undefined {
 	return core;
 }
 
-function fuzz(count: number, most: number, seed: number): { accepted: number; rules: Set<string> } {
+/** A host's stream and what goes with it. */
+interface Base {
+	stream: Uint8Array;
+	preserved: PreservedPages;
+}
+
+function fuzz(
+	count: number,
+	most: number,
+	seed: number,
+	of: Base = { ...tiny, preserved },
+): { accepted: number; rules: Set<string> } {
 	let accepted = 0;
 	const rules = new Set<string>();
 	fc.assert(
 		fc.property(fc.array(mutation, { minLength: 1, maxLength: most }), (mutations) => {
-			const stream = mutate(tiny.stream, mutations);
-			const verdict = agreed(stream, memoryFor(stream, preserved));
+			const stream = mutate(of.stream, mutations);
+			const verdict = agreed(stream, memoryFor(stream, of.preserved));
 			if (verdict === undefined) accepted++;
 			else rules.add(verdict.slice(0, 8));
 		}),
@@ -99,6 +115,22 @@ describe("the core and the reader agree", () => {
 		expect(rules.size).toBeGreaterThan(25);
 	}, 120_000);
 
+	test("of version 2: one changed, several, and what it adds alone", () => {
+		const { accepted, rules } = fuzz(1500, 1, 21, second);
+		expect(accepted).toBeGreaterThan(100);
+		expect(rules.size).toBeGreaterThan(25);
+		expect(fuzz(500, 5, 22, second).rules.size).toBeGreaterThan(20);
+		const seen = new Set<string | undefined>();
+		fc.assert(
+			fc.property(fc.array(mutation, { minLength: 1, maxLength: 2 }), (mutations) => {
+				const stream = mutate(second.stream, mutations, ({ type }) => recordByType(type)?.since === 2);
+				seen.add(agreed(stream, memoryFor(stream, second.preserved))?.slice(0, 8));
+			}),
+			{ seed: 23 * fuzzFactor, numRuns: 2000 * fuzzFactor },
+		);
+		for (const rule of ["XLU-R048", "XLU-R092", "XLU-R103", "XLU-R104", undefined]) expect(seen).toContain(rule);
+	}, 120_000);
+
 	test("raw octets, and streams that end early", () => {
 		const change = fc.record({ at: fc.nat(), octet: fc.nat(255) });
 		fc.assert(
@@ -116,24 +148,35 @@ describe("the core and the reader agree", () => {
 		);
 	}, 120_000);
 
-	test("page tables of every kind of entry", () => {
+	/** Tables of a host, and entries in them: slots at both ends of the guest's parts, and any other. */
+	const pageTables = (of: Base, tables: readonly number[], frames: readonly number[], seed: number) => {
 		const entry = fc.record({
-			table: fc.constantFrom(200, 201, 202, 203, 204, 205),
-			slot: fc.nat(511),
-			frame: fc.nat(1100),
+			table: fc.constantFrom(...tables),
+			slot: fc.oneof(fc.nat(511), fc.nat(5), fc.integer({ min: 426, max: 430 })),
+			frame: fc.oneof(fc.nat(1100), fc.constantFrom(...frames)),
 			flags: fc.nat(7),
 		});
 		const seen = new Set<string | undefined>();
 		fc.assert(
 			fc.property(fc.array(entry, { minLength: 1, maxLength: 2 }), (entries) => {
-				const pages = new Map([...preserved].map(([mfn, page]) => [mfn, page.slice()]));
+				const pages = new Map([...of.preserved].map(([mfn, page]) => [mfn, page.slice()]));
 				for (const { table, slot, frame, flags } of entries)
 					new DataView(pages.get(table)!.buffer).setBigUint64(8 * slot, BigInt(frame * 4096 + flags), true);
-				seen.add(agreed(tiny.stream, memoryFor(tiny.stream, pages))?.slice(0, 8));
+				seen.add(agreed(of.stream, memoryFor(of.stream, pages))?.slice(0, 8));
 			}),
-			{ seed: 14 * fuzzFactor, numRuns: 500 * fuzzFactor },
+			{ seed: seed * fuzzFactor, numRuns: 500 * fuzzFactor },
 		);
 		expect([...seen].sort()).toEqual(["XLU-R057", undefined]);
+	};
+
+	test("page tables of every kind of entry", () => {
+		const tables = [200, 201, 202, 203, 204, 205];
+		pageTables({ ...tiny, preserved }, tables, tables, 14);
+	}, 120_000);
+
+	test("page tables of a 32-bit guest", () => {
+		const tables = [840, 841, 842, 843, 844];
+		pageTables(second, tables, [...tables, 64, 850, 960], 15);
 	}, 120_000);
 });
 

@@ -42,7 +42,7 @@ function shuffles(on: Stage, host: SavedHost, runs: number, seed: number, pass?:
 	on.equal(moved > runs / 2, true, "orders that are not the stream's own");
 }
 
-const RUNS: Readonly<Record<HostName, number>> = { tiny: 200, pv: 12, pvh: 12, hvm: 12, synthetic: 40 };
+const RUNS: Readonly<Record<HostName, number>> = { tiny: 200, second: 60, pv: 12, pvh: 12, hvm: 12, synthetic: 40 };
 /** Sections 1d and 1h have nothing to shuffle: two records, one after the other; slices, and other slices behind them. */
 const FREE: readonly (readonly [PassName, string])[] = [
 	["H", "section H"],
@@ -154,6 +154,12 @@ function verdictOf(pair: Pair, later: StreamRecord, earlier: StreamRecord): Verd
 	return { at: earlier, expected: pair.earlier.type, got: pair.later.type };
 }
 
+/** Domid of `second`'s 32-bit guest. */
+const NARROW = 6;
+
+/** The host that has both records of a pair. */
+const hostWith = ({ later, earlier }: Pair): HostName => (later.since > 1 || earlier.since > 1 ? "second" : "tiny");
+
 const broken: Row[] = pairs.map((pair): Row => {
 	const { later, earlier } = pair;
 	const stop = (pair.isPerVcpu ? later : earlier).name;
@@ -162,7 +168,7 @@ const broken: Row[] = pairs.map((pair): Row => {
 		arrangement: `${later.name} stands before ${pair.isPerVcpu ? "the same vCPU's " : ""}${earlier.name}; found at ${stop}.`,
 		outcome: OUT_OF_ORDER,
 		run: (on) => {
-			const host = on.host("tiny");
+			const host = on.host(hostWith(pair));
 			const stream = on.parse(host);
 			const section = sectionWith(stream, pair);
 			const of = (type: number) => section.records.filter((record) => record.type === type);
@@ -179,14 +185,15 @@ const broken: Row[] = pairs.map((pair): Row => {
 const acrossVcpus: Row[] = pairs
 	.filter(({ isPerVcpu }) => isPerVcpu)
 	.map(
-		({ later, earlier }): Row => ({
+		({ later, earlier, isPerVcpu }): Row => ({
 			rule: "P3",
 			arrangement: `vCPU 1's ${earlier.name} stands behind vCPU 0's ${later.name}.`,
 			outcome: SAME,
 			run: (on) => {
-				const host = on.host("tiny");
+				const name = hostWith({ later, earlier, isPerVcpu });
+				const host = on.host(name);
 				const stream = on.parse(host);
-				const section = stream.section("2", 1);
+				const section = stream.section("2", name === "second" ? NARROW : 1);
 				const of = (type: number, vcpu: number) =>
 					section.records.find((record) => record.type === type && vcpuOf(record) === vcpu) as StreamRecord;
 				// All that belongs to vCPU 1 goes along in its own order, so that this pair is the only thing that is tried.

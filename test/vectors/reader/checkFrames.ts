@@ -7,6 +7,7 @@ import {
 	isTable,
 	must,
 	ownerOf,
+	PAE_XEN_L2,
 	type Table,
 	typeOf,
 	WRITABLE,
@@ -18,7 +19,8 @@ import { DOMID_IO, DOMID_XEN, type StreamRecord } from "./stream.ts";
 const KNOWN_BITS = 0x3f_ffffn;
 const BROKEN_OFFLINED = 0x30_0000n;
 const PINNED = 8n;
-const PAE_XEN_L2 = 32n;
+const L2 = 2;
+const L4 = 4;
 const UNKNOWN_FLAGS = 0xc0n;
 const UNKNOWN_TYPE = 6;
 
@@ -65,11 +67,16 @@ export function checkTypes(host: Host): void {
 			const type = typeOf(entry);
 			must((entry & UNKNOWN_FLAGS) === 0n && type !== 0 && type !== UNKNOWN_TYPE, 56, record, "firstMfn");
 			must(!(entry & PINNED) || isTable(type), 56, record, "firstMfn", "pinned");
-			must(!(entry & PAE_XEN_L2), 44, record, "firstMfn");
+			const hasXensPart = (entry & PAE_XEN_L2) !== 0n;
+			must(!hasXensPart || host.stream.version > 1, 44, record, "firstMfn");
+			must(!hasXensPart || (type === L2 && !(entry & PINNED)), 56, record, "firstMfn", "paeXenL2");
 			for (const stretch of host.owners.between(first, count)) {
 				const owner = ownerOf(stretch.entry);
 				must(owner >= 0, 56, record, "firstMfn", "of a free frame");
-				must(type === WRITABLE || host.domains.get(owner)?.isPv === true, 56, record, "firstMfn", "of no PV domain");
+				const domain = host.domains.get(owner);
+				must(type === WRITABLE || domain?.isPv === true, 56, record, "firstMfn", "of no PV domain");
+				if (type === L4) must(!domain!.isNarrow, 56, record, "firstMfn", "an L4 table of a 32-bit guest");
+				if (hasXensPart) must(domain!.isNarrow, 56, record, "firstMfn", "paeXenL2 of a 64-bit guest");
 			}
 		}
 	}

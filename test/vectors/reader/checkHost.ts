@@ -38,7 +38,7 @@ export function checkDomain(host: Host, domain: Domain): void {
 	const hasOther = host.inOrder.some((other) => other.domid < domain.domid && isHardware(other));
 	must((createFlags & 2) === 0 || !hasOther, 42, record, "createFlags", "a second hardware domain");
 	must(guestWidth === 4 || guestWidth === 8, 42, record, "guestWidth");
-	must(kind !== KIND.pv || guestWidth === 8, 44, record, "guestWidth");
+	must(kind !== KIND.pv || guestWidth === 8 || host.stream.version > 1, 44, record, "guestWidth");
 	must(maxVcpus <= 8192, 42, record, "maxVcpus");
 	must(grantVersionLimit <= 2, 42, record, "grantVersionLimit");
 	const pools: Fields[] = host.one("LU_CPUPOOLS")!.parts.PoolList;
@@ -48,6 +48,40 @@ export function checkDomain(host: Host, domain: Domain): void {
 		record,
 		"cpupoolId",
 	);
+	checkPv32(domain);
+	checkVnuma(domain);
+}
+
+const LAST_GIB = 0xc000_0000;
+const MIB_2 = 0x20_0000;
+
+function checkPv32(domain: Domain): void {
+	const record = domain.one("LU_PV32");
+	must(record !== undefined || !domain.isNarrow || !domain.isAlive, 48, domain.record, "", "LU_PV32");
+	if (!record) return;
+	must(domain.isNarrow, 48, record);
+	const { xenStart } = record.head;
+	must(xenStart >= LAST_GIB && xenStart % MIB_2 === 0, 48, record, "xenStart");
+}
+
+function checkVnuma(domain: Domain): void {
+	const record = domain.one("LU_VNUMA");
+	if (!record) return;
+	const { nodeCount, distanceCount, vcpuCount } = record.head;
+	must(nodeCount >= 1, 103, record, "nodeCount");
+	must(BigInt(distanceCount) === BigInt(nodeCount) ** 2n, 103, record, "distanceCount");
+	must(vcpuCount === domain.record.head.maxVcpus, 103, record, "vcpuCount");
+	for (const [i, { distance }] of record.parts.VnumaDistances.entries())
+		must(distance >= 10 && distance <= 255, 103, record, `VnumaDistances[${i}].distance`);
+	for (const [i, { node }] of record.parts.VnumaVcpus.entries())
+		must(node < nodeCount, 103, record, `VnumaVcpus[${i}].node`);
+	let last = 0n;
+	for (const [i, { start, end, node }] of record.parts.VnumaRanges.entries()) {
+		must(start >= last, 103, record, `VnumaRanges[${i}].start`);
+		must(end > start, 103, record, `VnumaRanges[${i}].end`);
+		must(node < nodeCount, 103, record, `VnumaRanges[${i}].node`);
+		last = end;
+	}
 }
 
 export function checkVcpuList(domain: Domain): void {

@@ -1,5 +1,5 @@
 /** The preserved memory and the page tables in it: FORMAT.md, "Preserved memory", "References"; RULES.md, 17. */
-import { type Host, isTable, must, ownerOf, typeOf, WRITABLE } from "./host.ts";
+import { type Domain, type Host, isTable, must, ownerOf, PAE_XEN_L2, typeOf, WRITABLE } from "./host.ts";
 import { hash, Octets } from "./octets.ts";
 import { DOMID_IO, type StreamRecord } from "./stream.ts";
 
@@ -53,6 +53,35 @@ const frameOf = (entry: bigint): bigint => (entry >> 12n) & ((1n << 40n) - 1n);
 const isReadWrite = (entry: bigint): boolean => (entry & 2n) !== 0n;
 const isXensOwn = (level: number, slot: number): boolean => level === 4 && slot >= 256 && slot <= 271;
 
+const SLOTS = 512;
+const PAE_L3_SLOTS = 4;
+
+/** Slots of a table that are the guest's, but for Xen's in the middle of an L4 table. */
+function slotsOf(domain: Domain | undefined, type: bigint): number {
+	if (!domain?.isNarrow) return SLOTS;
+	if (typeOf(type) === 3) return PAE_L3_SLOTS;
+	const xenStart: number = domain.one("LU_PV32")?.head.xenStart ?? 0;
+	return type & PAE_XEN_L2 ? (xenStart >>> 21) % SLOTS : SLOTS;
+}
+
+/** The four entries of a 32-bit guest's L3 table. @param named L2 tables that one has named as its last */
+function isPaeL3Sound(host: Host, table: Octets, named: Set<bigint>): boolean {
+	if (table.firstNonZero(8 * PAE_L3_SLOTS, FRAME) >= 0) return false;
+	for (let slot = 0; slot < PAE_L3_SLOTS; slot++) {
+		const entry = table.u64(8 * slot);
+		const isLast = slot === PAE_L3_SLOTS - 1;
+		if ((entry & 1n) === 0n) {
+			if (isLast) return false;
+			continue;
+		}
+		const to = frameOf(entry);
+		if (to >= host.frameCount || named.has(to)) return false;
+		if (((host.types.at(to) & PAE_XEN_L2) !== 0n) !== isLast) return false;
+		if (isLast) named.add(to);
+	}
+	return true;
+}
+
 /** An entry of an L2, L3 or L4 table: the domain's table one level lower, or read-only the table itself. */
 function isUpperSound(host: Host, owner: number, mfn: bigint, level: number, entry: bigint): boolean {
 	const to = frameOf(entry);
@@ -73,6 +102,7 @@ function isLowestSound(host: Host, owner: number, entry: bigint): boolean {
 }
 
 export function checkPageTables(host: Host, memory: Memory): void {
+	const named = new Set<bigint>();
 	for (const { first, count, entry: type, record } of host.types.runs) {
 		const level = typeOf(type);
 		if (!isTable(level)) continue;
@@ -83,7 +113,10 @@ export function checkPageTables(host: Host, memory: Memory): void {
 			const table = memory.get(mfn);
 			must(table !== undefined, 34, place, "firstMfn", `${mfn}`);
 			if (!host.hasL1(owner)) continue;
-			for (let slot = 0; slot < 512; slot++) {
+			const domain = host.domains.get(owner);
+			const isPaeL3 = level === 3 && domain?.isNarrow === true;
+			must(!isPaeL3 || isPaeL3Sound(host, table, named), 57, place, "", `L3 table ${mfn} of a 32-bit guest`);
+			for (let slot = 0; slot < slotsOf(domain, type); slot++) {
 				const entry = table.u64(slot * 8);
 				if ((entry & 1n) === 0n || isXensOwn(level, slot)) continue;
 				const isSound = level === 1 ? isLowestSound(host, owner, entry) : isUpperSound(host, owner, mfn, level, entry);

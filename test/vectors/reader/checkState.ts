@@ -1,12 +1,13 @@
 /** The rest of a domain: FORMAT.md, "Domain state" to "HVM_CONTEXT", "Sums of frames"; RULES.md, 16. */
 import { mustKnow } from "./checkHost.ts";
 import { type Domain, EXTRA, type Host, must, ownerOf, SEG_DESC, typeOf, XENHEAP } from "./host.ts";
-import { ALL_ONES, Octets } from "./octets.ts";
+import { ALL_ONES, type Fields, Octets } from "./octets.ts";
 import { DOMID_INVALID, type StreamRecord } from "./stream.ts";
 
 const EXISTS = 1;
 const INITIALISED = 2;
 const DOWN = 4;
+const L3 = 3;
 const L4 = 4;
 const VCPU_INFO_OCTETS = 64;
 
@@ -29,7 +30,7 @@ export function checkState(host: Host, domain: Domain): void {
 	}
 }
 
-const PV_ONLY = ["LU_PV_VCPU", "X86_PV_VCPU_EXTENDED", "X86_PV_VCPU_XSAVE", "X86_PV_VCPU_MSRS"];
+const PV_ONLY = ["LU_PV_VCPU", "LU_PV32_VCPU", "X86_PV_VCPU_EXTENDED", "X86_PV_VCPU_XSAVE", "X86_PV_VCPU_MSRS"];
 const HVM_ONLY = ["LU_FOREIGN_MAPS", "HVM_PARAMS", "HVM_CONTEXT", "LU_IOREQ_SERVERS"];
 
 export function checkVcpus(host: Host, domain: Domain): void {
@@ -39,8 +40,10 @@ export function checkVcpus(host: Host, domain: Domain): void {
 	must(hasEach, 90, domain.one("LU_VCPUS"));
 	for (const record of domain.rest.records) {
 		must(!(domain.isPv ? HVM_ONLY : PV_ONLY).includes(record.name), 95, record);
+		if (domain.isPv) must(record.name !== (domain.isNarrow ? "LU_PV_VCPU" : "LU_PV32_VCPU"), 95, record);
 		if (record.name === "LU_VCPU") checkVcpu(host, domain, record);
 		if (record.name === "LU_PV_VCPU") checkRegisters(host, domain, record);
+		if (record.name === "LU_PV32_VCPU") checkNarrowRegisters(host, domain, record);
 		if (record.name === "X86_PV_VCPU_XSAVE") checkXsave(record);
 		if (record.name === "HVM_CONTEXT") checkHvmContext(domain, record);
 	}
@@ -63,19 +66,60 @@ function checkVcpu(host: Host, domain: Domain, record: StreamRecord): void {
 		must(vcpuInfoOffset + VCPU_INFO_OCTETS <= 4096, 91, record, "vcpuInfoOffset");
 		host.mustOwn(domain.domid, vcpuInfoMfn, record, "vcpuInfoMfn");
 	} else must(vcpuInfoOffset === 0, 91, record, "vcpuInfoOffset");
-	const hasContext = domain.all("LU_PV_VCPU").some((r) => r.head.vcpuId === vcpuId);
+	const hasContext = domain.all(domain.isNarrow ? "LU_PV32_VCPU" : "LU_PV_VCPU").some((r) => r.head.vcpuId === vcpuId);
 	must(!domain.isPv || hasContext === ((flags & INITIALISED) !== 0), 92, record, "flags");
 }
 
-function checkRegisters(host: Host, domain: Domain, record: StreamRecord): void {
-	const { gdtEntries, gdtMfn, cr } = record.head;
-	const name = (mfn: bigint, type: number, field: string) => {
-		host.mustOwn(domain.domid, mfn, record, field);
-		must(!host.hasL1(domain.domid) || typeOf(host.types.at(mfn)) === type, 57, record, field);
-	};
+/** A frame that a vCPU runs on, and the type that its use holds. */
+function mustRunOn(host: Host, domain: Domain, record: StreamRecord, mfn: bigint, type: number, field: string): void {
+	host.mustOwn(domain.domid, mfn, record, field);
+	must(!host.hasL1(domain.domid) || typeOf(host.types.at(mfn)) === type, 57, record, field);
+}
+
+function checkGdt(host: Host, domain: Domain, record: StreamRecord): void {
+	const { gdtEntries, gdtMfn } = record.head;
 	must(gdtEntries <= 8192, 92, record, "gdtEntries");
-	for (let i = 0; i < Math.ceil(gdtEntries / 512); i++) name(gdtMfn[i], SEG_DESC, `gdtMfn[${i}]`);
-	for (const i of [1, 3]) if (cr[i] !== 0n) name(cr[i] >> 12n, L4, `cr[${i}]`);
+	for (let i = 0; i < Math.ceil(gdtEntries / 512); i++)
+		mustRunOn(host, domain, record, gdtMfn[i], SEG_DESC, `gdtMfn[${i}]`);
+}
+
+function checkRegisters(host: Host, domain: Domain, record: StreamRecord): void {
+	const { cr } = record.head;
+	checkGdt(host, domain, record);
+	for (const i of [1, 3]) if (cr[i] !== 0n) mustRunOn(host, domain, record, cr[i] >> 12n, L4, `cr[${i}]`);
+}
+
+function checkNarrowRegisters(host: Host, domain: Domain, record: StreamRecord): void {
+	const { cr3 } = record.head;
+	checkGdt(host, domain, record);
+	if (cr3 !== 0n) mustRunOn(host, domain, record, cr3 >> 12n, L3, "cr3");
+	for (const [i, { address }] of record.parts.PvTraps.entries())
+		must(address <= 0xffff_ffffn, 92, record, `PvTraps[${i}].address`);
+}
+
+const RTDS = 8;
+const WEIGHTED = [5, 6];
+
+export function checkScheduler(host: Host, domain: Domain): void {
+	const record = domain.one("LU_SCHEDULER");
+	if (!record) return;
+	const { scheduler, weight, cap, vcpuCount } = record.head;
+	const pools: Fields[] = host.one("LU_CPUPOOLS")!.parts.PoolList;
+	const pool = pools.find(({ poolId }) => poolId === domain.record.head.cpupoolId);
+	must(scheduler === pool?.scheduler, 104, record, "scheduler");
+	const isWeighted = WEIGHTED.includes(scheduler);
+	must(isWeighted ? weight >= 1 && weight <= 65535 : weight === 0, 104, record, "weight");
+	must(isWeighted ? cap <= 65535 : cap === 0, 104, record, "cap");
+	must(vcpuCount === 0 || scheduler === RTDS, 104, record, "vcpuCount");
+	let last = -1;
+	for (const [i, { vcpuId, periodUs, budgetUs }] of record.parts.SchedulerVcpus.entries()) {
+		const field = `SchedulerVcpus[${i}]`;
+		must(vcpuId > last && vcpuId < domain.vcpuEnd, 104, record, `${field}.vcpuId`);
+		must(periodUs >= 10 && periodUs <= 10_000_000, 104, record, `${field}.periodUs`);
+		must(budgetUs >= 10 && budgetUs <= periodUs, 104, record, `${field}.budgetUs`);
+		mustKnow(104, record, "flags", "SchedulerVcpus", i);
+		last = vcpuId;
+	}
 }
 
 function checkXsave(record: StreamRecord): void {

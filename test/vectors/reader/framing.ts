@@ -23,15 +23,17 @@ function fail(rule: number, record?: StreamRecord, field = "", note = ""): never
 	throw new Damaged(finding(rule, record, field, note));
 }
 
-function readImageHeader(octets: Octets): void {
+function readImageHeader(octets: Octets): number {
 	if (octets.length < 24) fail(1);
 	if (octets.view.getBigUint64(0) !== 0xffff_ffff_ffff_ffffn) fail(2, undefined, "marker");
 	if (octets.view.getUint32(8) !== 0x584c5553) fail(2, undefined, "id");
-	if (octets.view.getUint32(12) !== 1) fail(3, undefined, "version");
+	const version = octets.view.getUint32(12);
+	if (version < 1 || version > 2) fail(3, undefined, "version");
 	const options = octets.view.getUint16(16);
 	if (options > 1) fail(4, undefined, "options");
-	octets.isLittle = options === 0;
 	if (octets.firstNonZero(18, 24) >= 0) fail(5);
+	octets.isLittle = options === 0;
+	return version;
 }
 
 /** What a record lies in, and which rule is broken if it does not lie whole in it. */
@@ -66,7 +68,7 @@ function readRecord(octets: Octets, offset: number, frame: Frame): StreamRecord 
 
 const next = (record: StreamRecord): number => record.bodyOffset + align8(record.bodyLength);
 
-function readSection(octets: Octets, record: StreamRecord, lastPass: number): Section {
+function readSection(octets: Octets, version: number, record: StreamRecord, lastPass: number): Section {
 	readBody(octets, record);
 	const { pass, domid, length } = record.head;
 	if (pass > HIGHEST_PASS || pass < lastPass) fail(9, record, "pass");
@@ -82,7 +84,7 @@ function readSection(octets: Octets, record: StreamRecord, lastPass: number): Se
 	if (hash(octets.bytes.subarray(start, end)) !== record.head.hash) fail(11, record, "hash");
 	for (let at = start; at < end; ) {
 		const inner = readRecord(octets, at, { end, rule: 10, section, before: section.records.at(-1) ?? record });
-		if (!inner.layout && inner.type < OPTIONAL) fail(7, inner);
+		if (inner.type < OPTIONAL && !(inner.layout && inner.layout.since <= version)) fail(7, inner);
 		if (inner.layout && inner.layout.section !== ["H", "0", "1h", "1d", "2"][pass]) fail(14, inner);
 		if (inner.layout) readBody(octets, inner);
 		section.records.push(inner);
@@ -111,7 +113,7 @@ function readIndex(octets: Octets, index: StreamRecord, sections: Section[]): vo
  */
 export function readFraming(bytes: Uint8Array, isPadded = false): Stream {
 	const octets = new Octets(bytes);
-	readImageHeader(octets);
+	const version = readImageHeader(octets);
 	const sections: Section[] = [];
 	let index: StreamRecord | undefined;
 	let before: StreamRecord | undefined;
@@ -124,7 +126,7 @@ export function readFraming(bytes: Uint8Array, isPadded = false): Stream {
 			const after = octets.length - length;
 			if (after > 0 && (!isPadded || after >= 4096)) fail(13, record, "", "octets behind END");
 			if (octets.firstNonZero(length, octets.length) >= 0) fail(13, record, "", "octets behind END");
-			return { sections, index, end: record, length };
+			return { version, sections, index, end: record, length };
 		}
 		if (index) fail(13, record, "", "a record behind LU_INDEX");
 		before = record;
@@ -133,7 +135,7 @@ export function readFraming(bytes: Uint8Array, isPadded = false): Stream {
 			index = record;
 			at = next(record);
 		} else if (record.type === LU_SECTION) {
-			sections.push(readSection(octets, record, sections.at(-1)?.pass ?? 0));
+			sections.push(readSection(octets, version, record, sections.at(-1)?.pass ?? 0));
 			at = next(record) + Number(record.head.length);
 		} else fail(8, record);
 	}

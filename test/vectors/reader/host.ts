@@ -7,6 +7,7 @@ export const OWNED = 0x10000n;
 export const ALLOCATED = 0x20000n;
 export const XENHEAP = 0x40000n;
 export const EXTRA = 0x80000n;
+export const PAE_XEN_L2 = 32n;
 export const SEG_DESC = 5;
 export const WRITABLE = 7;
 
@@ -121,6 +122,11 @@ export class Domain {
 
 	get isPv(): boolean {
 		return this.record.head.kind === KIND.pv;
+	}
+
+	/** A 32-bit PV guest. */
+	get isNarrow(): boolean {
+		return this.isPv && this.record.head.guestWidth === 4;
 	}
 
 	get isAlive(): boolean {

@@ -32,7 +32,7 @@ function recordJson(record: StreamRecord) {
 
 export function streamJson(stream: Stream) {
 	return {
-		version: 1,
+		version: stream.version,
 		length: stream.length,
 		sections: stream.sections.map((section) => ({
 			pass: PASS_NAMES[section.pass],

@@ -2,7 +2,7 @@
  * What every record consists of: FORMAT.md, "Record types" and "Rows", in a shorter notation.
  *
  * A record: its type, its name, its section, how often it stands there, and which records it stands behind. Then its head,
- * field by field, and its parts. `name:u32=1|2` is an enumeration, `name:u32&7` flags, `0:u8[4]` is reserved. A part is
+ * field by field, and its parts; `since 2` is said of what version 2 has added. `name:u32=1|2` is an enumeration, `name:u32&7` flags, `0:u8[4]` is reserved. A part is
  * rows (a field of the head, a number, or * for "to the end of the body"), octets, a sparse table, or chunks of entries.
  */
 const RECORD_TEXT = `
@@ -55,6 +55,14 @@ const RECORD_TEXT = `
 0x40000013 LU_VCPUS 0 once LU_DOMAIN,LU_P2M
   head vcpuCount:u32 0:u8[4]
   part VcpuSlots rows vcpuCount VcpuSlot
+0x40000014 LU_PV32 0 once? LU_DOMAIN since 2
+  head xenStart:u32 0:u8[4]
+0x40000015 LU_VNUMA 0 once? LU_DOMAIN since 2
+  head nodeCount:u32 distanceCount:u32 vcpuCount:u32 rangeCount:u32
+  part VnumaNodes rows nodeCount VnumaNode
+  part VnumaDistances rows distanceCount VnumaDistance
+  part VnumaVcpus rows vcpuCount VnumaVcpu
+  part VnumaRanges rows rangeCount VnumaRange
 0x40000018 LU_FRAMES 1h slices -
   head firstMfn:u64 entryCount:u32 chunkBytes:u32
   part FrameOwners chunks 8
@@ -111,13 +119,20 @@ const RECORD_TEXT = `
     entryVector:u32 cs:u16 ss:u16 ds:u16 es:u16 fs:u16 gs:u16 savedUpcallMask:u8 0:u8[3]
   part PvFpu octets 512
   part PvTraps rows 256 PvTrap
-0x00000005 X86_PV_VCPU_EXTENDED 2 vcpu? LU_PV_VCPU
+0x4000002c LU_PV32_VCPU 2 vcpu? LU_VCPU since 2
+  head vcpuId:u32 flags:u32 cr3:u64 gdtMfn:u64[16] ebx:u32 ecx:u32 edx:u32 esi:u32 edi:u32 ebp:u32 eax:u32 eip:u32
+    eflags:u32 esp:u32 cr0:u32 cr2:u32 cr4:u32 dr:u32[8] ldtBase:u32 ldtEntries:u32 gdtEntries:u32 kernelSs:u32
+    kernelSp:u32 eventCallbackCs:u32 eventCallbackEip:u32 failsafeCallbackCs:u32 failsafeCallbackEip:u32 vmAssist:u32
+    errorCode:u32 entryVector:u32 cs:u16 ss:u16 ds:u16 es:u16 fs:u16 gs:u16 savedUpcallMask:u8 0:u8[7]
+  part PvFpu octets 512
+  part PvTraps rows 256 PvTrap
+0x00000005 X86_PV_VCPU_EXTENDED 2 vcpu? LU_PV_VCPU,LU_PV32_VCPU
   head vcpuId:u32 0:u8[4]
   part PvExtended octets *
-0x00000006 X86_PV_VCPU_XSAVE 2 vcpu? LU_PV_VCPU
+0x00000006 X86_PV_VCPU_XSAVE 2 vcpu? LU_PV_VCPU,LU_PV32_VCPU
   head vcpuId:u32 0:u8[4]
   part PvXsave octets *
-0x0000000c X86_PV_VCPU_MSRS 2 vcpu? LU_PV_VCPU
+0x0000000c X86_PV_VCPU_MSRS 2 vcpu? LU_PV_VCPU,LU_PV32_VCPU
   head vcpuId:u32 0:u8[4]
   part PvMsrs rows * MsrEntry
 0x00000008 X86_TSC_INFO 2 once? LU_VCPU
@@ -139,6 +154,9 @@ const RECORD_TEXT = `
 0x4000002b LU_CAPS 2 once? -
   head rangeCount:u32 0:u8[4]
   part CapRanges rows rangeCount CapRange
+0xc000002d LU_SCHEDULER 2 once? - since 2
+  head scheduler:u32 weight:u32 cap:u32 vcpuCount:u32
+  part SchedulerVcpus rows vcpuCount SchedulerVcpu
 0x4000003e LU_SECTION - - -
   head pass:u32=0|1|2|3|4 domid:u16 0:u8[2] length:u64 hash:u64 recordCount:u32 0:u8[4]
 0x4000003f LU_INDEX - - -
@@ -166,6 +184,11 @@ CpuidLeaf leaf:u32 subleaf:u32 eax:u32 ebx:u32 ecx:u32 edx:u32
 MsrEntry index:u32 flags:u32 value:u64
 KeptRoot rootMfn:u64 purpose:u32=1|2 format:u16=1|2|3|4 levels:u16
 VcpuSlot vcpuId:u32 0:u8[4]
+VnumaNode physicalNode:u32
+VnumaDistance distance:u32
+VnumaVcpu node:u32
+VnumaRange start:u64 end:u64 node:u32 flags:u32
+SchedulerVcpu vcpuId:u32 periodUs:u32 budgetUs:u32 flags:u32&1
 GrantFrame mfn:u64 gfn:u64
 GrantActive mfn:u64 grantee:u16 0:u8[2] hostWrite:u8 hostRead:u8 deviceWrite:u8 deviceRead:u8
 Word value:u64
@@ -224,6 +247,8 @@ export interface RecordLayout {
 	/** Exactly once, at most once, at most once for each vCPU, or any number of slices. */
 	often: "once" | "once?" | "vcpu?" | "slices" | "-";
 	after: string[];
+	/** First version that has it. */
+	since: number;
 	head: Structure;
 	parts: Part[];
 }
@@ -262,7 +287,7 @@ function part(text: string): Part {
 export const RECORDS = new Map<number, RecordLayout>();
 for (const block of RECORD_TEXT.trim().split(/\n(?=\S)/)) {
 	const [title, ...rest] = block.replaceAll(/\n {3,}/g, " ").split("\n");
-	const [type, name, section, often, after] = title!.split(" ") as [string, string, string, never, string];
+	const [type, name, section, often, after, , since] = title!.split(" ") as [string, string, string, never, string];
 	const lines = rest.map((l) => l.trim());
 	RECORDS.set(Number(type), {
 		type: Number(type),
@@ -270,6 +295,7 @@ for (const block of RECORD_TEXT.trim().split(/\n(?=\S)/)) {
 		section,
 		often,
 		after: after === "-" ? [] : after.split(","),
+		since: Number(since ?? 1),
 		head: structure(lines.find((l) => l.startsWith("head "))?.slice(5) ?? ""),
 		parts: lines.filter((l) => l.startsWith("part ")).map((l) => part(l.slice(5))),
 	});

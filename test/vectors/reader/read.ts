@@ -6,7 +6,7 @@ import { checkDomain, checkHost, checkVcpuList } from "./checkHost.ts";
 import { checkPageTables, checkPresent, type Memory, readMemory } from "./checkMemory.ts";
 import { checkP2m } from "./checkP2m.ts";
 import { checkCaps, checkServers } from "./checkServers.ts";
-import { checkCounts, checkState, checkVcpus } from "./checkState.ts";
+import { checkCounts, checkScheduler, checkState, checkVcpus } from "./checkState.ts";
 import { readFraming } from "./framing.ts";
 import { type Domain, Host, Refused } from "./host.ts";
 import { Damaged, type Finding, type Stream } from "./stream.ts";
@@ -75,6 +75,7 @@ export function read(bytes: Uint8Array, { memory, isPadded }: ReadOptions = {}):
 		step(() => checkVcpus(host, domain));
 		step(() => checkServers(host, domain));
 		step(() => checkCaps(domain));
+		step(() => checkScheduler(host, domain));
 		step(() => checkCounts(host, domain));
 	}
 	if (!memory || findings.length > 0) return { stream, findings };

@@ -42,6 +42,7 @@ export interface Section {
 }
 
 export interface Stream {
+	version: number;
 	sections: Section[];
 	index: StreamRecord;
 	end: StreamRecord;
