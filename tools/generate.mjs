@@ -211,7 +211,11 @@ function coreLayout() {
 	const hvmEntries = Object.entries(hvmEntryTypes).map(([type, entry], i) => {
 		if (Number(type) !== i || entry.forms.length > 3) throw new Error(`HVM context entry ${type}: no place for it`);
 		const lengths = [...entry.forms.map(({ size }) => size), NONE, NONE].slice(0, 3);
-		return [entry.instances === "vcpu" ? NONE : entry.instances, entry.tail ? (entry.tail.row?.size ?? 1) : 0, ...lengths];
+		return [
+			entry.instances === "vcpu" ? NONE : entry.instances,
+			entry.tail ? (entry.tail.row?.size ?? 1) : 0,
+			...lengths,
+		];
 	});
 	shape("HVM_ENTRY", ["INSTANCES", "TAIL_BYTES", "LENGTHS", "LENGTH2", "LENGTH3"]);
 	data("HVM_ENTRIES", "One row per type of an HVM context's entries; instances NONE32: one of each vCPU.", hvmEntries);

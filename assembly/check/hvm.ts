@@ -42,7 +42,11 @@ function checkLength(ctx: usize, entry: usize, type: u32, length: u32): bool {
 		return count == rows || fail(ctx, L.RULE_HVM_ENTRY, entry + DESCRIPTOR, rows, count);
 	}
 	// A length of all ones, which none has, is no form's.
-	if (length == least || length == load<u32>(known, L.HVM_ENTRY_LENGTH2) || length == load<u32>(known, L.HVM_ENTRY_LENGTH3))
+	if (
+		length == least ||
+		length == load<u32>(known, L.HVM_ENTRY_LENGTH2) ||
+		length == load<u32>(known, L.HVM_ENTRY_LENGTH3)
+	)
 		return true;
 	return fail(ctx, L.RULE_HVM_ENTRY, entry + 4, least, length);
 }

@@ -7,9 +7,9 @@ import { RunCursor, runsNext, runsOpen } from "../extent/decode";
 import * as L from "../layout.gen";
 import { bodyBytes, bodyOf, partFrom, recordBytes } from "../record";
 import {
+	DOMID_SLOTS,
 	defOf,
 	domidCountsAt,
-	DOMID_SLOTS,
 	findRecord,
 	MARK_RESERVED,
 	ownerEntry,
@@ -41,7 +41,15 @@ function isFlag(value: u32): bool {
 }
 
 /** Notes an interrupt's vector, or holds it against what was noted. A masked one may have none. */
-function takeVector(ctx: usize, irqField: usize, irq: u32, vectorField: usize, vector: u32, masked: u32, by: u32): bool {
+function takeVector(
+	ctx: usize,
+	irqField: usize,
+	irq: u32,
+	vectorField: usize,
+	vector: u32,
+	masked: u32,
+	by: u32,
+): bool {
 	if (irq >= IRQS) return fail(ctx, L.RULE_IRQ, irqField, IRQS - 1, irq);
 	if (vector < FIRST_VECTOR && (vector != 0 || masked == 0))
 		return fail(ctx, L.RULE_IRQ, vectorField, FIRST_VECTOR, vector);
@@ -111,7 +119,8 @@ function checkMsis(ctx: usize, record: usize, count: u32, devices: usize): bool 
 				if (msi.msix != before.msix) return fail(ctx, L.RULE_IRQ, row + L.MSI__MSIX, before.msix, msi.msix);
 				if (msi.msix != 0 && msi.entry <= before.entry)
 					return fail(ctx, L.RULE_IRQ, row + L.MSI__ENTRY, <u32>before.entry + 1, msi.entry);
-				if (msi.msix == 0 && msi.irq <= before.irq) return fail(ctx, L.RULE_IRQ, row + L.MSI__IRQ, before.irq + 1, msi.irq);
+				if (msi.msix == 0 && msi.irq <= before.irq)
+					return fail(ctx, L.RULE_IRQ, row + L.MSI__IRQ, before.irq + 1, msi.irq);
 			}
 		}
 		if (!takeVector(ctx, row + L.MSI__IRQ, msi.irq, row + L.MSI__VECTOR, msi.vector, msi.masked, BY_MSI)) return false;
@@ -125,8 +134,7 @@ function checkOwners(ctx: usize, record: usize, count: u32): bool {
 	for (let i: u32 = 0; i < count; i++) {
 		const row = rows + i * L.IRQ_OWNER_BYTES;
 		const owner = changetype<L.IrqOwner>(row);
-		if (!exists(ctx, owner.domid))
-			return fail(ctx, L.RULE_DOMAIN_REFERENCE, row + L.IRQ_OWNER__DOMID, 0, owner.domid);
+		if (!exists(ctx, owner.domid)) return fail(ctx, L.RULE_DOMAIN_REFERENCE, row + L.IRQ_OWNER__DOMID, 0, owner.domid);
 		if (!isFlag(owner.shared)) return fail(ctx, L.RULE_IRQ_OWNER, row + L.IRQ_OWNER__SHARED, 1, owner.shared);
 		if (owner.irq >= IRQS || load<u32>(domidCountsAt(ctx) + owner.irq * 4) == 0)
 			return fail(ctx, L.RULE_IRQ_OWNER, row, 0, owner.irq);
