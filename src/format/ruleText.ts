@@ -27,7 +27,7 @@ export const ruleTexts: Readonly<Record<string, RuleText>> = {
 	),
 	MARKER: text(
 		"The first 64 one bits are libxc's image marker, which no older format begins with; the id tells a live-update stream from a migration's.",
-		"`xlu inspect FILE` names what the file is: a domain's image is none of a host. " + DAMAGED,
+		`\`xlu inspect FILE\` names what the file is: a domain's image is none of a host. ${DAMAGED}`,
 	),
 	VERSION: text(
 		"A reader knows the versions that there were when it was built. An old record is never changed, so that version N reads N and N-1.",
@@ -117,7 +117,7 @@ export const ruleTexts: Readonly<Record<string, RuleText>> = {
 	),
 	MEMORY: text(
 		"Grant frames, shared_info, event words and page tables stay in place; references are counted from them. Pages of another moment would be counted wrongly, so that they are bound to their stream by its checksum.",
-		"Keep FILE and FILE.mem together, both of one save. " + DAMAGED,
+		`Keep FILE and FILE.mem together, both of one save. ${DAMAGED}`,
 	),
 	NEEDS_MEMORY: text(
 		"The stream says who owns a frame; what a page table in it maps is only in the frame itself.",

@@ -4,6 +4,7 @@
  */
 import { NONE64 } from "../../src/format/enums.ts";
 import type { DomainModel, HostModel } from "../../src/machine/model.ts";
+import type { Restitched } from "./restitch.ts";
 import type { RuleCase } from "./ruleCases.ts";
 
 function domain(model: HostModel, domid: number): DomainModel {
@@ -28,6 +29,11 @@ function hvmContext(entries: Entry[]): Uint8Array {
 	return octets;
 }
 
+/** Puts such a context in the place of the HVM guest's, up to an octet counted from its end. */
+const withContext = (entries: Entry[], end?: number) => (s: Restitched) => {
+	s.record("HVM_CONTEXT").body = hvmContext(entries).slice(0, end);
+};
+
 /** hvm_hw_cpu_xsave: what the host has, XCR0 now and ever, and the components that the area's header names. */
 function extendedState(body: DataView, mask: bigint, xcr0: bigint, ever: bigint, header: bigint): void {
 	for (const [i, value] of [mask, xcr0, ever].entries()) body.setBigUint64(8 * i, value, true);
@@ -46,43 +52,43 @@ export const deviceCases: RuleCase[] = [
 		rule: "HVM_ENTRY",
 		what: "a type that no Xen has",
 		fault: "2/2 HVM_CONTEXT.HvmContext[32]: 20, not 21",
-		stream: (s) => void (s.record("HVM_CONTEXT").body = hvmContext([[21, 0, 8]])),
+		stream: withContext([[21, 0, 8]]),
 	},
 	{
 		rule: "HVM_ENTRY",
 		what: "a CPU of a length that no version has",
 		fault: "2/2 HVM_CONTEXT.HvmContext[36]: 1016, not 1028",
-		stream: (s) => void (s.record("HVM_CONTEXT").body = hvmContext([[2, 0, 1028]])),
+		stream: withContext([[2, 0, 1028]]),
 	},
 	{
 		rule: "HVM_ENTRY",
 		what: "an IOAPIC that is longer",
 		fault: "2/2 HVM_CONTEXT.HvmContext[36]: 400, not 408",
-		stream: (s) => void (s.record("HVM_CONTEXT").body = hvmContext([[4, 0, 408]])),
+		stream: withContext([[4, 0, 408]]),
 	},
 	{
 		rule: "HVM_ENTRY",
 		what: "an extended state without its header",
 		fault: "2/2 HVM_CONTEXT.HvmContext[36]: 600, not 599",
-		stream: (s) => void (s.record("HVM_CONTEXT").body = hvmContext([[16, 0, 599]])),
+		stream: withContext([[16, 0, 599]]),
 	},
 	{
 		rule: "HVM_ENTRY",
 		what: "MSRs that end within a row",
 		fault: "2/2 HVM_CONTEXT.HvmContext[36]: 8, not 20",
-		stream: (s) => void (s.record("HVM_CONTEXT").body = hvmContext([[20, 0, 20]])),
+		stream: withContext([[20, 0, 20]]),
 	},
 	{
 		rule: "HVM_ENTRY",
 		what: "MSRs that count another number of rows",
 		fault: "2/2 HVM_CONTEXT.HvmContext[40]: 1, not 0",
-		stream: (s) => void (s.record("HVM_CONTEXT").body = hvmContext([[20, 0, 24]])),
+		stream: withContext([[20, 0, 24]]),
 	},
 	{
 		rule: "HVM_ENTRY",
 		what: "an END with octets",
 		fault: "2/2 HVM_CONTEXT.HvmContext[36]: 0, not 8",
-		stream: (s) => void (s.record("HVM_CONTEXT").body = hvmContext([[0, 0, 8]]).slice(0, -8)),
+		stream: withContext([[0, 0, 8]]).slice(0, -8)),
 	},
 	{
 		rule: "HVM_INSTANCE",
@@ -92,7 +98,7 @@ export const deviceCases: RuleCase[] = [
 			void (s.record("HVM_CONTEXT").body = hvmContext([
 				[4, 0, 400],
 				[4, 1, 400],
-			])),
+			]),
 	},
 	{
 		rule: "HVM_INSTANCE",
@@ -109,19 +115,19 @@ export const deviceCases: RuleCase[] = [
 		rule: "HVM_INSTANCE",
 		what: "a local APIC of a vCPU that does not exist",
 		fault: "2/2 HVM_CONTEXT.HvmContext[32]: 3, not 1",
-		stream: (s) => void (s.record("HVM_CONTEXT").body = hvmContext([[5, 1, 24]])),
+		stream: withContext([[5, 1, 24]]),
 	},
 	{
 		rule: "HVM_INSTANCE",
 		what: "MSRs of a vCPU beyond the last one",
 		fault: "2/2 HVM_CONTEXT.HvmContext[32]: 3, not 3",
-		stream: (s) => void (s.record("HVM_CONTEXT").body = hvmContext([[20, 3, 8]])),
+		stream: withContext([[20, 3, 8]]),
 	},
 	{
 		rule: "HVM_INSTANCE",
 		what: "registers of a vCPU that is down",
 		fault: "2/2 HVM_CONTEXT.HvmContext[34]: 0, not 2",
-		stream: (s) => void (s.record("HVM_CONTEXT").body = hvmContext([[2, 2, 1032]])),
+		stream: withContext([[2, 2, 1032]]),
 	},
 	{
 		rule: "XSAVE",
