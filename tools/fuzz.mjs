@@ -250,11 +250,26 @@ function fuzz(program, args, log, figures) {
 	});
 }
 
+/** Guards that hold: an octet beyond each window is noticed. */
+function proveGuards(program) {
+	for (const window of ["context", "stream", "workspace", "memory", "image"]) {
+		const env = { ...process.env, XLU_FUZZ_BEYOND: window, ASAN_OPTIONS: "detect_leaks=0" };
+		const { status, stderr } = spawnSync(program, ["-exact_artifact_path=/dev/null", join(seeds, "small-0")], {
+			cwd: folder,
+			encoding: "utf8",
+			env,
+		});
+		if (status === 0 || !/AddressSanitizer: use-after-poison/.test(stderr))
+			throw new Error(`${program}: an octet beyond the ${window} is not noticed`);
+	}
+}
+
 const number = (text, pattern) => Number(pattern.exec(text)?.[1] ?? 0);
 
 /** One flavour for so many seconds; what came of it. */
 async function runFlavour(flavour, seconds, seed, corpus) {
 	const program = await build(flavour.name, flavour.wasm, toFuzz);
+	proveGuards(program);
 	const directory = join(corpus, flavour.name);
 	mkdirSync(directory, { recursive: true });
 	const log = join(folder, `${flavour.name}.log`);

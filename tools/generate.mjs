@@ -473,6 +473,13 @@ function formatDocument() {
 	for (const row of [structs.Run, ...rowsToWrite]) {
 		out.push("", `### ${row.name}`, "", `${octets(row.size)}. ${row.doc}`, "", diagram(row), "", fieldTable(row));
 	}
+	out.push("", docs.hvmEntriesIntroduction.trim(), "", "| type | entry | octets | instances |", "|---|---|---|---|");
+	for (const [type, { name, forms, tail, instances }] of Object.entries(hvmEntryTypes)) {
+		const lengths = forms.map(({ size }) => size).join(", ");
+		const more = tail ? (tail.row ? ` and any number of ${tail.row.size}` : ", or more") : "";
+		const each = instances === "vcpu" ? "one of each vCPU" : instances === 1 ? "0" : `0 to ${instances - 1}`;
+		out.push(`| ${type} | ${name} | ${lengths}${more} | ${each} |`);
+	}
 	out.push("", docs.formatEnding.trim(), "", "| name | values |", "|---|---|");
 	for (const [name, group] of Object.entries(enums)) {
 		if (typeof group !== "object") continue;
@@ -518,6 +525,10 @@ function rulesDocument() {
 		const named =
 			vectors.length > 1 ? `${vectors[0]} to ${vectors.at(-1)}` : (vectors[0] ?? "none: no stream breaks it");
 		out.push(`| ${[ruleId(id), name, doc, from, ends[severity], named, `[test](../${test})`].join(" | ")} |`);
+	}
+	out.push("", docs.ruleTextsIntroduction.trim());
+	for (const { id, name, doc, why, advice } of rules) {
+		out.push("", `### ${ruleId(id)}: ${name}`, "", doc, "", why, "", advice);
 	}
 	out.push("", docs.formatRulesIntroduction.trim(), "");
 	out.push("| rule | what must hold | from | if broken | what can be done |", "|---|---|---|---|---|");

@@ -24,6 +24,7 @@ export async function explain(code: string | undefined, options: { json: boolean
 	print(colors.bold(found.name === undefined ? found.code : `${found.code}, ${found.name}`));
 	print(found.doc);
 	if (found.from !== undefined) print(`from: ${found.from}`);
+	if (found.why !== undefined) print(found.why);
 	print(`if it does not hold: ${found.outcome}`.replace(/^if it does not hold: exit/, "exit"));
 	for (const [reader, does] of Object.entries(found.readers ?? {})) print(`${reader}: ${does}`);
 	if (found.advice !== undefined) print(found.advice);

@@ -404,9 +404,8 @@ Page tables and descriptor tables occur in PV domains alone. Nothing is said of 
 
 A reader checks all of this before it writes anything; a writer must hold to it. In brackets stands the rule that is
 broken otherwise; [RULES.md](RULES.md) has them all, and in which order a reader looks. A field with an enumeration holds
-one of its values, a field with flags no other bit. Exceptions: what LU_IRQS and LU_CPUPOOLS say, and LU_DEVICES but for
-its frames, is held to lengths, counts and reserved fields alone in this release (a pool's identifier excepted), and the
-entries of HVM_CONTEXT to the framing given below. A PV domain is *walked* if it owns a page table
+one of its values, a field with flags no other bit. Exception: what LU_CPUPOOLS says is held to lengths, counts and
+reserved fields alone in this release (a pool's identifier excepted). A PV domain is *walked* if it owns a page table
 ([References](#references-that-restore-rebuilds)). A field that is said to be 0 or 1 holds nothing else.
 
 - **Host.** \`frameCount\` is at most 2^28, \`cpuCount\` 1 to 8192, \`domainCount\` the number of sections 0 (R040). No
@@ -476,6 +475,21 @@ entries of HVM_CONTEXT to the framing given below. A PV domain is *walked* if it
   24 and bound once: TIMER, DEBUG, XENOPROF and XENPMU once for each vCPU, all others once for the domain (R083).
 - **PIRQs** ascend, with known flags. A \`port\` that is not 0 is a port in state pirq with the same PIRQ, and there are no
   other ports in that state (R085).
+- **Interrupts** (LU_IRQS). IoapicPins ascend by IO-APIC and pin; \`trigger\`, \`polarity\` and \`masked\` are 0 or 1.
+  \`irq\` is below 32,768, \`vector\` at least 16, or 0 if masked; pins of one interrupt have one vector (R125). Of an Msi
+  \`msix\` and \`masked\` are 0 or 1, \`entry\` is below 2048 for MSI-X and 0 for MSI. Msis ascend by segment, bus and devfn;
+  those of one function are of one kind, and ascend by entry for MSI-X, by interrupt for MSI. Interrupt and vector are as
+  those of pins, but no pin and no other Msi has the interrupt (R125). Where there is LU_DEVICES, it lists the function
+  (R127). An IrqOwner's domain exists (R043), \`shared\` is 0 or 1, its interrupt is a pin's or an Msi's; owners ascend by
+  interrupt, then domain, and of several with one interrupt each is shared (R126). Where there is LU_IRQS, a PIRQ whose
+  \`irq\` is not all ones has an IrqOwner with that interrupt and the PIRQ's domain (R126).
+- **Devices** (LU_DEVICES) ascend by segment, bus and devfn (R127). Who has one, a context or an identity map exists, or is
+  DOMID_IO or DOMID_XEN (R043). \`phantomStride\` is 0, 1, 2 or 4 (R127). IommuUnits ascend by \`unit\`, their format is vtd or
+  amdIommu, \`rootMfn\` and, if not all ones, \`remapMfn\` are reserved frames (R128). IommuDomains ascend by unit, then
+  \`hardwareId\`, which is below 65,536; the unit exists, \`levels\` is 2 to 6, \`rootMfn\` is reserved (R128). IdentityMaps
+  ascend by domain, then frame, and do not overlap; \`writable\` is 0 or 1; there is at least one frame, all below 2^40
+  (R128). Where the P2M of the domain has a present entry at a GFN of its map, the MFN is the GFN (R128). RemapEntries ascend
+  by unit, then \`index\`, which is below 65,536; the unit exists and has a remapping table (R128).
 - **Domain state.** \`shutdownState\` is known, \`creationFinished\`, \`callbackAsserted\` and \`suspendedS3\` are 0 or 1,
   \`pirqEoiMode\` at most 2 (R096). \`target\` exists or is DOMID_INVALID (R043). The PIRQ EOI map is the domain's (R055).
 - **Dead domains** have no LU_EVTCHN_PORTS, LU_SHARED_INFO or LU_GRANT_MAPS (R045). Every living domain has LU_SHARED_INFO
@@ -493,11 +507,19 @@ entries of HVM_CONTEXT to the framing given below. A PV domain is *walked* if it
   of the domain (R055), and of type segDesc if it has an L1 table (R057). CR1 and CR3 are machine addresses, 0 for none, in
   frames of the domain (R055), of type l4 if it has an L1 table (R057). Of a 32-bit guest the same is true of \`gdtEntries\`,
   \`gdtMfn\` and \`cr3\`, whose frame is of type l3; and no \`address\` of its PvTraps is above 0xFFFFFFFF (R092).
-- **X86_PV_VCPU_XSAVE**: behind the head stands nothing, or XCR0 and the XCR0 bits ever set (u64 each) and then the area:
-  512 octets of legacy region, 64 of XSAVE header, the components. XCR0 has bit 0 and is within the second word, and so is
-  the header's first word (R093).
+- **XSAVE areas.** In X86_PV_VCPU_XSAVE stands behind the head nothing, or XCR0 and the XCR0 bits ever set (u64 each) and
+  then the area: 512 octets of legacy region, 64 of XSAVE header, the components. XCR0 has bit 0 and is within the second
+  word, and so is the header's first word; the header's other octets, looked at by words, are zero (R093). Then XCR0 and
+  after it the second word: bit 0 is set, bit 2 only with bit 1, bits 3 and 4 together, bits 5 to 7 together and only with
+  bit 2, bits 17 and 18 together (R122). If X86_CPUID_POLICY has a row of leaf 0xD, subleaf 0, the first of them allows the
+  bits of EDX:EAX, and no other is in the second word. Each bit in it from 2 on has a row of that subleaf with EAX or EBX not
+  zero; of the first such one EBX + EAX is where the component ends, from the legacy region on, within the area (R122).
 - **HVM_CONTEXT** is a row of entries: type u16, instance u16, length u32, then \`length\` octets. The first has type 1
-  (HEADER), the last type 0 (END), where the body ends. An entry of type 2 (CPU) has as instance a vCPU that exists (R094).
+  (HEADER), the last type 0 (END), where the body ends (R094). Type and length are those of
+  [the table](#entries-of-the-hvm-context), and a CPU_MSR begins with the number of its rows, u32 (R120). So is the instance
+  (R121), but a CPU of a vCPU that does not exist breaks R094; and a CPU's vCPU is not \`down\` (R121). CPU_XSAVE begins with
+  the features of the host that saved it (u64), which the XCR0 bits ever set are within (R093); behind it stands what stands
+  in X86_PV_VCPU_XSAVE behind the head.
 - **I/O request servers** ascend by identifier, at most 8, below 65536 (R100). The emulator exists (R043). Mode and flags are
   known; \`bufferedPort\` is 0 or a port of this domain that is unbound or interdomain (R100). What belongs to a server names
   one of the list. A vCPU's port is unbound or interdomain likewise, its vCPU at most the highest vCPU (R100). There are at
@@ -772,12 +794,14 @@ Then what the records say (\`check\`). Where a record that is looked at is missi
     at LU_GRANT_ACTIVE. Then the sums of references (R110, at LU_DOMAIN, or behind the counters at LU_GRANT_ACTIVE).
 15. **Events**: of each domain LU_EVTCHN (its absence at LU_EVTCHN_PORTS), LU_EVTCHN_PORTS, LU_PIRQS (ports that no PIRQ names
     at LU_EVTCHN_PORTS).
-16. **The rest of each domain**, all of it before the next one's: LU_DOMAIN_STATE; what a dead domain must not have, in the
+16. **Interrupts and devices**: LU_IRQS: pins, MSIs, owners; of each domain LU_PIRQS against the owners. LU_DEVICES: devices,
+    IOMMUs, contexts, identity maps, then all of these against the P2Ms, remapping entries.
+17. **The rest of each domain**, all of it before the next one's: LU_DOMAIN_STATE; what a dead domain must not have, in the
     order in which FORMAT.md names it, or LU_SHARED_INFO (its absence at LU_DOMAIN_STATE); LU_VCPU records against LU_VCPUS, at
     the latter; the records of section 2 in their order, as to kind, vCPUs, registers, XSAVE areas and HVM context; a missing
     HVM_CONTEXT and vCPUs that are all down, both at LU_DOMAIN_STATE; LU_IOREQ_SERVERS: servers, ports, pages, ranges; LU_CAPS;
     LU_SCHEDULER; sums of frames, at LU_DOMAIN.
-17. **The preserved memory** (R034): of the window itself, without a record: length, magic, \`pagesOffset\`, length again,
+18. **The preserved memory** (R034): of the window itself, without a record: length, magic, \`pagesOffset\`, length again,
     \`hash\`, \`streamHash\`, the zero octets, MFNs. Of each domain grant and status frames, shared_info, control blocks, event
     arrays. Then page tables in the order of LU_PAGE_TYPES, which is the place, and the owner the domain: that each is there
     (R034), and if its owner has an L1 table, its entries by ascending slot (R057); of a 32-bit guest's L3 table first what is
@@ -798,6 +822,20 @@ XLU-R057 where it is about entries of page tables: \`xlu verify\` lists both as 
 (XLU-R035).
 
 ## The rules
+`;
+
+export const ruleTextsIntroduction = `
+## Each rule
+
+What must hold, why, and what can be done. \`xlu explain XLU-R001\` shows the same. An advisory of Xen's (XSA) is named where it
+is about the very thing: what went wrong there is what the rule looks for.
+`;
+
+export const hvmEntriesIntroduction = `
+## Entries of the HVM context
+
+Xen's public/arch-x86/hvm/save.h. Xen changes an entry by making it longer, so that a length stands for a version: each of
+those given is one that some Xen has written.
 `;
 
 export const formatRulesIntroduction = `

@@ -3,6 +3,8 @@
  * digits, never re-used. docs/RULES.md is generated from here, and so are the core's constants.
  */
 
+import { ruleTexts } from "./ruleText.ts";
+
 export interface Rule {
 	readonly id: number;
 	/** Name of the core's constant. */
@@ -11,17 +13,20 @@ export interface Rule {
 	readonly severity: "damaged" | "version" | "refused";
 	/** What must hold. */
 	readonly doc: string;
-	/** The requirement or the part of the format that it stems from. */
+	/** The part of the format, or of a host, that it is about. */
 	readonly from: string;
+	/** Why: the public fact or the invariant of Xen that it stems from. */
+	readonly why: string;
+	/** What can be done. */
+	readonly advice: string;
 }
 
-const rule = (id: number, name: string, severity: Rule["severity"], from: string, doc: string): Rule => ({
-	id,
-	name,
-	severity,
-	from,
-	doc,
-});
+/** @throws for a rule without its text */
+function rule(id: number, name: string, severity: Rule["severity"], from: string, doc: string): Rule {
+	const told = ruleTexts[name];
+	if (!told) throw new Error(`ruleText.ts says nothing of ${name}`);
+	return { id, name, severity, from, doc, ...told };
+}
 
 export const rules: readonly Rule[] = [
 	// Framing
@@ -31,10 +36,10 @@ export const rules: readonly Rule[] = [
 		3,
 		"VERSION",
 		"version",
-		"F2",
+		"framing",
 		"The stream's version is one that the reader knows: its newest, or the one before.",
 	),
-	rule(4, "OPTIONS", "version", "F1", "No option is set but the byte order."),
+	rule(4, "OPTIONS", "version", "framing", "No option is set but the byte order."),
 	rule(5, "RESERVED", "damaged", "framing", "Reserved fields and padding are zero."),
 	rule(
 		6,
@@ -43,7 +48,7 @@ export const rules: readonly Rule[] = [
 		"framing",
 		"A body has exactly the length that its head and counts make, at most 128 MiB.",
 	),
-	rule(7, "UNKNOWN_RECORD", "version", "F3", "Every mandatory record is one of the stream's version."),
+	rule(7, "UNKNOWN_RECORD", "version", "framing", "Every mandatory record is one of the stream's version."),
 	rule(
 		8,
 		"SECTION_EXPECTED",
@@ -74,8 +79,8 @@ export const rules: readonly Rule[] = [
 	),
 	rule(12, "INDEX", "damaged", "framing", "LU_INDEX lists exactly the sections that stand in the stream."),
 	rule(13, "END", "damaged", "framing", "One END, its body empty, nothing after it but the padding of the last frame."),
-	rule(14, "WRONG_SECTION", "refused", "P0-P2", "A record stands in the section that the format gives it."),
-	rule(15, "RECORD_ORDER", "refused", "P3", "A record stands after those that it depends on."),
+	rule(14, "WRONG_SECTION", "refused", "passes", "A record stands in the section that the format gives it."),
+	rule(15, "RECORD_ORDER", "refused", "passes", "A record stands after those that it depends on."),
 	rule(
 		16,
 		"RECORD_TWICE",
@@ -106,13 +111,19 @@ export const rules: readonly Rule[] = [
 		31,
 		"PASS_ORDER",
 		"refused",
-		"P0-P2",
+		"passes",
 		"A pass starts when the one before it has ended for every domain, and runs once for each domain.",
 	),
-	rule(32, "NOT_CHECKED", "refused", "X1", "A restore follows a check that passed."),
+	rule(32, "NOT_CHECKED", "refused", "core", "A restore follows a check that passed."),
 	rule(33, "IMAGE", "refused", "core", "The hypervisor image is consistent: tables inside it, in order."),
-	rule(34, "MEMORY", "refused", "S3", "The preserved memory is whole and belongs to the stream."),
-	rule(35, "NEEDS_MEMORY", "refused", "S3", "A stream alone cannot be restored: the preserved memory is needed."),
+	rule(34, "MEMORY", "refused", "preserved memory", "The preserved memory is whole and belongs to the stream."),
+	rule(
+		35,
+		"NEEDS_MEMORY",
+		"refused",
+		"preserved memory",
+		"A stream alone cannot be restored: the preserved memory is needed.",
+	),
 	// Host and domains
 	rule(
 		40,
@@ -153,22 +164,22 @@ export const rules: readonly Rule[] = [
 		45,
 		"DEAD_DOMAIN",
 		"refused",
-		"S4",
+		"domains",
 		"A dead domain has frames and grants alone: no vCPUs to run, no ports, no xenheap.",
 	),
-	rule(46, "REGION", "refused", "H3", "Regions lie in the host, do not overlap, and one is bootmem."),
+	rule(46, "REGION", "refused", "regions", "Regions lie in the host, do not overlap, and one is bootmem."),
 	rule(
 		47,
 		"FORMAT",
 		"version",
-		"F2",
+		"framing",
 		"What is saved fits the version of the format that it is saved in; where a guest needs a later one, the record is named that has what it needs.",
 	),
 	rule(
 		48,
 		"PV32",
 		"refused",
-		"LU_PV32",
+		"domains",
 		"A living 32-bit PV guest says where Xen's part of its address space begins, a multiple of 2 MiB in the last GiB; no other guest does.",
 	),
 	// Frames

@@ -12,6 +12,8 @@ export interface Explanation {
 	readonly doc: string;
 	/** Where that comes from: a document's section, or which program was seen to do so. */
 	readonly from?: string;
+	/** Of a live-update rule: the public fact or the invariant of Xen that it stems from. */
+	readonly why?: string;
 	/** What follows when it does not hold. */
 	readonly outcome: string;
 	/** What can be done. */
@@ -32,12 +34,14 @@ const outcomes: Readonly<Record<Severity, string>> = {
 /** Everything that can be explained, in the order of the codes. */
 export function explanations(): Explanation[] {
 	const live = rules.map(
-		({ id, name, doc, from, severity }): Explanation => ({
+		({ id, name, doc, from, why, advice, severity }): Explanation => ({
 			code: ruleId(id),
 			name,
 			doc,
 			from,
+			why,
 			outcome: outcomes[severity],
+			advice,
 		}),
 	);
 	const xen = formatRules().map(

@@ -17,6 +17,7 @@ import {
 } from "../../src/format/enums.ts";
 import type { DomainModel, HostModel, PreservedPages } from "../../src/machine/model.ts";
 import { memoryFor, saveModel } from "./core.ts";
+import { deviceCases } from "./deviceCases.ts";
 import { concatenate, frame, parse, type Restitched, StreamRecord } from "./restitch.ts";
 import { p2mEntry, pte, tinyHost } from "./tinyHost.ts";
 
@@ -2278,4 +2279,5 @@ export const ruleCases: readonly RuleCase[] = [
 	...events,
 	...vcpus,
 	...io,
+	...deviceCases,
 ];

@@ -1,7 +1,8 @@
-/** The rest of a domain: FORMAT.md, "Domain state" to "HVM_CONTEXT", "Sums of frames"; RULES.md, 16. */
+/** The rest of a domain: FORMAT.md, "Domain state" to "PV registers", "Sums of frames"; RULES.md, 17. */
 import { mustKnow } from "./checkHost.ts";
+import { checkHvmContext, checkXsave } from "./checkRegisters.ts";
 import { type Domain, EXTRA, type Host, must, ownerOf, SEG_DESC, typeOf, XENHEAP } from "./host.ts";
-import { ALL_ONES, type Fields, Octets } from "./octets.ts";
+import { ALL_ONES, type Fields } from "./octets.ts";
 import { DOMID_INVALID, type StreamRecord } from "./stream.ts";
 
 const EXISTS = 1;
@@ -44,7 +45,7 @@ export function checkVcpus(host: Host, domain: Domain): void {
 		if (record.name === "LU_VCPU") checkVcpu(host, domain, record);
 		if (record.name === "LU_PV_VCPU") checkRegisters(host, domain, record);
 		if (record.name === "LU_PV32_VCPU") checkNarrowRegisters(host, domain, record);
-		if (record.name === "X86_PV_VCPU_XSAVE") checkXsave(record);
+		if (record.name === "X86_PV_VCPU_XSAVE") checkXsave(domain, record);
 		if (record.name === "HVM_CONTEXT") checkHvmContext(domain, record);
 	}
 	if (!domain.isAlive) return;
@@ -119,32 +120,6 @@ export function checkScheduler(host: Host, domain: Domain): void {
 		must(budgetUs >= 10 && budgetUs <= periodUs, 104, record, `${field}.budgetUs`);
 		mustKnow(104, record, "flags", "SchedulerVcpus", i);
 		last = vcpuId;
-	}
-}
-
-function checkXsave(record: StreamRecord): void {
-	const octets = new Octets(record.parts.PvXsave);
-	if (octets.length === 0) return;
-	must(octets.length >= 16 + 512 + 64, 93, record, "PvXsave[0]");
-	const [xcr0, ever, header] = [octets.u64(0), octets.u64(8), octets.u64(16 + 512)];
-	must((xcr0 & 1n) === 1n && (xcr0 & ~ever) === 0n, 93, record, "PvXsave[0]");
-	must((header & ~ever) === 0n, 93, record, "PvXsave[528]");
-}
-
-function checkHvmContext(domain: Domain, record: StreamRecord): void {
-	const octets = new Octets(record.parts.HvmContext);
-	const [END, HEADER, CPU] = [0, 1, 2];
-	for (let at = 0; ; ) {
-		const field = `HvmContext[${at}]`;
-		must(at + 8 <= octets.length, 94, record, field, "no END");
-		const [type, instance, length] = [octets.u16(at), octets.u16(at + 2), octets.u32(at + 4)];
-		must(at + 8 + length <= octets.length, 94, record, field, "not whole");
-		must(at > 0 || type === HEADER, 94, record, field, "no HEADER");
-		must(type !== CPU || domain.vcpus.includes(instance), 94, record, field, "no such vCPU");
-		at += 8 + length;
-		if (type !== END) continue;
-		must(at === octets.length, 94, record, field, "octets behind END");
-		return;
 	}
 }
 

@@ -1,4 +1,5 @@
 /** The whole reader: octets in; the decoded stream and the broken rules out. The steps are those of RULES.md. */
+import { checkDevices, checkIrqs } from "./checkDevices.ts";
 import { checkChannels, checkPirqs, checkPorts } from "./checkEvents.ts";
 import { checkKept, checkM2p, checkOwners, checkRegions, checkTypes } from "./checkFrames.ts";
 import { checkGrantTable, checkMaptrack, checkPins, checkSums, type Sums } from "./checkGrants.ts";
@@ -70,6 +71,8 @@ export function read(bytes: Uint8Array, { memory, isPadded }: ReadOptions = {}):
 		step(() => checkPorts(host, domain));
 		step(() => checkPirqs(domain));
 	}
+	step(() => checkIrqs(host));
+	step(() => checkDevices(host));
 	for (const domain of host.inOrder) {
 		step(() => checkState(host, domain));
 		step(() => checkVcpus(host, domain));
