@@ -157,10 +157,10 @@ function crossed(lanes: v128, input: v128): v128 {
 	return i64x2.add(lanes, i64x2.shuffle(input, input, 1, 0));
 }
 
-function merged(len: u64, l0: u64, l1: u64, l2: u64, l3: u64, l4: u64, l5: u64, l6: u64, l7: u64): u64 {
+function merged(len: u32, l0: u64, l1: u64, l2: u64, l3: u64, l4: u64, l5: u64, l6: u64, l7: u64): u64 {
 	const key = SECRET + MERGE_KEY;
 	return avalanche(
-		len * PRIME64_1 +
+		<u64>len * PRIME64_1 +
 			foldedProduct(l0 ^ load<u64>(key), l1 ^ load<u64>(key, 8)) +
 			foldedProduct(l2 ^ load<u64>(key, 16), l3 ^ load<u64>(key, 24)) +
 			foldedProduct(l4 ^ load<u64>(key, 32), l5 ^ load<u64>(key, 40)) +
@@ -458,15 +458,12 @@ export function hashEnd(state: usize): u64 {
 		stripes(state, buffer, (held - 1) / STRIPE_BYTES, false);
 	}
 	stripes(state, last, 1, true);
-	return merged(
-		octets,
-		load<u64>(state),
-		load<u64>(state, 8),
-		load<u64>(state, 16),
-		load<u64>(state, 24),
-		load<u64>(state, 32),
-		load<u64>(state, 40),
-		load<u64>(state, 48),
-		load<u64>(state, 56),
-	);
+	// As merged, for lengths beyond 32 bits.
+	let sum = octets * PRIME64_1;
+	for (let lane: u32 = 0; lane < 64; lane += 16) {
+		const key = SECRET + MERGE_KEY + lane;
+		const low = load<u64>(state + lane) ^ load<u64>(key);
+		sum += foldedProduct(low, load<u64>(state + lane, 8) ^ load<u64>(key, 8));
+	}
+	return avalanche(sum);
 }

@@ -15,7 +15,7 @@ import {
 } from "../format/enums.ts";
 import { CHUNK_ENTRIES } from "../format/schema.ts";
 import type { Fields } from "../formats/common/record.ts";
-import { enumJson, FieldReader, flagsJson, invalid } from "../formats/common/values.ts";
+import { enumJson, type FieldReader, flagsJson, invalid } from "../formats/common/values.ts";
 
 /** A row of entries: an entry that is present counts its frame number up, any other one stays. */
 export interface Run {
@@ -28,6 +28,9 @@ export interface Run {
 export const CHUNK_FORM = { runs: 1, packed: 2, literal: 3 } as const;
 const PRESENT = 1n << BigInt(P2M_BITS.present);
 const MFN_MASK = (1n << BigInt(P2M_BITS.type)) - 1n;
+
+/** Bits of a P2M entry that fields have, the MFN's apart. */
+const P2M_KNOWN = PRESENT | (((1n << 14n) - 1n) << BigInt(P2M_BITS.type));
 
 /** What a run's entry would be after `length` more; undefined where the MFN's bits are used up. */
 function continued({ value, length }: Run): bigint | undefined {
@@ -92,6 +95,8 @@ interface EntryForm {
 	/** The octets of an entry. */
 	readonly octets: 1 | 8;
 	readonly names: readonly string[];
+	/** Whether the fields say all of an entry. */
+	isWhole(value: bigint): boolean;
 	read(value: bigint): Fields;
 	write(fields: FieldReader): bigint;
 }
@@ -102,6 +107,8 @@ const entryForms: Readonly<Record<string, EntryForm>> = {
 		slot: "gfn",
 		octets: 8,
 		names: ["mfn", "type", "access", "order"],
+		// An entry without a frame has no MFN to show.
+		isWhole: (value) => (value & ~(value & PRESENT ? P2M_KNOWN | MFN_MASK : P2M_KNOWN)) === 0n,
 		read: (value) => ({
 			mfn: value & PRESENT ? hex(value & MFN_MASK) : null,
 			type: enumJson(P2M_TYPE, Number((value >> BigInt(P2M_BITS.type)) & 15n)),
@@ -125,6 +132,7 @@ const entryForms: Readonly<Record<string, EntryForm>> = {
 		slot: "mfn",
 		octets: 8,
 		names: ["owner", "flags"],
+		isWhole: (value) => value <= BigInt(FRAME_ENTRY_MASK),
 		read: (value) => ({
 			owner: Number(value) & FRAME_OWNER_MASK,
 			flags: flagsJson(FRAME, value & BigInt(FRAME_ENTRY_MASK & ~FRAME_OWNER_MASK)),
@@ -135,6 +143,7 @@ const entryForms: Readonly<Record<string, EntryForm>> = {
 		slot: "mfn",
 		octets: 1,
 		names: ["type", "flags"],
+		isWhole: (value) => value < 0x40n,
 		read: (value) => ({
 			type: enumJson(PAGE_TYPE, Number(value) & 7),
 			flags: flagsJson(PAGE_TYPE_FLAG, value & 0x38n),
@@ -148,10 +157,9 @@ const entryForms: Readonly<Record<string, EntryForm>> = {
 };
 
 /** A run as people read it. Entries with bits that no field has are `value` as well, which then counts. */
-function runFields({ first, length, value }: Run, { slot, read, write }: EntryForm): Fields {
-	const fields = read(value);
-	const isWhole = write(new FieldReader(fields, "entry")) === value;
-	return { [slot]: hex(first), count: length, ...(isWhole ? fields : { ...fields, value: hex(value) }) };
+function runFields({ first, length, value }: Run, form: EntryForm): Fields {
+	const fields = { [form.slot]: hex(first), count: length, ...form.read(value) };
+	return form.isWhole(value) ? fields : { ...fields, value: hex(value) };
 }
 
 /** How a bulk table's entries read; undefined if it is none. */

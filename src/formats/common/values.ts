@@ -66,7 +66,7 @@ export class FieldReader {
 	}
 
 	/** A name of an enumeration, or the number of one that has no name. */
-	oneOf(name: string, names: Readonly<Record<string, number>>, bits: 8 | 16 | 32 | 64): bigint {
+	oneOf(name: string, names: Names, bits: 8 | 16 | 32 | 64): bigint {
 		const value = this.fields[name];
 		const code = typeof value === "string" && Object.hasOwn(names, value) ? names[value] : undefined;
 		if (code === undefined && (typeof value !== "string" || /^\d/.test(value))) return this.number(name, bits);
@@ -75,7 +75,7 @@ export class FieldReader {
 	}
 
 	/** An array of flags' names, and numbers for bits that have none. */
-	flags(name: string, names: Readonly<Record<string, number>>, bits: 8 | 16 | 32 | 64): bigint {
+	flags(name: string, names: Names, bits: 8 | 16 | 32 | 64): bigint {
 		return this.list(name, bits).reduce<bigint>((sum, value, i) => {
 			const bit = typeof value === "string" && Object.hasOwn(names, value) ? names[value] : undefined;
 			if (bit !== undefined) return sum | BigInt(bit);
@@ -203,16 +203,39 @@ export function fieldJson(field: PlacedField, value: number | bigint): Json {
 	return typeof value === "bigint" ? wide(value) : value;
 }
 
+type Names = Readonly<Record<string, number>>;
+
+/** Names by their number: millions of entries are looked up. */
+const namesByNumber = new WeakMap<Names, ReadonlyMap<number, string>>();
+
+function byNumber(names: Names): ReadonlyMap<number, string> {
+	const known = namesByNumber.get(names);
+	if (known) return known;
+	// Of two names for a number the first one counts.
+	const made = new Map(
+		Object.entries(names)
+			.reverse()
+			.map(([name, code]) => [code, name] as const),
+	);
+	namesByNumber.set(names, made);
+	return made;
+}
+
 /** An enumeration's name; the number of one that has none. */
-export function enumJson(names: Readonly<Record<string, number>>, value: number): Json {
-	return Object.entries(names).find(([, code]) => code === value)?.[0] ?? value;
+export function enumJson(names: Names, value: number): Json {
+	return byNumber(names).get(value) ?? value;
 }
 
 /** Names of the flags that are set; what has no name is one number at the end. */
-export function flagsJson(names: Readonly<Record<string, number>>, value: bigint): Json[] {
-	const known = Object.entries(names).filter(([, bit]) => value & BigInt(bit));
-	const rest = known.reduce((left, [, bit]) => left & ~BigInt(bit), value);
-	return [...known.map(([name]) => name), ...(rest ? [address(rest)] : [])];
+export function flagsJson(names: Names, value: bigint): Json[] {
+	const found: Json[] = [];
+	let rest = value;
+	for (const [name, bit] of value === 0n ? [] : Object.entries(names)) {
+		if ((value & BigInt(bit)) === 0n) continue;
+		found.push(name);
+		rest &= ~BigInt(bit);
+	}
+	return rest === 0n ? found : [...found, address(rest)];
 }
 
 export function uuidOf(octets: Uint8Array): string {

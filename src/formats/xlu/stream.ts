@@ -289,15 +289,18 @@ export async function* streamInOrder(
 	core?: Core,
 ): AsyncGenerator<Uint8Array, void> {
 	async function* items(): AsyncGenerator<EncodableItem & { octets?: Uint8Array }> {
-		for await (const { layer, kind, type, name, offset, fields, octets, isLittle: wasLittle, made } of xluItems(
-			stream,
-			core,
-		)) {
+		for await (const read of xluItems(stream, core)) {
+			// Fields are made when they are asked for, and few are.
+			const { layer, kind, type, name, offset, octets, isLittle: wasLittle } = read;
 			const item = { layer, kind, type, name, isLittle };
+			const isDerived = type === SECTION || type === INDEX;
 			if (kind === "header") {
-				yield { ...item, fields: { ...fields, endianness: isLittle ? "little" : "big" } };
-			} else if (kind === "tail") yield { ...item, fields };
-			else if (type === SECTION || type === INDEX) {
+				yield { ...item, fields: { ...read.fields, endianness: isLittle ? "little" : "big" } };
+			} else if (kind === "tail") yield { ...item, fields: {}, octets };
+			else if (!isDerived) {
+				yield { ...item, fields: {}, octets: isLittle === wasLittle ? octets : swappedRecord(octets, isLittle) };
+			} else {
+				const { made, fields } = read;
 				if (!isSame(made, octets)) {
 					throw new XluError("XLU_E_DAMAGED", `${name} at offset ${offset} is not what its records make it.`, {
 						record: name,
@@ -307,7 +310,7 @@ export async function* streamInOrder(
 					});
 				}
 				yield { ...item, fields };
-			} else yield { ...item, fields, octets: isLittle === wasLittle ? octets : swappedRecord(octets, isLittle) };
+			}
 		}
 	}
 	yield* streamOfItems(items(), undefined, core);

@@ -47,6 +47,32 @@ describe("a stream read in chunks", () => {
 		expect(Buffer.compare(got, octets)).toBe(0);
 	});
 
+	test("a file is passed over without being read, and the octets behind are those that stand there", async () => {
+		const file = join(scratch, "passed");
+		writeFileSync(file, octets);
+		// Within a buffer, to its end, one beyond, into what was read ahead, far beyond both, to the end.
+		for (const lengthBytes of [1, 65_536, (1 << 20) - 5, 1 << 20, (1 << 20) + 1, (2 << 20) + 7, octets.length - 5]) {
+			const reader = new StreamReader(await openSource(file));
+			try {
+				await reader.take(5);
+				expect(await reader.skip(lengthBytes)).toBe(Math.min(lengthBytes, octets.length - 5));
+				expect(reader.offset).toBe(5 + lengthBytes);
+				const next = (await reader.take(100)).slice();
+				expect(Buffer.compare(next, octets.subarray(5 + lengthBytes, 105 + lengthBytes))).toBe(0);
+				expect(await reader.skip(7)).toBe(Math.max(0, Math.min(7, octets.length - 105 - lengthBytes)));
+				const rest = await reader.take(octets.length);
+				expect(Buffer.compare(rest, octets.subarray(112 + lengthBytes))).toBe(0);
+				expect(await reader.skip(1)).toBe(0);
+			} finally {
+				await reader.close();
+			}
+		}
+		const reader = new StreamReader(await openSource(file));
+		expect(await reader.skip(octets.length + 10)).toBe(octets.length);
+		expect(await reader.isAtEnd()).toBe(true);
+		await reader.close();
+	});
+
 	test("skip says how much there was", async () => {
 		const reader = new StreamReader(sourceOf(octets, "memory", 4096));
 		expect(await reader.skip(10_000)).toBe(10_000);
