@@ -165,6 +165,15 @@ export const operations: Readonly<Record<string, OperationDefinition>> = {
 	domain_max_mem: define("Set the limit of frames.", { domid, frames: integer("limit") }, (m, v) =>
 		lifecycle.setMaxPages(m, v.int("domid"), v.int("frames")),
 	),
+	domain_set_weight: define(
+		"A domain's share of its CPU pool (credit, credit2).",
+		{
+			domid,
+			weight: integer("1 to 65535, 0 leaves it", 0),
+			cap: integer("hundredths of a CPU, 65535 leaves it", 65535),
+		},
+		(m, v) => lifecycle.setWeight(m, v.int("domid"), v.int("weight"), v.int("cap")),
+	),
 	domain_set_virq_handler: define(
 		"A domain handles a global VIRQ.",
 		{ domid, virq: integer("3 (DOM_EXC) or 9 (ENOMEM)") },

@@ -212,6 +212,15 @@ const proposals: readonly (readonly [number, Proposal])[] = [
 		1,
 		forDomain((_, { domid, frames }, draw) => ({ op: "domain_max_mem", domid, frames: frames + draw.below(200) - 20 })),
 	],
+	[
+		1,
+		forDomain((_, { domid }, draw) => ({
+			op: "domain_set_weight",
+			domid,
+			weight: draw.below(1024),
+			cap: draw.below(400),
+		})),
+	],
 	[1, forDomain((_, { domid }, draw) => ({ op: "domain_set_virq_handler", domid, virq: draw.below(2) === 0 ? 3 : 9 }))],
 	[
 		1,
