@@ -314,6 +314,39 @@ export const operations: Readonly<Record<string, OperationDefinition>> = {
 		{ domid, ref: integer("reference"), grantee: domidOf("who may map"), gfn, readonly: boolean("only to read") },
 		(m, v) => grants.grant(m, v.int("domid"), v.int("ref"), v.int("grantee"), v.int("gfn"), v.flag("readonly")),
 	),
+	grant_access_part: define(
+		"A guest grants a part of a page, to be copied (version 2 of its table).",
+		{
+			domid,
+			ref: integer("reference"),
+			grantee: domidOf("who may copy"),
+			gfn,
+			offset: integer("first octet", 0),
+			length: integer("octets", 64),
+			readonly: boolean("only to read"),
+		},
+		(m, v) => {
+			const part = { pageOffset: v.int("offset"), length: v.int("length") };
+			const [by, ref, grantee] = [v.int("domid"), v.int("ref"), v.int("grantee")];
+			return grants.grantPart(m, by, ref, grantee, v.int("gfn"), part, v.flag("readonly"));
+		},
+	),
+	grant_access_transitive: define(
+		"A guest passes on what another domain has granted to it, to be copied (version 2 of its table).",
+		{
+			domid,
+			ref: integer("reference"),
+			grantee: domidOf("who may copy"),
+			sourceDomid: domidOf("the domain whose grant it is"),
+			sourceRef: integer("its reference"),
+			readonly: boolean("only to read"),
+		},
+		(m, v) => {
+			const source = { sourceDomid: v.int("sourceDomid"), sourceRef: v.int("sourceRef") };
+			const [by, ref, grantee] = [v.int("domid"), v.int("ref"), v.int("grantee")];
+			return grants.grantPassed(m, by, ref, grantee, source, v.flag("readonly"));
+		},
+	),
 	grant_end_access: define("A guest takes a grant back.", { domid, ref: integer("reference") }, (m, v) =>
 		grants.endAccess(m, v.int("domid"), v.int("ref")),
 	),
