@@ -453,6 +453,34 @@ const proposals: readonly (readonly [number, Proposal])[] = [
 		}),
 	],
 	[
+		1,
+		forDomain((machine, domain, draw) => ({
+			op: "grant_access_part",
+			domid: domain.domid,
+			ref: anyReference(domain, draw),
+			grantee: anyDomain(machine, draw)?.domid ?? 0,
+			gfn: anyGfn(machine, domain, draw),
+			offset: draw.below(64),
+			length: draw.below(256),
+			readonly: chance(draw, 4),
+		})),
+	],
+	[
+		1,
+		forDomain((machine, domain, draw) => {
+			const source = anyDomain(machine, draw) ?? domain;
+			return {
+				op: "grant_access_transitive",
+				domid: domain.domid,
+				ref: anyReference(domain, draw),
+				grantee: anyDomain(machine, draw)?.domid ?? 0,
+				sourceDomid: source.domid,
+				sourceRef: anyReference(source, draw),
+				readonly: chance(draw, 4),
+			};
+		}),
+	],
+	[
 		2,
 		forDomain((_, domain, draw) => ({ op: "grant_end_access", domid: domain.domid, ref: anyReference(domain, draw) })),
 	],
