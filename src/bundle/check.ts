@@ -20,7 +20,7 @@ import { openAndCheck, saveHost } from "../steps.ts";
 import { libxcImage, pvLayoutOf } from "./libxc.ts";
 import { reportImmovable } from "./movable.ts";
 import { neededFrames, receive } from "./receive.ts";
-import { infoOf, isNone, isPv, ordinaryFrames, type SoloDomain, soloDomain } from "./solo.ts";
+import { infoOf, isNone, isPv, ordinaryFrames, SOLO_FORMAT, type SoloDomain, soloDomain } from "./solo.ts";
 import { type DeviceArea, deviceAreas, homeOf, isBelow, pathsOfDomain, type Store, textOfValue } from "./store.ts";
 import { type ReadStore, readStore, type StoreProblem } from "./storeStream.ts";
 
@@ -125,7 +125,7 @@ function openSolo(core: Core, bundle: Bundle, { offset, octets }: BundleStream, 
 		core.reset();
 		const window = core.place(octets);
 		const context = core.createContext();
-		context.open(window);
+		context.open(window, false, SOLO_FORMAT);
 		context.plan(window);
 	} catch (error) {
 		reportCore(findings, error, place);

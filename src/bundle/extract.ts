@@ -20,7 +20,7 @@ import type { DomainModel, HostModel, PvLayout } from "../machine/model.ts";
 import { openAndCheck, saveHost } from "../steps.ts";
 import { libxcImage } from "./libxc.ts";
 import { reportImmovable } from "./movable.ts";
-import { cutOut, infoOf, isPv, ordinaryFrames, type SoloDomain } from "./solo.ts";
+import { cutOut, infoOf, isPv, ordinaryFrames, SOLO_FORMAT, type SoloDomain } from "./solo.ts";
 import { storeOfDomain } from "./store.ts";
 import { writeStore } from "./storeStream.ts";
 
@@ -61,6 +61,7 @@ export function soloStream(core: Core, { model, preserved }: SoloDomain): Uint8A
 	core.reset();
 	const image = core.place(buildImage(model, preserved));
 	const context = core.createContext();
+	context.saveAs(SOLO_FORMAT);
 	const stream = context.save(image, core.allocate(context.planSave(image)));
 	return core.bytes(stream).slice();
 }

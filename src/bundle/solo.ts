@@ -12,6 +12,9 @@ import { sliceRuns } from "../inspect/extents.ts";
 import { walkRecords } from "../inspect/stream.ts";
 import { affinityWords, type DomainModel, type HostModel, type PreservedPages } from "../machine/model.ts";
 
+/** Version of a bundle's live-update part: what is put onto another host is what that version has. */
+export const SOLO_FORMAT = 1;
+
 /** A domain without its host. */
 export interface SoloDomain {
 	/** The host's figures, and this domain as its only one. */

@@ -20,6 +20,22 @@ const grantV2Fields = [
 	u64("frame", "GFN."),
 ] as const;
 const grantV2 = layOut("grant_entry_v2", "A grant of a whole page, version 2.", grantV2Fields);
+/** The same 16 octets where a part of the page is granted, and where another domain's grant is passed on. */
+const grantPart = layOut("grant_entry_v2.sub_page", "A grant of a part of a page, version 2.", [
+	u16("flags", "GTF bits."),
+	u16("domid", "Grantee."),
+	u16("pageOffset", "First octet."),
+	u16("length", "Octets."),
+	u64("frame", "GFN."),
+]);
+const grantPassed = layOut("grant_entry_v2.transitive", "A grant of another domain's, passed on, version 2.", [
+	u16("flags", "GTF bits."),
+	u16("domid", "Grantee."),
+	u16("sourceDomid", "The domain whose grant it is."),
+	reserved("pad1", 2),
+	u32("sourceRef", "Its reference."),
+	reserved("pad2", 4),
+]);
 const grantStatus = layOut("grant_status", "A grant's status, version 2.", [u16("status", "GTF bits.")]);
 
 const controlBlock = layOut("evtchn_fifo_control_block", "A vCPU's FIFO queues.", [
@@ -32,9 +48,10 @@ const controlBlock = layOut("evtchn_fifo_control_block", "A vCPU's FIFO queues."
 export const guestPageLayouts: readonly Struct[] = [vcpuInfo, sharedInfo, grantV1, grantV2, grantStatus, controlBlock];
 
 /** Flags of a grant entry (GTF_): what it is, what a guest allows, what Xen notes of who has it mapped. */
-export const GTF = { typeMask: 3, readonly: 1 << 2, reading: 1 << 3, writing: 1 << 4 } as const;
-/** The type that grants access to a frame. */
+export const GTF = { typeMask: 3, readonly: 1 << 2, reading: 1 << 3, writing: 1 << 4, subPage: 1 << 8 } as const;
+/** The type that grants access to a frame; the one that passes another domain's grant on. */
 export const GTF_PERMIT_ACCESS = 1;
+export const GTF_TRANSITIVE = 3;
 
 export const GRANT_ENTRIES_PER_FRAME: Readonly<Record<1 | 2, number>> = {
 	1: PAGE_BYTES / grantV1.size,
@@ -157,6 +174,39 @@ export function writeGrantV1(page: Uint8Array, index: number, entry: RowInput<ty
 
 export function writeGrantV2(page: Uint8Array, index: number, entry: RowInput<typeof grantV2Fields>): void {
 	writeStruct(grantV2, viewOf(page), index * grantV2.size, entry as Row);
+}
+
+/** A part of a page, or another domain's grant that is passed on, in a version 2 table. */
+export interface PartGrant {
+	pageOffset: number;
+	length: number;
+}
+export interface PassedGrant {
+	sourceDomid: number;
+	sourceRef: number;
+}
+
+export function writeGrantPart(
+	page: Uint8Array,
+	index: number,
+	entry: PartGrant & { flags: number; domid: number; frame: number },
+): void {
+	writeStruct(grantPart, viewOf(page), index * grantPart.size, { ...entry });
+}
+export function readGrantPart(page: Uint8Array, index: number): PartGrant {
+	const row = readStruct(grantPart, viewOf(page), index * grantPart.size);
+	return { pageOffset: Number(row.pageOffset), length: Number(row.length) };
+}
+export function writeGrantPassed(
+	page: Uint8Array,
+	index: number,
+	entry: PassedGrant & { flags: number; domid: number },
+): void {
+	writeStruct(grantPassed, viewOf(page), index * grantPassed.size, { ...entry });
+}
+export function readGrantPassed(page: Uint8Array, index: number): PassedGrant {
+	const row = readStruct(grantPassed, viewOf(page), index * grantPassed.size);
+	return { sourceDomid: Number(row.sourceDomid), sourceRef: Number(row.sourceRef) };
 }
 
 /** Writes the status word of a grant, by its reference, into the status frames. */

@@ -127,6 +127,7 @@ function specialTables(domain: DomainModel, slots: number, words: number, sums: 
 	}
 	if (domain.domain.kind === KIND.pv && slots > 0) {
 		const isNarrow = Number(domain.domain.guestWidth) === 4;
+		special.set(isNarrow ? "PvVcpu" : "Pv32Vcpu", EMPTY);
 		const registers: readonly (object | undefined)[] = (isNarrow ? domain.pv32Vcpu : domain.pvVcpu) ?? [];
 		special.set(
 			isNarrow ? "Pv32Vcpu" : "PvVcpu",

@@ -145,7 +145,7 @@ describe("living and synthetic guests", () => {
 		});
 	});
 
-	it("refuses by the rule of the live-update stream what version 1 refuses", () => {
+	it("refuses by the rule of the live-update stream what that refuses", () => {
 		const host = captured("pv");
 		const domains = host.model.domains.map((model) =>
 			model.domain.domid === 1 ? { ...model, domain: { ...model.domain, guestWidth: 4 } } : model,
@@ -153,5 +153,17 @@ describe("living and synthetic guests", () => {
 		const error = refusal(() => extractDomain(core, { ...host, model: { ...host.model, domains } }, 1));
 		expect(error.rule).toMatch(/^XLU-R\d{3}$/);
 		expect(error.domid).toBe(1);
+	});
+
+	it("refuses what a stream of version 1 cannot hold: the live-update part is one", () => {
+		const host = captured("pv");
+		const numa = { vnumaNodes: [{}], vnumaDistances: [{ distance: 10 }] };
+		const domains = host.model.domains.map((model) => {
+			if (model.domain.domid !== 1) return model;
+			const vnumaVcpus = Array.from({ length: Number(model.domain.maxVcpus) }, () => ({}));
+			return { ...model, ...numa, vnumaVcpus };
+		});
+		const error = refusal(() => extractDomain(core, { ...host, model: { ...host.model, domains } }, 1));
+		expect(error).toMatchObject({ rule: "XLU-R047", domid: 1, record: "LU_VNUMA", code: "XLU_E_VERSION" });
 	});
 });

@@ -199,6 +199,32 @@ describe("xlu save", () => {
 		expect(readFileSync(join(directory, "a.xlu.mem")).equals(memory)).toBe(true);
 	});
 
+	it("--format 1: for a xen#2 that knows no other; it verifies, and restores to the same", () => {
+		const directory = emptyDirectory();
+		const { status, stderr } = xlu(["save", host("pv"), "--format", "1", "-o", "a.xlu"], { cwd: directory });
+		expect([status, stderr]).toEqual([0, ""]);
+		const older = readFileSync(join(directory, "a.xlu"));
+		expect([older.readUInt32BE(12), stream.readUInt32BE(12)]).toEqual([1, 2]);
+		expect(older.subarray(16).equals(stream.subarray(16))).toBe(true);
+		expect(xlu(["verify", join(directory, "a.xlu")]).status).toBe(0);
+		expect(xlu(["restore", join(directory, "a.xlu"), "--compare", host("pv")]).status).toBe(0);
+	});
+
+	it.each(["0", "3", "one"])("--format %s: status 2, nothing written", (format) => {
+		const directory = emptyDirectory();
+		const { status, stderr } = xlu(["save", host("pv"), "--format", format, "-o", "a.xlu"], { cwd: directory });
+		expect(status).toBe(2);
+		expect(stderr).toMatch(/--format/);
+		expect(readdirSync(directory)).toEqual([]);
+
+	it("--window and --format 1 together", () => {
+		const directory = emptyDirectory();
+		const save = (...options: string[]) =>
+			xlu(["save", host("pv"), "--format", "1", ...options], { cwd: directory }).status;
+		expect([save("-o", "a.xlu"), save("-o", "b.xlu", "--window", "16M")]).toEqual([0, 0]);
+		expect(readFileSync(join(directory, "b.xlu")).equals(readFileSync(join(directory, "a.xlu")))).toBe(true);
+	});
+
 	it("-o -: the stream on standard output, octet for octet, and nothing else", () => {
 		const directory = emptyDirectory();
 		const ended = xlu(["save", host("pv"), "-o", "-"], { cwd: directory });
@@ -495,7 +521,7 @@ describe("xlu inspect", () => {
 	it.each<[string, (octets: Buffer) => Buffer | undefined, number]>([
 		["no stream", () => Buffer.from("no stream at all, but long enough for one"), 3],
 		["an empty file", () => Buffer.alloc(0), 3],
-		["another version", (octets) => void octets.writeUInt32BE(2, 12), 1],
+		["another version", (octets) => void octets.writeUInt32BE(3, 12), 1],
 	])("%s: status", (what, change, expected) => {
 		expect(xlu(["inspect", changed(`inspect ${what}`, change)]).status).toBe(expected);
 	});

@@ -12,7 +12,7 @@ import {
 } from "../../format/enums.ts";
 import type { DomainModel } from "../../machine/model.ts";
 import type { CapturedDomain } from "../read.ts";
-import { contradiction, hex, type Ledger, refusedByVersion1 } from "./ledger.ts";
+import { contradiction, hex, type Ledger, refusedByFormat } from "./ledger.ts";
 import { cpuidRows, msrRows } from "./rows.ts";
 
 /** XEN_X86_EMU bits that xl gives: all but the vPCI for HVM, the local APIC for PVH. */
@@ -23,20 +23,23 @@ const DYING_HALFWAY = 1;
 const PAUSED_IN_XEN = 4;
 const U32_MASK = 0xffff_ffffn;
 
-/** Refuses what version 1 of the stream cannot carry. */
+/**
+ * Refuses what the stream cannot carry, and 32-bit PV guests, which version 2 can: their images have tables of three levels
+ * by PFN, which are not read here.
+ */
 export function refuseUnsupported({ domid, info, image }: CapturedDomain): void {
 	if (info.dying === DYING_HALFWAY) {
-		throw refusedByVersion1(domid, "dying", "0 (alive) or 2 (dead)", "1: its teardown is half done");
+		throw refusedByFormat(domid, "dying", "0 (alive) or 2 (dead)", "1: its teardown is half done");
 	}
 	const inXen = info.vcpus.find(({ pauseFlags }) => (pauseFlags & PAUSED_IN_XEN) !== 0);
 	if (inXen !== undefined && info.dying === 0) {
-		throw refusedByVersion1(domid, `vCPU ${inXen.id}`, "a vCPU that is not blocked in Xen", "pause_flags with bit 2");
+		throw refusedByFormat(domid, `vCPU ${inXen.id}`, "a vCPU that is not blocked in Xen", "pause_flags with bit 2");
 	}
 	if (image?.pvInfo?.guestWidth === 4) {
-		throw refusedByVersion1(domid, "guest_width", "8", "4: a 32-bit PV guest");
+		throw refusedByFormat(domid, "guest_width", "8", "4: a capture of a 32-bit PV guest is not read");
 	}
 	if (info.pagingAssistance.includes("shadow")) {
-		throw refusedByVersion1(domid, "paging assistance", "hap", "shadow");
+		throw refusedByFormat(domid, "paging assistance", "hap", "shadow");
 	}
 }
 

@@ -61,8 +61,8 @@ export function contradiction(
 	});
 }
 
-/** What version 1 of the format refuses by name. */
-export function refusedByVersion1(domid: number, field: string, expected: string, got: string): XluError {
+/** What the format refuses by name, or what a capture does not tell enough of. */
+export function refusedByFormat(domid: number, field: string, expected: string, got: string): XluError {
 	return new XluError("XLU_E_VERSION", `domain ${domid}: ${field}: expected ${expected}, got ${got}`, {
 		rule: "XLU-R044",
 		domid,

@@ -48,8 +48,9 @@ Ordinary memory is not in it, nor a device model's state, which is libxl's EMULA
   aligned frames are free. Page-table entries that led to frames of others are not present, as after any migration.
 
 A domain that serves others does not move: one with grants of others mapped, with foreign entries, an emulator, a stub
-domain. Neither do dom0, dead domains, and domains with hardware. What version 1 of the live-update stream refuses is
-refused by the same rule, when the bundle is extracted.
+domain. Neither do dom0, dead domains, and domains with hardware. A
+bundle's live-update part is a stream of version 1: what that refuses, or cannot hold (32-bit PV guests, virtual NUMA), is
+refused by the same rule when the bundle is extracted.
 
 \`xlu verify --onto\` lists everything that stands against the move, and as warnings everything that will be different. If
 nothing does, it puts the domain on the target's model and holds the result against every rule of the live update.

@@ -12,12 +12,19 @@ import {
 	GRANT_ENTRIES_PER_FRAME,
 	GTF,
 	GTF_PERMIT_ACCESS,
+	GTF_TRANSITIVE,
 	grantStatusPlace,
 	PAGE_BYTES,
+	type PartGrant,
+	type PassedGrant,
+	readGrantPart,
+	readGrantPassed,
 	readGrantStatus,
 	readGrantV1,
 	readGrantV2,
 	statusFrameCount,
+	writeGrantPart,
+	writeGrantPassed,
 	writeGrantStatusWord,
 	writeGrantV1,
 	writeGrantV2,
@@ -157,7 +164,9 @@ export function setVersion(machine: Machine, domid: number, version: number): nu
 		...readShared(machine, domain, ref),
 		status: statusOf(machine, domain, ref),
 	}));
-	// A version 1 entry has 32 bits for its frame.
+	// A version 1 entry has 32 bits for its frame, and no parts of pages or passed grants.
+	const isWhole = ({ flags }: { flags: number }) => !(flags & GTF.subPage) && (flags & GTF.typeMask) !== GTF_TRANSITIVE;
+	need(version === 2 || kept.every(isWhole), "ERANGE");
 	need(version === 2 || kept.every(({ frame }) => frame < 2 ** 32), "ERANGE");
 	if (version === 2) growFrames(machine, domain, tables.statusFrames, statusFrameCount(2, tables.grantFrames.length));
 	else for (const { mfn } of tables.statusFrames.splice(0)) machine.freeShared(Number(mfn));
@@ -190,6 +199,42 @@ export function grant(
 	// A guest that writes over an entry in use keeps what Xen noted there, as a compare-and-exchange would.
 	const old = readShared(machine, domain, ref).flags & (GTF.reading | GTF.writing);
 	writeShared(machine, domain, ref, { flags: flags | old, domid: grantee, frame: gfn });
+	return 0;
+}
+
+/** A guest grants a part of its frame (version 2): to be copied, never mapped. EINVAL outside its table or the page. */
+export function grantPart(
+	machine: Machine,
+	domid: number,
+	ref: number,
+	grantee: number,
+	gfn: number,
+	{ pageOffset, length }: PartGrant,
+	readonly: boolean,
+): number {
+	const domain = machine.living(domid);
+	need(ref >= 0 && ref < capacityOf(domain) && versionOf(domain) === 2, "EINVAL");
+	need(gfn >= 0 && gfn < 2 ** 32 && pageOffset + length <= PAGE_BYTES, "EINVAL");
+	const flags = GTF_PERMIT_ACCESS | GTF.subPage | (readonly ? GTF.readonly : 0);
+	const { page, index } = placeOf(machine, domain, ref);
+	writeGrantPart(page, index, { flags, domid: grantee, frame: gfn, pageOffset, length });
+	return 0;
+}
+
+/** A guest passes on what another domain has granted to it (version 2): to be copied, never mapped. EINVAL outside its table. */
+export function grantPassed(
+	machine: Machine,
+	domid: number,
+	ref: number,
+	grantee: number,
+	source: PassedGrant,
+	readonly: boolean,
+): number {
+	const domain = machine.living(domid);
+	need(ref >= 0 && ref < capacityOf(domain) && versionOf(domain) === 2, "EINVAL");
+	const flags = GTF_TRANSITIVE | (readonly ? GTF.readonly : 0);
+	const { page, index } = placeOf(machine, domain, ref);
+	writeGrantPassed(page, index, { flags, domid: grantee, ...source });
 	return 0;
 }
 
@@ -239,8 +284,9 @@ export function map(machine: Machine, request: MapRequest): number {
 	const isWritten = (old?.hostWrite ?? 0) + (old?.deviceWrite ?? 0) > 0;
 	if (!old || (!isReadonly && !isWritten)) {
 		const entry = readShared(machine, other, ref);
-		const isPermitted = (entry.flags & GTF.typeMask) === GTF_PERMIT_ACCESS && entry.domid === domid;
-		needGrant(isPermitted, "general_error");
+		// Parts of pages and passed grants are for copies alone.
+		const isPermitted = (entry.flags & (GTF.typeMask | subPageOf(other))) === GTF_PERMIT_ACCESS;
+		needGrant(isPermitted && entry.domid === domid, "general_error");
 		needGrant(isReadonly || !(entry.flags & GTF.readonly), "general_error");
 	}
 	const mfn = old ? Number(old.mfn) : frameOfGrant(machine, other, readShared(machine, other, ref).frame);
@@ -447,30 +493,58 @@ export function copy(machine: Machine, domid: number, source: CopyEnd, target: C
 	for (const { offset } of [source, target]) {
 		needGrant(offset >= 0 && length >= 0 && offset + length <= PAGE_BYTES, "bad_copy_arg");
 	}
-	const from = endOf(machine, caller, source, false);
-	const to = endOf(machine, caller, target, true);
+	const from = endOf(machine, caller, source, length, false);
+	const to = endOf(machine, caller, target, length, true);
 	const octets = machine.memory.look(from).slice(source.offset, source.offset + length);
 	machine.memory.page(to).set(octets, target.offset);
 	return 0;
 }
 
+/** The bit of a version 2 entry that says "a part of the page"; a version 1 entry has none. */
+const subPageOf = (domain: Domain): number => (versionOf(domain) === 2 ? GTF.subPage : 0);
+
+/**
+ * The frame that a grant gives for a copy, `length` octets from `offset` on. `mayPass`: it may be another domain's grant that is
+ * passed on, which holds as if it had been given to the domain that passes it on; only once.
+ */
+function frameForCopy(
+	machine: Machine,
+	grantee: number,
+	{ domid, ref = 0, offset }: CopyEnd,
+	length: number,
+	writable: boolean,
+	mayPass: boolean,
+): number {
+	const granter = machine.domains.get(domid);
+	needGrant(granter !== undefined && !granter.isDead, "bad_domain");
+	needGrant(ref >= 0 && ref < capacityOf(granter), "bad_gntref");
+	const active = granter.tables.grantActive[ref];
+	needGrant(active === undefined || active.grantee === grantee, "general_error");
+	const entry = readShared(machine, granter, ref);
+	const type = entry.flags & GTF.typeMask;
+	needGrant(entry.domid === grantee && !(writable && entry.flags & GTF.readonly), "general_error");
+	const { page, index } = placeOf(machine, granter, ref);
+	if (type === GTF_TRANSITIVE && versionOf(granter) === 2) {
+		const { sourceDomid, sourceRef } = readGrantPassed(page, index);
+		needGrant(mayPass && sourceDomid !== domid, "general_error");
+		return frameForCopy(machine, domid, { domid: sourceDomid, ref: sourceRef, offset }, length, writable, false);
+	}
+	needGrant(type === GTF_PERMIT_ACCESS, "general_error");
+	if (entry.flags & subPageOf(granter)) {
+		const part = readGrantPart(page, index);
+		const isInside = offset >= part.pageOffset && offset + length <= part.pageOffset + part.length;
+		needGrant(isInside, "bad_copy_arg");
+	}
+	return active ? Number(active.mfn) : frameOfGrant(machine, granter, entry.frame);
+}
+
 /** The frame of one end; a writable one must be writable memory, as a mapping would find it. */
-function endOf(machine: Machine, caller: Domain, end: CopyEnd, writable: boolean): number {
+function endOf(machine: Machine, caller: Domain, end: CopyEnd, length: number, writable: boolean): number {
 	let mfn: number;
 	if (end.ref === undefined) {
 		needGrant(end.domid === caller.domid, "permission_denied");
 		mfn = frameOfGrant(machine, caller, end.gfn ?? -1);
-	} else {
-		const granter = machine.domains.get(end.domid);
-		needGrant(granter !== undefined && !granter.isDead, "bad_domain");
-		needGrant(end.ref >= 0 && end.ref < capacityOf(granter), "bad_gntref");
-		const active = granter.tables.grantActive[end.ref];
-		needGrant(active === undefined || active.grantee === caller.domid, "general_error");
-		const entry = readShared(machine, granter, end.ref);
-		const isPermitted = (entry.flags & GTF.typeMask) === GTF_PERMIT_ACCESS && entry.domid === caller.domid;
-		needGrant(isPermitted && !(writable && entry.flags & GTF.readonly), "general_error");
-		mfn = active ? Number(active.mfn) : frameOfGrant(machine, granter, entry.frame);
-	}
+	} else mfn = frameForCopy(machine, caller.domid, end, length, writable, true);
 	if (!writable) return mfn;
 	// Taken for the time of the copy, to see that it can be.
 	if (!tryGetWritable(machine, mfn)) refuseGrant("general_error");

@@ -19,6 +19,7 @@ import {
 	NONE32,
 	NONE64,
 	PAGE_TYPE,
+	SCHEDULER,
 	SHUTDOWN_STATE,
 	VCPU_FLAG,
 } from "../../format/enums.ts";
@@ -303,6 +304,29 @@ export function resume(machine: Machine, domid: number): number {
 	if (domainState.shutdownState === SHUTDOWN_STATE.none) return 0;
 	domainState.shutdownState = SHUTDOWN_STATE.none;
 	domainState.shutdownCode = NO_SHUTDOWN_CODE;
+	return 0;
+}
+
+/** A domain's share until the toolstack says otherwise. */
+const DEFAULT_WEIGHT = 256;
+/** Of a weight and of a cap: leave it as it is. */
+const SAME_WEIGHT = 0;
+const SAME_CAP = 0xffff;
+
+/** XEN_DOMCTL_SCHEDOP_putinfo, of a CPU pool of credit or credit2: weight and cap, 16 bits each. */
+export function setWeight(machine: Machine, domid: number, weight: number, cap: number): number {
+	const { tables } = machine.living(domid);
+	const pool = machine.host.poolList.find(({ poolId }) => Number(poolId) === tables.domain.cpupoolId);
+	const scheduler = Number(pool?.scheduler);
+	need(scheduler === SCHEDULER.credit || scheduler === SCHEDULER.credit2, "EINVAL");
+	need(weight <= SAME_CAP && cap <= SAME_CAP, "EINVAL");
+	const { weight: before = DEFAULT_WEIGHT, cap: limit = 0 } = tables.scheduler ?? {};
+	tables.scheduler = {
+		scheduler,
+		weight: weight === SAME_WEIGHT ? before : weight,
+		cap: cap === SAME_CAP ? limit : cap,
+		vcpuCount: 0,
+	};
 	return 0;
 }
 

@@ -165,6 +165,15 @@ export const operations: Readonly<Record<string, OperationDefinition>> = {
 	domain_max_mem: define("Set the limit of frames.", { domid, frames: integer("limit") }, (m, v) =>
 		lifecycle.setMaxPages(m, v.int("domid"), v.int("frames")),
 	),
+	domain_set_weight: define(
+		"A domain's share of its CPU pool (credit, credit2).",
+		{
+			domid,
+			weight: integer("1 to 65535, 0 leaves it", 0),
+			cap: integer("hundredths of a CPU, 65535 leaves it", 65535),
+		},
+		(m, v) => lifecycle.setWeight(m, v.int("domid"), v.int("weight"), v.int("cap")),
+	),
 	domain_set_virq_handler: define(
 		"A domain handles a global VIRQ.",
 		{ domid, virq: integer("3 (DOM_EXC) or 9 (ENOMEM)") },
@@ -304,6 +313,39 @@ export const operations: Readonly<Record<string, OperationDefinition>> = {
 		"A guest writes an entry of its grant table.",
 		{ domid, ref: integer("reference"), grantee: domidOf("who may map"), gfn, readonly: boolean("only to read") },
 		(m, v) => grants.grant(m, v.int("domid"), v.int("ref"), v.int("grantee"), v.int("gfn"), v.flag("readonly")),
+	),
+	grant_access_part: define(
+		"A guest grants a part of a page, to be copied (version 2 of its table).",
+		{
+			domid,
+			ref: integer("reference"),
+			grantee: domidOf("who may copy"),
+			gfn,
+			offset: integer("first octet", 0),
+			length: integer("octets", 64),
+			readonly: boolean("only to read"),
+		},
+		(m, v) => {
+			const part = { pageOffset: v.int("offset"), length: v.int("length") };
+			const [by, ref, grantee] = [v.int("domid"), v.int("ref"), v.int("grantee")];
+			return grants.grantPart(m, by, ref, grantee, v.int("gfn"), part, v.flag("readonly"));
+		},
+	),
+	grant_access_transitive: define(
+		"A guest passes on what another domain has granted to it, to be copied (version 2 of its table).",
+		{
+			domid,
+			ref: integer("reference"),
+			grantee: domidOf("who may copy"),
+			sourceDomid: domidOf("the domain whose grant it is"),
+			sourceRef: integer("its reference"),
+			readonly: boolean("only to read"),
+		},
+		(m, v) => {
+			const source = { sourceDomid: v.int("sourceDomid"), sourceRef: v.int("sourceRef") };
+			const [by, ref, grantee] = [v.int("domid"), v.int("ref"), v.int("grantee")];
+			return grants.grantPassed(m, by, ref, grantee, source, v.flag("readonly"));
+		},
 	),
 	grant_end_access: define("A guest takes a grant back.", { domid, ref: integer("reference") }, (m, v) =>
 		grants.endAccess(m, v.int("domid"), v.int("ref")),

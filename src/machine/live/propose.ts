@@ -212,6 +212,15 @@ const proposals: readonly (readonly [number, Proposal])[] = [
 		1,
 		forDomain((_, { domid, frames }, draw) => ({ op: "domain_max_mem", domid, frames: frames + draw.below(200) - 20 })),
 	],
+	[
+		1,
+		forDomain((_, { domid }, draw) => ({
+			op: "domain_set_weight",
+			domid,
+			weight: draw.below(1024),
+			cap: draw.below(400),
+		})),
+	],
 	[1, forDomain((_, { domid }, draw) => ({ op: "domain_set_virq_handler", domid, virq: draw.below(2) === 0 ? 3 : 9 }))],
 	[
 		1,
@@ -439,6 +448,34 @@ const proposals: readonly (readonly [number, Proposal])[] = [
 				ref: anyReference(domain, draw),
 				grantee,
 				gfn: anyGfn(machine, domain, draw),
+				readonly: chance(draw, 4),
+			};
+		}),
+	],
+	[
+		1,
+		forDomain((machine, domain, draw) => ({
+			op: "grant_access_part",
+			domid: domain.domid,
+			ref: anyReference(domain, draw),
+			grantee: anyDomain(machine, draw)?.domid ?? 0,
+			gfn: anyGfn(machine, domain, draw),
+			offset: draw.below(64),
+			length: draw.below(256),
+			readonly: chance(draw, 4),
+		})),
+	],
+	[
+		1,
+		forDomain((machine, domain, draw) => {
+			const source = anyDomain(machine, draw) ?? domain;
+			return {
+				op: "grant_access_transitive",
+				domid: domain.domid,
+				ref: anyReference(domain, draw),
+				grantee: anyDomain(machine, draw)?.domid ?? 0,
+				sourceDomid: source.domid,
+				sourceRef: anyReference(source, draw),
 				readonly: chance(draw, 4),
 			};
 		}),

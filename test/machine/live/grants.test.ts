@@ -2,6 +2,8 @@
 import { describe, expect, test } from "vitest";
 import { GRANT_MAP, P2M_TYPE } from "../../../src/format/enums.ts";
 import type { Machine } from "../../../src/machine/live/index.ts";
+import { updateMachine } from "../../../src/update.ts";
+import { coreModule } from "../../support/core.ts";
 import { baseMachine } from "../../support/living.ts";
 import {
 	checkInvariants,
@@ -374,6 +376,80 @@ describe("version 2", () => {
 		expect([tables.statusFrames.length, tables.grantActive.length]).toEqual([0, 512]);
 		expect(flagsOf(machine, PV, 8)).toEqual([0]);
 		expect(freeFrames(machine)).toBe(free);
+	});
+
+	const part = (ref: number, grantee: number, gfn: number, offset: number, length: number, readonly = false) => ({
+		...{ op: "grant_access_part", domid: PV, ref, grantee, gfn, offset, length, readonly },
+	});
+	const passed = (domid: number, ref: number, grantee: number, sourceDomid: number, sourceRef: number) => ({
+		...{ op: "grant_access_transitive", domid, ref, grantee, sourceDomid, sourceRef },
+	});
+	const copyBy = (domid: number, granter: number, ref: number, gfn: number, offset: number, toGrant = false) => ({
+		...{ op: "gnttab_copy", domid, granter, ref, gfn, offset, length: 64, toGrant },
+	});
+
+	/** A part of the PV guest's page for dom0; and dom0's frame. */
+	function withPart(): { machine: Machine; mfn: number; own: number } {
+		const machine = baseMachine();
+		const mfn = pvLayout(machine, PV).plain[0] as number;
+		const own = pvLayout(machine, DOM0).plain[0] as number;
+		machine.memory.page(mfn).fill(0x5a);
+		doneAll(machine, setVersion(2), part(9, DOM0, mfn, 256, 128));
+		return { machine, mfn, own };
+	}
+
+	test("a part of a page is copied within its bounds, and never mapped", () => {
+		const { machine, mfn, own } = withPart();
+		doneAll(machine, copyBy(DOM0, PV, 9, own, 256), copyBy(DOM0, PV, 9, own, 320));
+		expect([...machine.memory.look(own).subarray(250, 260)]).toEqual([0, 0, 0, 0, 0, 0, 0x5a, 0x5a, 0x5a, 0x5a]);
+		for (const offset of [255, 321, 0]) refused(machine, copyBy(DOM0, PV, 9, own, offset), "GNTST_bad_copy_arg");
+		refused(machine, mapBy(DOM0, PV, 9, slotOf(machine)), "GNTST_general_error");
+		done(machine, part(9, DOM0, mfn, 256, 128, true));
+		refused(machine, copyBy(DOM0, PV, 9, own, 256, true), "GNTST_general_error");
+		refused(machine, part(9, DOM0, mfn, 4000, 97), "EINVAL");
+		checkInvariants(machine);
+	});
+
+	test("a grant is passed on once, for copies; who it was not granted to has no use of it", () => {
+		const { machine } = withPart();
+		const target = 3;
+		doneAll(machine, setVersion(2, DOM0), passed(DOM0, 10, HVM, PV, 9));
+		done(machine, copyBy(HVM, DOM0, 10, target, 256));
+		expect(machine.memory.look(mfnOf(machine, HVM, target) as number)[256]).toBe(0x5a);
+		refused(machine, copyBy(HVM, DOM0, 10, target, 0), "GNTST_bad_copy_arg");
+		refused(machine, copyBy(HVM, PV, 9, target, 256), "GNTST_general_error");
+		refused(machine, copyBy(STUB, DOM0, 10, target, 256), "GNTST_general_error");
+		refused(machine, mapBy(DOM0, DOM0, 10, slotOf(machine)), "GNTST_general_error");
+		// Not twice, and not of a grant to somebody else.
+		doneAll(machine, setVersion(2, HVM), passed(HVM, 11, STUB, DOM0, 10), passed(DOM0, 12, HVM, PV, 8));
+		refused(machine, copyBy(STUB, HVM, 11, 1, 256), "GNTST_general_error");
+		refused(machine, copyBy(HVM, DOM0, 12, target, 256), "GNTST_general_error");
+		checkInvariants(machine);
+	});
+
+	test("both are the guests' own pages: an update of either version of the format keeps them, and no pin stands for them", async () => {
+		for (const xen2Format of [1, 2]) {
+			const { machine, own } = withPart();
+			doneAll(machine, setVersion(2, DOM0), passed(DOM0, 10, HVM, PV, 9), copyBy(DOM0, PV, 9, own, 256));
+			expect(machine.domain(PV).tables.grantActive[9]).toBeUndefined();
+			const updated = await updateMachine(machine, { module: coreModule, prepare: false, xen2Format });
+			expect(updated.report.identical).toBe(true);
+			const next = updated.machine;
+			done(next, copyBy(HVM, DOM0, 10, 3, 256));
+			expect(next.memory.look(mfnOf(next, HVM, 3) as number)[256]).toBe(0x5a);
+			refused(next, copyBy(DOM0, PV, 9, own, 0), "GNTST_bad_copy_arg");
+		}
+	});
+
+	test("with a part of a page or a passed grant among the toolstack's entries there is no way back to version 1", () => {
+		const machine = baseMachine();
+		const mfn = pvLayout(machine, PV).plain[0] as number;
+		doneAll(machine, setVersion(2), part(3, DOM0, mfn, 0, 8));
+		refused(machine, setVersion(1), "ERANGE");
+		done(machine, passed(PV, 3, DOM0, DOM0, 1));
+		refused(machine, setVersion(1), "ERANGE");
+		done(machine, { op: "grant_end_access", domid: PV, ref: 3 });
+		done(machine, setVersion(1));
 	});
 
 	test("cannot be set while a grant is mapped, nor beyond the limit", () => {

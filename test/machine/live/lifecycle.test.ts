@@ -2,6 +2,8 @@
 import { describe, expect, test } from "vitest";
 import { DOMID, FRAME, LIFE, NO_SHUTDOWN_CODE, PAGE_TYPE, SHUTDOWN_STATE } from "../../../src/format/enums.ts";
 import { emptyHost, Machine, runOperation } from "../../../src/machine/live/index.ts";
+import { updateMachine as liveUpdateMachine } from "../../../src/update.ts";
+import { coreModule } from "../../support/core.ts";
 import { baseMachine, FRAMES, updateMachine } from "../../support/living.ts";
 import {
 	changeSince,
@@ -279,6 +281,36 @@ describe("pauses and shutdown", () => {
 		expect([drained(machine, DOM0), drained(machine, STUB)]).toEqual([[1], []]);
 		doneAll(machine, on("domain_set_virq_handler", STUB, { virq: 3 }), on("sched_shutdown", HVM));
 		expect([drained(machine, DOM0), drained(machine, STUB)]).toEqual([[], [1]]);
+	});
+});
+
+describe("weights", () => {
+	const share = (weight: number, cap: number) => on("domain_set_weight", PV, { weight, cap });
+
+	test("weight and cap, each of which may stay; 16 bits each", () => {
+		const machine = baseMachine();
+		expect(machine.domain(PV).tables.scheduler).toBeUndefined();
+		doneAll(machine, share(0, 50));
+		expect(machine.domain(PV).tables.scheduler).toMatchObject({ scheduler: 6, weight: 256, cap: 50 });
+		doneAll(machine, share(1000, 65535));
+		expect(machine.domain(PV).tables.scheduler).toMatchObject({ weight: 1000, cap: 50 });
+		refused(machine, share(65536, 0), "EINVAL");
+		refused(machine, share(1, 65536), "EINVAL");
+		refused(machine, { ...share(1, 1), domid: 66 }, "ESRCH");
+	});
+
+	test("go through an update, to version 1 of the format as well", async () => {
+		const machine = baseMachine();
+		doneAll(machine, share(700, 150));
+		for (const xen2Format of [1, 2, 3]) {
+			const { report, machine: next } = await liveUpdateMachine(machine, {
+				module: coreModule,
+				prepare: false,
+				xen2Format,
+			});
+			expect(report.identical).toBe(true);
+			expect(next.domain(PV).tables.scheduler).toMatchObject({ weight: 700, cap: 150 });
+		}
 	});
 });
 
