@@ -11,7 +11,7 @@
  * (build/fuzz/corpus), beside the seeds, which are made of the conformance vectors. A finding is a file in
  * build/fuzz/findings and exit status 1.
  *
- * Needs clang with libFuzzer, AddressSanitizer and UndefinedBehaviorSanitizer (Debian: clang), and for the simd flavour
+ * Needs clang with libFuzzer, AddressSanitizer and UndefinedBehaviorSanitizer (Debian: clang, libclang-rt-dev), and for the simd flavour
  * libsimde-dev; --coverage needs llvm-profdata and llvm-cov as well (Debian: llvm).
  */
 import { spawn, spawnSync } from "node:child_process";
