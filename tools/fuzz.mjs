@@ -11,7 +11,7 @@
  * (build/fuzz/corpus), beside the seeds, which are made of the conformance vectors. A finding is a file in
  * build/fuzz/findings and exit status 1.
  *
- * Needs clang with libFuzzer, AddressSanitizer and UndefinedBehaviorSanitizer (Debian: clang), and for the simd flavour
+ * Needs clang with libFuzzer, AddressSanitizer and UndefinedBehaviorSanitizer (Debian: clang, libclang-rt-dev), and for the simd flavour
  * libsimde-dev; --coverage needs llvm-profdata and llvm-cov as well (Debian: llvm).
  */
 import { spawn, spawnSync } from "node:child_process";
@@ -333,7 +333,7 @@ function report(result, seconds) {
 // --- coverage ------------------------------------------------------------------------------------------------------
 
 /**
- * Which functions of the core are reached: the module compiled without inlining and with names, so that what wasm2c makes of
+ * Which functions of the core are reached: the module compiled with names and without inlining (level 1), so that what wasm2c makes of
  * it has a function for each one of assembly/, counted by clang's own instrumentation.
  */
 async function coverage(corpus) {
@@ -342,7 +342,7 @@ async function coverage(corpus) {
 	const wasm = "build/fuzz/core.names.wasm";
 	run(process.execPath, [
 		...asc,
-		...["--optimizeLevel", "0", "--outFile", wasm, "--textFile", "build/fuzz/core.names.wat"],
+		...["--optimizeLevel", "1", "--outFile", wasm, "--textFile", "build/fuzz/core.names.wat"],
 	]);
 	const program = await build("coverage", wasm, toCover);
 	const directory = join(folder, "coverage");

@@ -125,7 +125,7 @@ function openSolo(core: Core, bundle: Bundle, { offset, octets }: BundleStream, 
 		core.reset();
 		const window = core.place(octets);
 		const context = core.createContext();
-		context.open(window, false, SOLO_FORMAT);
+		context.open(window, { newest: SOLO_FORMAT });
 		context.plan(window);
 	} catch (error) {
 		reportCore(findings, error, place);

@@ -216,6 +216,7 @@ describe("xlu save", () => {
 		expect(status).toBe(2);
 		expect(stderr).toMatch(/--format/);
 		expect(readdirSync(directory)).toEqual([]);
+	});
 
 	it("--window and --format 1 together", () => {
 		const directory = emptyDirectory();

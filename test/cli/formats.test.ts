@@ -224,6 +224,9 @@ describe("xlu convert", () => {
 describe("xlu explain", () => {
 	test("rules of both kinds, error codes, and what is none", () => {
 		expect(xlu(["explain", "xlu-r031"]).stdout).toMatch(/^XLU-R031, PASS_ORDER\n/);
+		const { stdout } = xlu(["explain", "XLU-R057"]);
+		expect(stdout).toContain("XSA-182");
+		expect(stdout).toContain("Treat the domain as compromised");
 		expect(xlu(["explain", "XLU-C015"]).stdout).toContain("Real Xen writes the opposite");
 		expect(JSON.parse(xlu(["explain", "XLU_E_IO", "--json"]).stdout)).toMatchObject({ outcome: "exit status 2" });
 		expect(xlu(["explain", "XLU-Q001"]).status).toBe(2);

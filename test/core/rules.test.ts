@@ -4,6 +4,7 @@
  */
 import { describe, expect, test } from "vitest";
 import { ruleByNumber, rules } from "../../src/format/rules.ts";
+import { ruleTexts } from "../../src/format/ruleText.ts";
 import { domainTables, imageStructs, records } from "../../src/format/schema.ts";
 import { memoryFor, newCore, openCheck, refusal, restoreAll, saveModel, saveTiny } from "../support/core.ts";
 import { faultText } from "../support/faultText.ts";
@@ -47,6 +48,14 @@ describe.each([...new Set(allCases.map(({ rule }) => rule))])("%s", (name) => {
 		}
 		expect(core.bytes(bystander).every((octet) => octet === 0xa5)).toBe(true);
 	});
+});
+
+test("every text is a rule's, and every rule is told why it is one and what can be done", () => {
+	expect(Object.keys(ruleTexts).filter((name) => !rules.some((rule) => rule.name === name))).toEqual([]);
+	for (const { name, why, advice } of rules) {
+		expect(why.length, name).toBeGreaterThan(40);
+		expect(advice.length, name).toBeGreaterThan(40);
+	}
 });
 
 describe("every rule has a case", () => {
