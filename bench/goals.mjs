@@ -61,7 +61,7 @@ export const goals = [
 	{
 		group: "save of a whole host, time over a copy of the two big tables",
 		rows: perHost("save", { superpages: 0.65, typical: 0.8, fragmented: 1 }, (host) => host?.toCopy.save),
-		why: "save codes the page types and the domains' other tables besides, and hashes what it wrote; and where the tables lie in the last cache no copy waits for memory, so that the coding itself shows (encode / copy of cached tables, under Codecs)",
+		why: "save codes the page types and the domains' other tables besides, and hashes what it wrote; and where memory is fast, or the tables lie in the last cache, no copy waits for it, so that the coding itself shows: 3.6 instructions an entry on runs, 4.4 on random frames, four of them a cycle (encode / copy of cached tables, under Codecs)",
 	},
 	{
 		group: "octets of the stream for each entry of the two tables",

@@ -193,7 +193,7 @@ describe("as the reader of another version", () => {
 		const core = newCore();
 		const context = core.createContext();
 		try {
-			context.open(core.place(stream), false, newest);
+			context.open(core.place(stream), { newest });
 			return "read";
 		} catch (error) {
 			return (error as { rule: string }).rule;
