@@ -243,7 +243,7 @@ export class Context {
 	 * of the format that the reader knows, where that is another hypervisor than this core's.
 	 */
 	open(stream: Window, padded = false, newest = 0): void {
-		const flags = (padded ? 1 : 0) | (newest << 8);
+		const flags = (padded ? 1 : 0) | (Math.min(newest, 255) << 8);
 		if (this.#exports.open(this.#window.pointer, stream.pointer, stream.length, flags)) this.#throw("open", stream);
 	}
 
