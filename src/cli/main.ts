@@ -47,6 +47,13 @@ function formatVersion(text: string): number {
 	return value;
 }
 
+/** Of any hypervisor: the image header has more room, the core's flags have an octet. */
+function newestVersion(text: string): number {
+	const value = whole(text);
+	if (value < 1 || value > 255) throw new InvalidArgumentError("expected 1 to 255");
+	return value;
+}
+
 const widthOption = () =>
 	new Option("--width <bits>", "of a legacy image: the toolstack's, where the content does not tell").choices([
 		"32",
@@ -129,7 +136,11 @@ Exit status: 0 done; 1 a check or a version refuses, or a comparison differs; 2 
 		.argument("<host|scenario...>", "captured directories, synthetic:..., or scenarios (files in JSON)")
 		.option("--json", "one object a host or scenario", false)
 		.option("--xen2-size <MiB>", "size of xen#2 (default: as large as xen#1)", whole)
-		.option("--xen2-format <version>", "newest version of the format that xen#2 knows (default: as xen#1)", whole)
+		.option(
+			"--xen2-format <version>",
+			"newest version of the format that xen#2 knows (default: as xen#1)",
+			newestVersion,
+		)
 		.option("--seed <n>", "seed of the stream frames' places; of a scenario instead of its own", whole)
 		.option("--workers <n>", "threads that run the passes, 1 to 64 (default: 1)", workerCount)
 		.option("--no-audit", "leave out the audit of xen#1's state before the pause")

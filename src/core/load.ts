@@ -301,7 +301,9 @@ export class Context {
 	/** Opens a stream: framing, checksums, index. */
 	open(stream: Window, { padded = false, detached = false, newest = 0 }: OpenOptions = {}): void {
 		const flags =
-			(padded ? OPEN_FLAG.padded : 0) | (detached ? OPEN_FLAG.detached : 0) | (newest << OPEN_VERSION_SHIFT);
+			(padded ? OPEN_FLAG.padded : 0) |
+			(detached ? OPEN_FLAG.detached : 0) |
+			(Math.min(newest, 255) << OPEN_VERSION_SHIFT);
 		if (this.#exports.open(this.#window.pointer, stream.pointer, stream.length, flags)) this.#throw("open", stream);
 	}
 

@@ -52,6 +52,22 @@ describe("a xen#2 of another version that xen#1 was told of", () => {
 		},
 	);
 
+	test("what the older version cannot hold keeps guests from being paused, and goes to one that can", async () => {
+		const domains = host.model.domains.map((one) => {
+			const vnumaVcpus = Array.from({ length: Number(one.domain.maxVcpus) }, () => ({ node: 0 }));
+			const numa = { vnumaNodes: [{ physicalNode: 0 }], vnumaDistances: [{ distance: 10 }], vnumaVcpus };
+			return one.domain.domid === 0 ? one : { ...one, ...numa };
+		});
+		const changed = { ...host, model: { ...host.model, domains } };
+		await expect(liveUpdate(changed, { ...options, xen2Format: 1 })).rejects.toMatchObject({
+			outcome: "not paused",
+			code: "XLU_E_REFUSED",
+			rule: "XLU-R047",
+			record: "LU_VNUMA",
+		});
+		expect((await liveUpdate(changed, { ...options, xen2Format: 2 })).identical).toBe(true);
+	});
+
 	test.each([FORMAT_VERSION + 2, 255])("format %i: no version that both know", async (xen2Format) => {
 		const update = liveUpdate(host, { ...options, xen2Format });
 		await expect(update).rejects.toMatchObject({

@@ -453,21 +453,26 @@ const proposals: readonly (readonly [number, Proposal])[] = [
 		}),
 	],
 	[
-		1,
-		forDomain((machine, domain, draw) => ({
-			op: "grant_access_part",
-			domid: domain.domid,
-			ref: anyReference(domain, draw),
-			grantee: anyDomain(machine, draw)?.domid ?? 0,
-			gfn: anyGfn(machine, domain, draw),
-			offset: draw.below(64),
-			length: draw.below(256),
-			readonly: chance(draw, 4),
-		})),
+		2,
+		forDomain((machine, domain, draw): Operation => {
+			// Only a table of version 2 has such entries.
+			if (domain.tables.grantTable?.version !== 2) return { op: "grant_set_version", domid: domain.domid, version: 2 };
+			return {
+				op: "grant_access_part",
+				domid: domain.domid,
+				ref: anyReference(domain, draw),
+				grantee: anyDomain(machine, draw)?.domid ?? 0,
+				gfn: anyGfn(machine, domain, draw),
+				offset: draw.below(64),
+				length: draw.below(256),
+				readonly: chance(draw, 4),
+			};
+		}),
 	],
 	[
-		1,
-		forDomain((machine, domain, draw) => {
+		3,
+		forDomain((machine, domain, draw): Operation => {
+			if (domain.tables.grantTable?.version !== 2) return { op: "grant_set_version", domid: domain.domid, version: 2 };
 			const source = anyDomain(machine, draw) ?? domain;
 			return {
 				op: "grant_access_transitive",
