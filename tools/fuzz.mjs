@@ -17,7 +17,7 @@
 import { spawn, spawnSync } from "node:child_process";
 import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { availableParallelism } from "node:os";
-import { dirname, join } from "node:path";
+import { dirname, join, resolve } from "node:path";
 import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
 import { gunzipSync } from "node:zlib";
@@ -434,16 +434,17 @@ async function main() {
 		// What is extracted may be a finding: that it was written is what counts.
 		return values.extract ? existsSync(env.XLU_FUZZ_EXTRACT) : status === 0;
 	}
+	const corpus = resolve(values.corpus);
 	const count = await makeSeeds();
 	if (values.coverage) {
-		await coverage(values.corpus);
+		await coverage(corpus);
 		return true;
 	}
 	console.log(`${count} seeds of test/vectors, ${seconds} s, ${availableParallelism()} CPUs`);
 	let clean = true;
 	for (const flavour of chosen) {
 		const share = Math.ceil(seconds / chosen.length);
-		clean = report(await runFlavour(flavour, share, values.seed, values.corpus), share) && clean;
+		clean = report(await runFlavour(flavour, share, values.seed, corpus), share) && clean;
 	}
 	console.log(clean ? "no finding" : "FINDINGS");
 	return clean;
