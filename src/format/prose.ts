@@ -691,7 +691,8 @@ before the pause: the check that runs before the jump is told the newest version
 Refused by name, in both versions: memory that is shared or paged out, features that LU_HOST does not name. In version 1
 also 32-bit PV guests and the type flag paeXenL2.
 
-Sub-page and transitive grants need no record. Xen lets a domain copy through them and never map them, so that none is
+Sub-page and transitive grants need no record. Xen lets a domain copy through them and never map them (public/grant_table.h says
+so of GTF_sub_page and GTF_transitive), so that none is
 pinned once domains are quiescent; what the guest has written stands in its grant frames, which stay in place.
 `;
 
