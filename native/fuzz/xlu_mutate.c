@@ -623,9 +623,14 @@ static bool change_sections(void)
 		if (domid == XLU_DOMID_XEN)
 			return false;
 		for (uint32_t i = 0; i < section_count; i++)
+			kept += sections[i].domid != domid;
+		/* Without a section there is nothing to put together. */
+		if (kept == 0)
+			return false;
+		section_count = 0;
+		for (uint32_t i = 0; section_count < kept; i++)
 			if (sections[i].domid != domid)
-				sections[kept++] = sections[i];
-		section_count = kept;
+				sections[section_count++] = sections[i];
 		return true;
 	}
 	default:
@@ -993,8 +998,6 @@ size_t LLVMFuzzerCustomMutator(uint8_t *data, size_t size, size_t most, unsigned
 	for (uint32_t n = 1 + (one_in(2) ? 0 : below(4)); n > 0; n--)
 		for (int tries = 0; tries < 8 && !changes[below(sizeof changes / sizeof *changes)](); tries++)
 			;
-	if (section_count == 0)
-		return LLVMFuzzerMutate(data, size, most);
 	size_t made = put_input(input.header, (const uint8_t *)edits, data, most);
 	return made ? made : LLVMFuzzerMutate(data, size, most);
 }
