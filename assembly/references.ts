@@ -83,7 +83,7 @@ const ALLOCATED_SHIFT: u64 = ctz<u32>(L.FRAME_ALLOCATED);
 const XENHEAP_SHIFT: u64 = 32 - <u64>ctz<u32>(L.FRAME_XENHEAP);
 
 /** Counts that a frame of this owner starts with, as FrameCount has them: references, then type references. */
-function firstCounts(owner: u64): u64 {
+export function firstCounts(owner: u64): u64 {
 	const isGuest = (owner & L.FRAME_OWNER_MASK) < L.DOMID_FIRST_RESERVED;
 	const references = (owner >>> ALLOCATED_SHIFT) & 1;
 	return references | (isGuest ? (owner & L.FRAME_XENHEAP) << XENHEAP_SHIFT : 0);
@@ -106,12 +106,9 @@ export function startFrames(ctx: usize, first: u32, end: u32): void {
 	const host = hostDirectory(image);
 	// Not the worker's own counts: nobody else has these frames now, and pass 2 has not begun.
 	const counts = tableAt(image, host, L.HT_FRAME_COUNTS) + ((<usize>first) << 3);
-	const from = tableAt(image, host, L.HT_FRAME_OWNERS) + ((<usize>first) << 3);
-	startCounts(from, from + ((<usize>(end - first)) << 3), counts - from);
-}
-
-/** Where the counts of the owners from `from` to `last` start, `distance` further on; 0: in their place. */
-export function startCounts(from: usize, last: usize, distance: usize): void {
+	let from = tableAt(image, host, L.HT_FRAME_OWNERS) + ((<usize>first) << 3);
+	const distance = counts - from;
+	const last = from + ((<usize>(end - first)) << 3);
 	if (ASC_FEATURE_SIMD) {
 		for (; from + 32 <= last; from += 32) {
 			const pair = firstCountsPair(v128.load(from));

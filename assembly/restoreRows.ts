@@ -19,7 +19,7 @@ import { decodeChunk } from "./extent/decode";
 import { domainDirectory, domainEntry, domainRowBytes, hostRowBytes, isBulk, tableRows } from "./image";
 import * as L from "./layout.gen";
 import { bodyBytes, bodyOf, chunkEntriesField, defHeadBytes, partFrom, recordBytes } from "./record";
-import { addReferences, startCounts } from "./references";
+import { addReferences, firstCounts } from "./references";
 import { domainsEnded, HOST_CREATED, HOST_FRAMES } from "./restore";
 import { defOf, planAt, planSlot, scratchAt, sectionEnd, sectionFirst } from "./sections";
 import { isApart, isWindow } from "./steps";
@@ -73,7 +73,8 @@ function decodeRows(ctx: usize, section: u32, def: u32, rowBytes: u32, first: u3
 /** Counts of frames [first, end), whose owners stand at `out`: in their place. */
 function makeCounts(ctx: usize, first: u32, end: u32, out: usize): void {
 	const c = context(ctx);
-	startCounts(out, out + ((<usize>(end - first)) << 3), 0);
+	const last = out + ((<usize>(end - first)) << 3);
+	for (let row = out; row < last; row += 8) store<u64>(row, firstCounts(load<u64>(row)));
 	c.rowsPtr = <u32>out;
 	c.rowsFirst = first;
 	c.rowsCount = end - first;
