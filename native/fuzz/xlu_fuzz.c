@@ -205,8 +205,16 @@ void xf_take_apart(const uint8_t *data, size_t size, struct xf_input *input)
 		input->header.edit_count = MOST_EDITS;
 }
 
-/* The preserved memory of an input's pages, for a stream. */
-static struct window make_memory(const struct xf_input *input, struct window stream)
+static uint64_t hash_of(struct window w)
+{
+	return w2c_xlu_hash(&core, w.at, w.bytes);
+}
+
+/*
+ * The preserved memory of an input's pages, for a stream of that hash: of its octets as they come, which open changes if it
+ * turns them round.
+ */
+static struct window make_memory(const struct xf_input *input, uint64_t stream_hash)
 {
 	uint32_t pages = input->header.page_count;
 	uint32_t from = (uint32_t)(sizeof(struct xlu_memory_header) + pages * 8 + XF_PAGE_BYTES - 1) & ~(XF_PAGE_BYTES - 1);
@@ -223,7 +231,7 @@ static struct window make_memory(const struct xf_input *input, struct window str
 	}
 	struct xlu_memory_header header = {
 		.magic = XLU_MEMORY_MAGIC,
-		.streamHash = w2c_xlu_hash(&core, stream.at, stream.bytes),
+		.streamHash = stream_hash,
 		.hash = w2c_xlu_hash(&core, w.at + sizeof header, w.bytes - sizeof header),
 		.pageCount = pages,
 		.pagesOffset = from,
@@ -406,7 +414,7 @@ static void again(const struct xf_input *input, struct restored first)
 	must(w2c_xlu_open(&core, ctx, stream.at, stream.bytes, 0) == 0, "open refuses what was saved", ctx);
 	must(w2c_xlu_plan(&core, ctx) == 0, "plan refuses what was saved", ctx);
 	struct window work = workspace(ctx);
-	struct window kept = make_memory(input, stream);
+	struct window kept = make_memory(input, hash_of(stream));
 	must(w2c_xlu_check(&core, ctx, work.at, work.bytes, kept.at, kept.bytes) == 0, "check refuses what was saved", ctx);
 	struct restored second = restore_all(ctx, 0, 0x5a);
 	must(first.digest == second.digest, "another digest after a second update", ctx);
@@ -443,7 +451,7 @@ static void edited(const struct xf_input *input, struct window image)
 	if (!opened(opening, stream, false))
 		return;
 	struct window work = workspace(opening);
-	struct window kept = make_memory(input, stream);
+	struct window kept = make_memory(input, hash_of(stream));
 	if (w2c_xlu_check(&core, opening, work.at, work.bytes, kept.at, kept.bytes) != 0) {
 		note_refusal(opening, stream);
 		return;
@@ -519,15 +527,24 @@ static bool one_input(const struct xf_input *input)
 	struct window stream = window(input->header.stream_bytes, 8);
 	memcpy(memory + stream.at, input->stream, stream.bytes);
 	if (getenv("XLU_FUZZ_EXTRACT"))
-		extract(stream, make_memory(input, stream));
+		extract(stream, make_memory(input, hash_of(stream)));
 	uint32_t ctx = context();
 	if (!opened(ctx, stream, mode & XF_MODE_PADDED))
 		return false;
-	struct window used = { stream.at, context_at(ctx).streamUsed };
+	/* Opened, a big-endian stream is another one, and a little-endian one what it was. */
+	uint8_t *turned = NULL;
+	struct window came = { stream.at, context_at(ctx).streamUsed };
+	if (context_at(ctx).isTurned != 0) {
+		turned = malloc(stream.bytes);
+		memcpy(turned, memory + stream.at, stream.bytes);
+		came = window(came.bytes, 8);
+		memcpy(memory + came.at, input->stream, came.bytes);
+	}
+	const uint8_t *octets = turned ? turned : input->stream;
 	struct window work = workspace(ctx);
 	struct window kept = { 0, 0 };
 	if (!(mode & XF_MODE_NO_MEMORY))
-		kept = make_memory(input, used);
+		kept = make_memory(input, hash_of(came));
 	uint8_t *keep = kept.bytes ? malloc(kept.bytes) : NULL;
 	if (keep)
 		memcpy(keep, memory + kept.at, kept.bytes);
@@ -536,7 +553,7 @@ static bool one_input(const struct xf_input *input)
 		refused = w2c_xlu_check(&core, ctx, work.at, work.bytes, 0, 0) != 0;
 	bool accepted = w2c_xlu_check(&core, ctx, work.at, work.bytes, kept.at, kept.bytes) == 0;
 	must(!refused || !accepted, "check accepts with the preserved memory what it refuses without", ctx);
-	must(memcmp(memory + stream.at, input->stream, stream.bytes) == 0, "the stream was written", ctx);
+	must(memcmp(memory + stream.at, octets, stream.bytes) == 0, "the stream was written", ctx);
 	must(!keep || memcmp(memory + kept.at, keep, kept.bytes) == 0, "the preserved memory was written", ctx);
 	if (!accepted) {
 		note_refusal(ctx, stream);
@@ -546,7 +563,7 @@ static bool one_input(const struct xf_input *input)
 	} else {
 		figures.accepted++;
 		struct restored first = restore_all(ctx, mode, 0xa5);
-		must(memcmp(memory + stream.at, input->stream, stream.bytes) == 0, "restore wrote the stream", ctx);
+		must(memcmp(memory + stream.at, octets, stream.bytes) == 0, "restore wrote the stream", ctx);
 		must(memcmp(memory + kept.at, keep, kept.bytes) == 0, "restore wrote the preserved memory", ctx);
 		reach_beyond("context", (struct window){ ctx, w2c_xlu_contextBytes(&core) });
 		reach_beyond("stream", stream);
@@ -558,6 +575,7 @@ static bool one_input(const struct xf_input *input)
 			edited(input, first.image);
 	}
 	free(keep);
+	free(turned);
 	return accepted;
 }
 
