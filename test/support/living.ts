@@ -24,11 +24,12 @@ export const baseOperations: readonly Operation[] = [
 	...[0, 1, 2, 3].map((domid): Operation => ({ op: "domain_unpause", domid })),
 ];
 
-/** A 32-bit PV guest beside them. */
+/** A 32-bit PV guest beside them, with some frames that nothing maps. */
 export const NARROW = 4;
 export const narrowOperations: readonly Operation[] = [
 	{ op: "domain_create", domid: NARROW, kind: "pv", width: 32, frames: 40, vcpus: 2 },
 	{ op: "domain_unpause", domid: NARROW },
+	...Array.from({ length: 6 }, (): Operation => ({ op: "populate_physmap", domid: NARROW })),
 ];
 
 /** Does operations that must not be refused. */

@@ -141,11 +141,9 @@ function anySlot(machine: Machine, domain: Domain, draw: Draw, level: number = P
 const rootsOf = (machine: Machine, domain: Domain): number[] =>
 	framesOf(machine, domain.domid, (mfn) => machine.frames.typeOf(mfn) === domain.rootLevel);
 
-/** Slots of upper page tables that proposals use: of an L2 or L3 table, of a 32-bit guest's L3 table, of an L4 table. */
-const UPPER_SLOTS = Array.from({ length: 12 }, (_, slot) => slot);
-const PAE_L3_SLOTS = [0, 1, 2, 3, 4];
-const L4_SLOTS = [0, 1, 255, 256, 272, 273, 511];
+/** The last slot of a 32-bit guest's L3 table; slots of an L2 table on both sides of where Xen's part begins, in one that has it. */
 const PAE_XEN_SLOT = 3;
+const L2_SLOTS_BY_XEN = [0, 1, 426, 427, 428, 511];
 
 /** One more L3 table of a 32-bit guest: first there are frames that nothing maps, then the entry that it cannot be without is written, then it is pinned. */
 function makeOtherL3(machine: Machine, domain: Domain, draw: Draw): Operation {
@@ -162,6 +160,17 @@ function makeOtherL3(machine: Machine, domain: Domain, draw: Draw): Operation {
 		return { op: "mmuext_pin_table", domid: domain.domid, mfn: found, level: PAGE_TYPE.l3 };
 	const value = hex(makeEntry(below, false));
 	return { op: "memory_write", domid: domain.domid, gfn: mfn, slot: PAE_XEN_SLOT, value };
+}
+
+/** An entry of an L3 or L2 table of a 32-bit guest. */
+function changeNarrowTable(machine: Machine, domain: Domain, draw: Draw): Operation {
+	const level = chance(draw, 2) ? PAGE_TYPE.l3 : PAGE_TYPE.l2;
+	const below = framesOf(machine, domain.domid, (found) => machine.frames.typeOf(found) === level - 1);
+	const mfn = (chance(draw, 2) ? plainFrame(machine, domain, draw) : undefined) ?? pick(draw, below) ?? 0;
+	const slot = level === PAGE_TYPE.l3 ? draw.below(5) : pick(draw, L2_SLOTS_BY_XEN);
+	const { table } = anySlot(machine, domain, draw, level);
+	const value = hex(chance(draw, 4) ? 0n : makeEntry(mfn, chance(draw, 2)));
+	return { op: "mmu_update", domid: domain.domid, table, slot: slot ?? 0, value };
 }
 
 /** Somewhere a grant can be mapped. */
@@ -398,12 +407,9 @@ const proposals: readonly (readonly [number, Proposal])[] = [
 		3,
 		forDomain((machine, domain, draw) => {
 			const level = 2 + draw.below(3);
-			const plain = domain.isNarrow && chance(draw, 2) ? plainFrame(machine, domain, draw) : undefined;
-			const mfn = plain ?? anyFrame(machine, domain, draw);
-			const value = chance(draw, 4) ? 0n : makeEntry(mfn, !chance(draw, 3));
+			const value = chance(draw, 4) ? 0n : makeEntry(anyFrame(machine, domain, draw), !chance(draw, 3));
 			const { table } = anySlot(machine, domain, draw, level);
-			const slots = level === 3 && domain.isNarrow ? PAE_L3_SLOTS : UPPER_SLOTS;
-			const slot = pick(draw, level === 4 ? L4_SLOTS : slots);
+			const slot = level === 4 ? pick(draw, [0, 1, 255, 256, 272, 273, 511]) : draw.below(12);
 			const self = chance(draw, 5) ? makeEntry(table, false) : value;
 			return { op: "mmu_update", domid: domain.domid, table, slot: slot ?? 0, value: hex(self) };
 		}, KIND.pv),
@@ -431,7 +437,6 @@ const proposals: readonly (readonly [number, Proposal])[] = [
 	[
 		3,
 		forDomain((machine, domain, draw) => {
-			if (domain.isNarrow && chance(draw, 2)) return makeOtherL3(machine, domain, draw);
 			return {
 				op: "mmuext_pin_table",
 				domid: domain.domid,
@@ -439,6 +444,17 @@ const proposals: readonly (readonly [number, Proposal])[] = [
 				level: 1 + draw.below(4),
 			};
 		}, KIND.pv),
+	],
+	[
+		3,
+		(machine, draw) => {
+			const domain = pick(
+				draw,
+				ofKind(machine, KIND.pv).filter(({ isNarrow }) => isNarrow),
+			);
+			if (domain === undefined) return undefined;
+			return chance(draw, 2) ? makeOtherL3(machine, domain, draw) : changeNarrowTable(machine, domain, draw);
+		},
 	],
 	[
 		2,
@@ -451,7 +467,7 @@ const proposals: readonly (readonly [number, Proposal])[] = [
 		2,
 		forDomain((machine, domain, draw) => {
 			const roots = rootsOf(machine, domain);
-			const user = chance(draw, 2);
+			const user = !domain.isNarrow && chance(draw, 2);
 			const mfn =
 				user && chance(draw, 3) ? 0 : chance(draw, 3) ? anyFrame(machine, domain, draw) : (pick(draw, roots) ?? 0);
 			return { op: "mmuext_new_baseptr", domid: domain.domid, vcpu: anyVcpu(domain, draw), mfn, user };
