@@ -705,7 +705,15 @@ const proposals: readonly (readonly [number, Proposal])[] = [
 			return { op: "pirq_eoi_map", domid: domain.domid, gfn: plainFrame(machine, domain, draw) ?? 0 };
 		}, KIND.pv),
 	],
-	[2, forDomain((_, { domid }, draw) => ({ op: "pirq_map", domid, irq: 16 + draw.below(6) }), KIND.pv)],
+	[
+		2,
+		(machine, draw) => {
+			// Mostly who may.
+			const pv = ofKind(machine, KIND.pv);
+			const domain = pick(draw, chance(draw, STRAY) ? pv : pv.filter(({ isPrivileged }) => isPrivileged));
+			return domain && { op: "pirq_map", domid: domain.domid, irq: 16 + draw.below(6) };
+		},
+	],
 	[
 		1,
 		forDomain(
