@@ -15,7 +15,8 @@
  *                      └ [3] ──────> L2 with Xen's part (paeXenL2) ─ below it ─> L1
  *
  * The fourth entry is there from the first validation on, and stays; its L2 table is named by nothing else, since Xen's linear
- * map of that one L3 stands in it.
+ * map of that one L3 stands in it. What stands behind the four is cleared when the table is validated: here only then, so that
+ * what is refused has changed nothing, in Xen before.
  *
  * Stricter than Xen in one thing: a linear entry may name its own table, but no other one of its level.
  */

@@ -4,7 +4,7 @@
  */
 import { describe, expect, test } from "vitest";
 import { EVTCHN_STATE, LIFE, PAGE_TYPE, PAGE_TYPE_FLAG } from "../../../src/format/enums.ts";
-import { type Machine, type Operation, resultText, runOperation } from "../../../src/machine/live/index.ts";
+import { Machine, type Operation, resultText, runOperation } from "../../../src/machine/live/index.ts";
 import { updateMachine as liveUpdateMachine } from "../../../src/update.ts";
 import { coreModule } from "../../support/core.ts";
 import {
@@ -30,6 +30,7 @@ import {
 	refused,
 	XEN_SLOT_32,
 } from "../../support/operations.ts";
+import { NARROW as SECOND, secondHost } from "../../support/secondHost.ts";
 
 const WIDE = 1;
 const XEN_L2 = PAGE_TYPE.l2 | PAGE_TYPE_FLAG.paeXenL2;
@@ -125,6 +126,27 @@ describe("a 32-bit guest", () => {
 		for (const width of [0, 4, 16, 33]) refused(machine, create({ width }), "EINVAL");
 		refused(machine, create({ frames: XEN_SLOT_32 * 512 + 1 }), "EINVAL");
 		refused(machine, create({ frames: XEN_SLOT_32 * 512 }), "ENOMEM");
+	});
+
+	test("of a host that was not made by operations is taken as it is: a table of its is changed, before and after an update", () => {
+		const { model, preserved } = secondHost();
+		const machine = Machine.fromHost({ name: "second", model, preserved, assumptions: [] });
+		const of = (op: string, rest: object): Operation => ({ op, domid: SECOND, ...rest });
+		const before: Operation[] = [
+			of("mmu_update", { table: 840, slot: 1, value: pte(855, "ro") }),
+			of("mmu_update", { table: 842, slot: 5, value: pte(843, "rw") }),
+		];
+		for (const operation of before) done(machine, operation);
+		expect([855, 842, 843].map((mfn) => machine.frames.tableTypeOf(mfn))).toEqual([PAGE_TYPE.l2, XEN_L2, PAGE_TYPE.l1]);
+		expect(references(machine, 843)).toEqual([5, 3]);
+		const updated = updateMachine(machine);
+		expect(imageDifference(updated.before, updated.after)).toBeUndefined();
+		for (const one of [machine, updated.machine]) {
+			refused(one, of("mmu_update", { table: 842, slot: XEN_SLOT_32, value: "0x0" }), "EPERM");
+			doneAll(one, of("mmu_update", { table: 842, slot: 5, value: "0x0" }), of("mmuext_unpin_table", { mfn: 843 }));
+			expect(references(one, 843)).toEqual([3, 1]);
+		}
+		expect(imageDifference(machine.image(), updated.machine.image())).toBeUndefined();
 	});
 
 	test("has no update to a xen#2 that knows version 1 alone: its guests are not even paused", async () => {

@@ -18,7 +18,7 @@ import { baseMachine, machineWithNarrow } from "../../support/living.ts";
 import { changeSince, checkInvariants, drawFor, holesOf, snapshot, succeeded } from "../../support/operations.ts";
 
 /** How many sequences: XLU_SEQUENCES for a long run; XLU_SEED for other ones. */
-const SEQUENCES = Number(process.env.XLU_SEQUENCES ?? 120);
+const SEQUENCES = Number(process.env.XLU_SEQUENCES ?? 180);
 const SEED = Number(process.env.XLU_SEED ?? 1);
 const LENGTH = 50;
 /** One operation in so many gets a number that makes no sense. */
