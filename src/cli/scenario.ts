@@ -63,6 +63,7 @@ export async function play(path: string, options: RunOptions): Promise<boolean> 
 			progress(`${path}: step ${step.index + 1} of ${scenario.steps.length}`);
 		},
 		...(options.xen2Size === undefined ? {} : { xen2Bytes: options.xen2Size * 1024 * 1024 }),
+		...(options.xen2Format === undefined ? {} : { xen2Format: options.xen2Format }),
 		...(options.seed === undefined ? {} : { seed: options.seed }),
 	});
 	progressDone();

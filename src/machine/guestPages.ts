@@ -4,12 +4,15 @@
  */
 import { array, type RowInput, reserved, u16, u32, u64 } from "../format/fields.ts";
 import { layOut, type Row, readStruct, type Struct, writeStruct } from "../format/layout.ts";
-import { LEGACY_VCPUS, sharedInfo, sharedInfo32, vcpuInfo } from "../formats/libxc/sharedInfo.ts";
+import { LEGACY_VCPUS, sharedInfo, sharedInfo32, vcpuInfo, vcpuInfo32 } from "../formats/libxc/sharedInfo.ts";
 
 export const PAGE_BYTES = 4096;
 
-/** Ports of the 2-level ABI of a 64-bit guest. */
-export const TWO_LEVEL_PORTS = 4096;
+/** Bits of a guest's word: so many words of so many ports each the 2-level ABI has. `guestWidth`: octets of the word. */
+export const portsPerWord = (guestWidth: number): number => 8 * guestWidth;
+/** Ports of the 2-level ABI: 4096 of a 64-bit guest, 1024 of a 32-bit one. */
+export const twoLevelPorts = (guestWidth: number): number => portsPerWord(guestWidth) ** 2;
+export const TWO_LEVEL_PORTS = twoLevelPorts(8);
 
 const grantV1Fields = [u16("flags", "GTF bits."), u16("domid", "Grantee."), u32("frame", "GFN.")] as const;
 const grantV1 = layOut("grant_entry_v1", "A grant, version 1.", grantV1Fields);
@@ -111,18 +114,28 @@ export function readTwoLevelPort(page: Uint8Array, port: number, guestWidth: num
 export type SharedBitmap = "pending" | "mask";
 const bitmapField = { pending: "evtchnPending", mask: "evtchnMask" } as const;
 
-export function sharedBit(page: Uint8Array, bitmap: SharedBitmap, port: number): boolean {
-	return (((page[at(sharedInfo, bitmapField[bitmap]) + (port >>> 3)] ?? 0) >> (port & 7)) & 1) === 1;
+const bitmapAt = (bitmap: SharedBitmap, guestWidth: number): number =>
+	at(guestWidth === 4 ? sharedInfo32 : sharedInfo, bitmapField[bitmap]);
+
+/** A port's bit in one of them. `guestWidth`: octets of the guest's word. */
+export function sharedBit(page: Uint8Array, bitmap: SharedBitmap, port: number, guestWidth: number): boolean {
+	return (((page[bitmapAt(bitmap, guestWidth) + (port >>> 3)] ?? 0) >> (port & 7)) & 1) === 1;
 }
 
 /** Sets or clears a port's bit; returns what it was. */
-export function setSharedBit(page: Uint8Array, bitmap: SharedBitmap, port: number, value: boolean): boolean {
-	const before = sharedBit(page, bitmap, port);
-	writeBit(viewOf(page), at(sharedInfo, bitmapField[bitmap]), port, value);
+export function setSharedBit(
+	page: Uint8Array,
+	bitmap: SharedBitmap,
+	port: number,
+	value: boolean,
+	guestWidth: number,
+): boolean {
+	const before = sharedBit(page, bitmap, port, guestWidth);
+	writeBit(viewOf(page), bitmapAt(bitmap, guestWidth), port, value);
 	return before;
 }
 
-/** Where a vCPU's vcpu_info stands in shared_info; undefined for one that has no place there. */
+/** Where a vCPU's vcpu_info stands in shared_info, of either width; undefined for one that has no place there. */
 export function sharedVcpuInfo(vcpu: number): number | undefined {
 	return vcpu < LEGACY_VCPUS ? vcpu * vcpuInfo.size : undefined;
 }
@@ -130,20 +143,21 @@ export function sharedVcpuInfo(vcpu: number): number | undefined {
 export const VCPU_INFO_BYTES = vcpuInfo.size;
 
 /** A vcpu_info at `offset` of a page: flags of the upcall, words of evtchn_pending with news. */
-export function vcpuInfoView(page: Uint8Array, offset: number) {
+export function vcpuInfoView(page: Uint8Array, offset: number, guestWidth: number) {
 	const view = viewOf(page);
 	const flag = (name: "evtchnUpcallPending" | "evtchnUpcallMask") => ({
 		get: (): boolean => view.getUint8(offset + at(vcpuInfo, name)) !== 0,
 		set: (value: boolean): void => view.setUint8(offset + at(vcpuInfo, name), value ? 1 : 0),
 	});
-	const selector = offset + at(vcpuInfo, "evtchnPendingSel");
+	const selector = offset + at(guestWidth === 4 ? vcpuInfo32 : vcpuInfo, "evtchnPendingSel");
 	return {
 		pending: flag("evtchnUpcallPending"),
 		mask: flag("evtchnUpcallMask"),
-		selector: (): bigint => view.getBigUint64(selector, true),
+		selector: (): bigint =>
+			guestWidth === 4 ? BigInt(view.getUint32(selector, true)) : view.getBigUint64(selector, true),
 		/** Sets or clears a word's bit; returns what it was. */
 		setSelector: (word: number, value: boolean): boolean => {
-			const before = ((view.getBigUint64(selector, true) >> BigInt(word)) & 1n) === 1n;
+			const before = ((view.getUint8(selector + (word >>> 3)) >> (word & 7)) & 1) === 1;
 			writeBit(view, selector, word, value);
 			return before;
 		},

@@ -15,6 +15,7 @@ export type ActiveRow = RowsOf<typeof S.GrantActive>;
 export type MaptrackRow = RowsOf<typeof S.Maptrack>;
 export type VcpuRow = RowsOf<typeof H.Vcpu>;
 export type PvVcpuRow = RowsOf<typeof H.PvVcpu>;
+export type Pv32VcpuRow = RowsOf<typeof H.Pv32Vcpu>;
 export type ControlBlockRow = RowsOf<typeof S.ControlBlock>;
 export type PirqRow = RowsOf<typeof S.Pirq>;
 export type TrapRow = RowsOf<typeof S.PvTrap>;
@@ -58,7 +59,7 @@ export interface DomainTables {
 	softAffinity: bigint[];
 	savedAffinity: bigint[];
 	pvVcpu: (PvVcpuRow | undefined)[];
-	pv32Vcpu: (RowsOf<typeof H.Pv32Vcpu> | undefined)[];
+	pv32Vcpu: (Pv32VcpuRow | undefined)[];
 	pvFpu: (Uint8Array | undefined)[];
 	pvTraps: (TrapRow[] | undefined)[];
 	pvExtended: (Uint8Array | undefined)[];

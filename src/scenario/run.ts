@@ -80,6 +80,8 @@ export interface ScenarioOptions {
 	seed?: number;
 	/** Octets of xen#2 for updates that do not say it. */
 	xen2Bytes?: number;
+	/** Newest version of the format that xen#2 knows; by default as xen#1. */
+	xen2Format?: number;
 	/** The core's module; by default the one that the package ships. */
 	module?: WebAssembly.Module;
 	/** Hears of each step when it is done; of updates with their report. */
@@ -309,7 +311,13 @@ class Run {
 		const { expect, xen2Size, seed = this.#seed } = step;
 		done.text = "live update";
 		const xen2Bytes = xen2Size === undefined ? this.#options.xen2Bytes : xen2Size * 2 ** 20;
-		const options: UpdateOptions = { module: this.#module, seed, ...(xen2Bytes === undefined ? {} : { xen2Bytes }) };
+		const { xen2Format } = this.#options;
+		const options: UpdateOptions = {
+			module: this.#module,
+			seed,
+			...(xen2Bytes === undefined ? {} : { xen2Bytes }),
+			...(xen2Format === undefined ? {} : { xen2Format }),
+		};
 		const update = this.#options.update ?? updateMachine;
 		let updated: Awaited<ReturnType<typeof updateMachine>>;
 		try {

@@ -84,10 +84,11 @@ const grantOf: Finder<{ active: Domain["tables"]["grantActive"][number] }> = (ma
 		: { active: active[of.grant as number] };
 };
 
-function isMasked(machine: Machine, { tables }: Domain, port: number): boolean {
+function isMasked(machine: Machine, { tables, guestWidth }: Domain, port: number): boolean {
 	if (tables.evtchn?.abi !== EVTCHN_ABI.fifo) {
 		return (
-			tables.sharedInfo !== undefined && sharedBit(machine.memory.look(Number(tables.sharedInfo.mfn)), "mask", port)
+			tables.sharedInfo !== undefined &&
+			sharedBit(machine.memory.look(Number(tables.sharedInfo.mfn)), "mask", port, guestWidth)
 		);
 	}
 	const array = tables.eventArrays[Math.floor(port / EVENT_WORDS_PER_FRAME)];

@@ -14,8 +14,8 @@ import {
 	runOperation,
 } from "../../src/machine/live/index.ts";
 import {
-	baseMachine,
 	imageDifference,
+	machineWithNarrow,
 	memoryDifference,
 	streamOf,
 	type UpdatedMachine,
@@ -55,7 +55,7 @@ function resolve(steps: readonly (readonly number[])[]): (Operation | undefined)
 const line = (operation: Operation, result: Result): string =>
 	`${JSON.stringify(operation)}  // ${typeof result === "number" ? resultText(operation.op, result) : JSON.stringify(result)}`;
 
-const base = baseMachine();
+const base = machineWithNarrow();
 const baseImage = base.image();
 const fresh = (): Machine => Machine.fromImage("base", baseImage, base.memory);
 

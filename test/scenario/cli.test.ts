@@ -154,6 +154,15 @@ describe("xlu run SCENARIO", () => {
 		expect(stdout).toMatch(/step 2: live update: expected an update, got XLU_E_HANDOVER/);
 	});
 
+	it("--xen2-format is of all its updates: one of a 32-bit PV guest is refused where xen#2 knows version 1 alone", () => {
+		const steps = [{ op: "domain_create", domid: 1, kind: "pv", width: 32 }, { update: {} }];
+		const narrow = file("narrow.json", JSON.stringify({ host: { frames: 4096 }, steps }));
+		expect(xlu(["run", narrow]).status).toBe(0);
+		const { status, stdout } = xlu(["run", "--xen2-format", "1", narrow]);
+		expect(status).toBe(1);
+		expect(stdout).toMatch(/step 1: live update: expected an update, got XLU_E_REFUSED/);
+	});
+
 	it("runs the shipped ones", () => {
 		const { status, stdout } = shell("$XLU run -q examples/scenarios/*.json", { cwd: root });
 		expect(status).toBe(0);

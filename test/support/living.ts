@@ -24,6 +24,14 @@ export const baseOperations: readonly Operation[] = [
 	...[0, 1, 2, 3].map((domid): Operation => ({ op: "domain_unpause", domid })),
 ];
 
+/** A 32-bit PV guest beside them, with some frames that nothing maps. */
+export const NARROW = 4;
+export const narrowOperations: readonly Operation[] = [
+	{ op: "domain_create", domid: NARROW, kind: "pv", width: 32, frames: 40, vcpus: 2 },
+	{ op: "domain_unpause", domid: NARROW },
+	...Array.from({ length: 6 }, (): Operation => ({ op: "populate_physmap", domid: NARROW })),
+];
+
 /** Does operations that must not be refused. */
 export function mustRun(machine: Machine, list: readonly Operation[]): Result[] {
 	return list.map((operation) => {
@@ -40,6 +48,12 @@ export const FRAMES = 4096;
 export function baseMachine(): Machine {
 	const machine = Machine.fromHost(emptyHost(FRAMES));
 	mustRun(machine, baseOperations);
+	return machine;
+}
+
+export function machineWithNarrow(): Machine {
+	const machine = baseMachine();
+	mustRun(machine, narrowOperations);
 	return machine;
 }
 

@@ -11,6 +11,7 @@ import {
 	P2M_BITS,
 	P2M_TYPE,
 	PAGE_TYPE,
+	PAGE_TYPE_FLAG,
 } from "../../src/format/enums.ts";
 import { type Machine, type Operation, type Result, resultText, runOperation } from "../../src/machine/live/index.ts";
 import { countReferences } from "../../src/machine/references.ts";
@@ -153,7 +154,34 @@ export function faultsOf(machine: Machine, counted = { p2mTables: true }): strin
 		if (JSON.stringify(has) !== JSON.stringify(sums))
 			faults.push(`domain ${domid} has ${JSON.stringify(has)}, its tables make ${JSON.stringify(sums)}`);
 	}
-	faults.push(...grantFaults(machine), ...portFaults(machine), ...p2mFaults(machine, counted.p2mTables));
+	faults.push(
+		...narrowFaults(machine),
+		...grantFaults(machine),
+		...portFaults(machine),
+		...p2mFaults(machine, counted.p2mTables),
+	);
+	return faults;
+}
+
+/** L3 tables of 32-bit guests: four entries, the last of which names an L2 table with Xen's part that nothing else names. */
+function narrowFaults({ frames, memory, domains }: Machine): string[] {
+	const faults: string[] = [];
+	const named = new Set<number>();
+	frames.types.forEach((entry, mfn) => {
+		if ((entry & PAGE_TYPE_FLAG.paeXenL2) !== 0 && frames.typeReferences(mfn) !== 1)
+			faults.push(`frame 0x${mfn.toString(16)} has Xen's part, and ${frames.typeReferences(mfn)} type references`);
+		const owner = domains.get(frames.ownerOf(mfn) ?? -1)?.tables;
+		if ((entry & 7) !== PAGE_TYPE.l3 || owner?.pv32 === undefined) return;
+		for (let slot = 0; slot < 512; slot++) {
+			const value = memory.entry(mfn, slot);
+			const target = Number((value >> 12n) & 0xff_ffff_ffffn);
+			const hasXen = (value & 1n) === 1n && ((frames.types[target] ?? 0) & PAGE_TYPE_FLAG.paeXenL2) !== 0;
+			if (hasXen && named.has(target)) faults.push(`frame 0x${target.toString(16)} has Xen's part for two L3 tables`);
+			if (hasXen) named.add(target);
+			if (hasXen !== (slot === 3) || (slot > 3 && value !== 0n))
+				faults.push(`entry ${slot} of the L3 table 0x${mfn.toString(16)} is 0x${value.toString(16)}`);
+		}
+	});
 	return faults;
 }
 
@@ -262,16 +290,30 @@ export const pte = (mfn: number, access: "rw" | "ro"): string =>
 /** Slot of a new PV domain's L4 table below which all of its memory stands. */
 export const DIRECT_MAP_SLOT = 272;
 
+/** Slot of a new 32-bit domain's L3 table below which all of its memory stands; its L2 table has Xen's part from 428 on. */
+export const DIRECT_MAP_SLOT_32 = 3;
+export const XEN_SLOT_32 = 428;
+
+/** A new 32-bit PV domain's page tables, its GDT, and its plain frames, slot by slot of the L1 table. */
+export function pv32Layout(machine: Machine, domid: number) {
+	const row = machine.domain(domid).pv32Vcpu(0);
+	const l3 = Number(row.cr3 >> FRAME_SHIFT);
+	return { l3, ...belowL3(machine, l3, DIRECT_MAP_SLOT_32), gdt: Number(row.gdtMfn[0]) };
+}
+
+function belowL3({ memory }: Machine, l3: number, slot: number) {
+	const below = (table: number, at: number): number => Number(memory.entry(table, at) >> FRAME_SHIFT);
+	const l2 = below(l3, slot);
+	const l1 = below(l2, 0);
+	const plain: number[] = [];
+	for (let at = 0; at < 512 && memory.entry(l1, at) & 2n; at++) plain.push(below(l1, at));
+	return { l2, l1, plain };
+}
+
 /** A new PV domain's page tables, its GDT, and its plain frames, slot by slot of the L1 table. */
 export function pvLayout(machine: Machine, domid: number) {
 	const row = machine.domain(domid).pvVcpu(0);
-	const below = (table: number, slot: number): number => Number(machine.memory.entry(table, slot) >> FRAME_SHIFT);
 	const root = Number((row.cr[3] as bigint) >> FRAME_SHIFT);
-	const l3 = below(root, DIRECT_MAP_SLOT);
-	const l2 = below(l3, 0);
-	const l1 = below(l2, 0);
-	const gdt = Number(row.gdtMfn[0]);
-	const plain: number[] = [];
-	for (let slot = 0; machine.memory.entry(l1, slot) & 2n; slot++) plain.push(below(l1, slot));
-	return { root, l3, l2, l1, gdt, plain };
+	const l3 = Number(machine.memory.entry(root, DIRECT_MAP_SLOT) >> FRAME_SHIFT);
+	return { root, l3, ...belowL3(machine, l3, 0), gdt: Number(row.gdtMfn[0]) };
 }

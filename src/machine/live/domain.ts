@@ -1,6 +1,6 @@
 /** A domain of a living machine: its tables, which operations change in place, and its counts, as history makes them. */
-import { CREATE, FRAME, KIND, LIFE, VCPU_FLAG } from "../../format/enums.ts";
-import type { DomainTables, PvVcpuRow, VcpuRow } from "../readImage.ts";
+import { CREATE, FRAME, KIND, LIFE, PAGE_TYPE, VCPU_FLAG } from "../../format/enums.ts";
+import type { DomainTables, Pv32VcpuRow, PvVcpuRow, VcpuRow } from "../readImage.ts";
 import { need } from "./errno.ts";
 import { P2mTables } from "./p2mTables.ts";
 
@@ -42,6 +42,21 @@ export class Domain {
 		return this.kind !== KIND.pv;
 	}
 
+	/** Octets of the guest's word: 4 or 8. */
+	get guestWidth(): number {
+		return this.tables.domain.guestWidth;
+	}
+
+	/** A 32-bit PV guest: page tables of three levels, contexts of their own. */
+	get isNarrow(): boolean {
+		return this.kind === KIND.pv && this.guestWidth === 4;
+	}
+
+	/** Level of the page tables that a PV guest's vCPUs run on. */
+	get rootLevel(): number {
+		return this.isNarrow ? PAGE_TYPE.l3 : PAGE_TYPE.l4;
+	}
+
 	get isDead(): boolean {
 		return this.tables.domain.life === LIFE.dead;
 	}
@@ -71,12 +86,25 @@ export class Domain {
 		return row;
 	}
 
-	/** Registers of an initialised PV vCPU. */
+	/** Registers of an initialised vCPU of a 64-bit PV guest. */
 	pvVcpu(id: number): PvVcpuRow {
 		this.vcpu(id);
 		const row = this.tables.pvVcpu[id];
 		need(row !== undefined, "EINVAL");
 		return row;
+	}
+
+	/** The same of a 32-bit one. */
+	pv32Vcpu(id: number): Pv32VcpuRow {
+		this.vcpu(id);
+		const row = this.tables.pv32Vcpu[id];
+		need(row !== undefined, "EINVAL");
+		return row;
+	}
+
+	/** Registers of an initialised PV vCPU: what both widths have. */
+	context(id: number): PvVcpuRow | Pv32VcpuRow {
+		return this.isNarrow ? this.pv32Vcpu(id) : this.pvVcpu(id);
 	}
 
 	isOnline(id: number): boolean {

@@ -7,7 +7,7 @@
  * A port that Xen itself consumes (an I/O server's) is not the guest's to close, send or move.
  */
 import { CONSUMER, EVTCHN_ABI, EVTCHN_STATE, NONE32, NONE64, VIRQ } from "../../format/enums.ts";
-import { TWO_LEVEL_PORTS } from "../guestPages.ts";
+import { twoLevelPorts } from "../guestPages.ts";
 import type { PirqRow, PortRow } from "../readImage.ts";
 import type { Domain } from "./domain.ts";
 import { need, refuse } from "./errno.ts";
@@ -50,7 +50,7 @@ function bind(machine: Machine, domain: Domain, state: number, fields: Partial<P
 	const { tables } = domain;
 	let port = 1;
 	while (port < tables.ports.length && !isFree(tables.ports[port])) port++;
-	need(port < (machine.isFifo(domain) ? fifo.FIFO_PORTS : TWO_LEVEL_PORTS), "ENOSPC");
+	need(port < (machine.isFifo(domain) ? fifo.FIFO_PORTS : twoLevelPorts(domain.guestWidth)), "ENOSPC");
 	need(port <= tables.domain.maxEvtchnPort, "ENOSPC");
 	while (tables.ports.length <= port) tables.ports.push(...new Array(BUCKET).fill(undefined));
 	// The queue that it was last linked on stays known, though the port was free.

@@ -76,6 +76,11 @@ export class FrameTable {
 		return (this.types[mfn] ?? 0) & TYPE_MASK;
 	}
 
+	/** The same, and of an L2 table whether it has Xen's part of a 32-bit guest's addresses in it. */
+	tableTypeOf(mfn: number): number {
+		return (this.types[mfn] ?? 0) & (TYPE_MASK | PAGE_TYPE_FLAG.paeXenL2);
+	}
+
 	isPinned(mfn: number): boolean {
 		return ((this.types[mfn] ?? 0) & PAGE_TYPE_FLAG.pinned) !== 0;
 	}
@@ -149,6 +154,7 @@ export class FrameTable {
 		(this.counts[2 * mfn + 1] as number)++;
 	}
 
+	/** @param type with paeXenL2 where it has that */
 	startType(mfn: number, type: number): void {
 		this.types[mfn] = type | PAGE_TYPE_FLAG.validated;
 		this.counts[2 * mfn + 1] = 1;

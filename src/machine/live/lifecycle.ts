@@ -18,7 +18,6 @@ import {
 	NO_SHUTDOWN_CODE,
 	NONE32,
 	NONE64,
-	PAGE_TYPE,
 	SCHEDULER,
 	SHUTDOWN_STATE,
 	VCPU_FLAG,
@@ -33,7 +32,7 @@ import { emptyHvmContext, placeCpuEntry } from "./hvmContext.ts";
 import { dropServers } from "./ioreq.ts";
 import type { Machine } from "./machine.ts";
 import { dropP2m, makeRoot, populate } from "./p2m.ts";
-import { dropAllTables, isUnseen, makeEntry, pinTable, setGdt } from "./pageTables.ts";
+import { dropAllTables, firstXenSlot, isUnseen, makeEntry, pinTable, setGdt } from "./pageTables.ts";
 import { initialise, now, RUNSTATE } from "./vcpus.ts";
 
 const MOST_VCPUS = 128;
@@ -44,9 +43,13 @@ const HAP_POOL_FRAMES = 64;
 const MAX_GRANT_FRAMES = 8;
 const MAX_MAPTRACK_FRAMES = 4;
 const ENTRIES = 512;
-/** Where Linux has its map of all memory. */
+/** Where Linux has its map of all memory: a slot of the L4 table, of a 32-bit guest's L3 table. */
 const DIRECT_MAP_SLOT = 272;
+const DIRECT_MAP_SLOT_32 = 3;
 const KERNEL_ENTRY = 0xffff_ffff_8100_0000n;
+const KERNEL_ENTRY_32 = 0xc100_0000n;
+/** Where Xen's part of a 32-bit guest's addresses begins (__HYPERVISOR_VIRT_START_PAE). */
+const XEN_START_32 = 0xf580_0000;
 const PV_ASSISTS = 0x2d;
 const EMULATION_FLAGS: Readonly<Record<number, number>> = { [KIND.pv]: 0, [KIND.pvh]: 1, [KIND.hvm]: 0x3ff };
 
@@ -56,6 +59,8 @@ export interface NewDomain {
 	/** Frames of memory that it begins with. */
 	frames: number;
 	vcpus: number;
+	/** Bits of its word: 64, or of a PV guest 32. */
+	width: number;
 	/** dom0: may map others' memory, owns the devices. */
 	privileged: boolean;
 	/** A stub domain's guest. */
@@ -95,7 +100,8 @@ function newVcpu(machine: Machine, vcpuId: number, affinityWordCount: number): V
 }
 
 function newTables(machine: Machine, spec: NewDomain): DomainTables {
-	const { domid, kind, frames, vcpus, privileged, target = DOMID.INVALID } = spec;
+	const { domid, kind, frames, vcpus, width, privileged, target = DOMID.INVALID } = spec;
+	const isNarrow = width === 32;
 	const uniqueId = BigInt(machine.host.host.nextUniqueId ?? 1);
 	machine.host.host = { ...machine.host.host, nextUniqueId: uniqueId + 1n };
 	const cpus = Number(machine.host.host.cpuCount ?? 1);
@@ -122,7 +128,7 @@ function newTables(machine: Machine, spec: NewDomain): DomainTables {
 			ssidref: 0,
 			cpupoolId: Number(machine.host.poolList[0]?.poolId ?? 0),
 			addressWidth: 0,
-			guestWidth: 8,
+			guestWidth: width / 8,
 		},
 		cpuidLeaves: [],
 		msrPolicy: [],
@@ -131,7 +137,7 @@ function newTables(machine: Machine, spec: NewDomain): DomainTables {
 		keptFrames: undefined,
 		keptRoots: [],
 		keptRanges: [],
-		pv32: undefined,
+		pv32: isNarrow ? { xenStart: XEN_START_32 } : undefined,
 		vnumaNodes: [],
 		vnumaDistances: [],
 		vnumaVcpus: [],
@@ -182,8 +188,8 @@ function newTables(machine: Machine, spec: NewDomain): DomainTables {
 		hardAffinity: ids.map(() => all),
 		softAffinity: ids.map(() => all),
 		savedAffinity: ids.map(() => all),
-		pvVcpu: kind === KIND.pv ? ids.map(() => undefined) : [],
-		pv32Vcpu: [],
+		pvVcpu: kind === KIND.pv && !isNarrow ? ids.map(() => undefined) : [],
+		pv32Vcpu: isNarrow ? ids.map(() => undefined) : [],
 		pvFpu: kind === KIND.pv ? ids.map(() => undefined) : [],
 		pvTraps: kind === KIND.pv ? ids.map(() => undefined) : [],
 		pvExtended: kind === KIND.pv ? ids.map(() => undefined) : [],
@@ -216,10 +222,11 @@ function newTables(machine: Machine, spec: NewDomain): DomainTables {
  * @returns the domid
  */
 export function create(machine: Machine, spec: NewDomain): number {
-	const { domid, kind, frames, vcpus, target } = spec;
+	const { domid, kind, frames, vcpus, width, target } = spec;
 	need(domid >= 0 && domid < DOMID.FIRST_RESERVED, "EINVAL");
 	need(!machine.domains.has(domid), "EEXIST");
 	need(vcpus >= 1 && vcpus <= MOST_VCPUS && frames >= 8 && frames <= MOST_FRAMES, "EINVAL");
+	need(width === 64 || (width === 32 && kind === KIND.pv), "EINVAL");
 	if (target !== undefined) machine.living(target);
 	const { nextUniqueId } = machine.host.host;
 	const domain = new Domain(newTables(machine, spec));
@@ -257,16 +264,22 @@ function bringUp({ tables }: Domain, vcpu: number): void {
 	row.runstate = RUNSTATE.runnable;
 }
 
-/** Page tables as a builder makes them: one tree below L4 slot 272, all memory writable but tables and descriptors. */
+/**
+ * Page tables as a builder makes them: one tree below L4 slot 272, of a 32-bit guest below the last slot of its L3, all memory
+ * writable but tables and descriptors.
+ */
 function buildPv(machine: Machine, domain: Domain, count: number): void {
-	const { domid } = domain;
-	const mfns = Array.from({ length: count }, () => populate(machine, domid, 0, 0));
+	const { domid, isNarrow } = domain;
 	const lowest = Math.ceil(count / ENTRIES);
-	need(count >= lowest + 4, "EINVAL");
+	// Of a 32-bit guest's last GiB a part is Xen's.
+	need(count >= lowest + 4 && lowest <= (isNarrow ? firstXenSlot(XEN_START_32) : ENTRIES), "EINVAL");
+	const mfns = Array.from({ length: count }, () => populate(machine, domid, 0, 0));
 	const take = (): number => mfns[--left] as number;
 	let left = count;
-	const [root, l3, l2, gdt] = [take(), take(), take(), take()];
+	const l4 = isNarrow ? undefined : take();
+	const [l3, l2, gdt] = [take(), take(), take()];
 	const l1 = Array.from({ length: lowest }, take);
+	const root = l4 ?? l3;
 	const special = new Set([root, l3, l2, gdt, ...l1]);
 	const { memory } = machine;
 	mfns.forEach((mfn, i) => {
@@ -275,10 +288,10 @@ function buildPv(machine: Machine, domain: Domain, count: number): void {
 	l1.forEach((mfn, i) => {
 		memory.setEntry(l2, i, makeEntry(mfn, true));
 	});
-	memory.setEntry(l3, 0, makeEntry(l2, true));
-	memory.setEntry(root, DIRECT_MAP_SLOT, makeEntry(l3, true));
-	pinTable(machine, domid, root, PAGE_TYPE.l4);
-	initialise(machine, domid, 0, root, KERNEL_ENTRY);
+	memory.setEntry(l3, isNarrow ? DIRECT_MAP_SLOT_32 : 0, makeEntry(l2, true));
+	if (l4 !== undefined) memory.setEntry(l4, DIRECT_MAP_SLOT, makeEntry(l3, true));
+	pinTable(machine, domid, root, domain.rootLevel);
+	initialise(machine, domid, 0, root, isNarrow ? KERNEL_ENTRY_32 : KERNEL_ENTRY);
 	setGdt(machine, domid, 0, [gdt], ENTRIES);
 	bringUp(domain, 0);
 }

@@ -4,7 +4,8 @@
  */
 import { PAGE_BYTES } from "../guestPages.ts";
 
-const ENTRY_BYTES = 8;
+/** Octets of an entry of a page table, of any level and width. */
+export const ENTRY_BYTES = 8;
 const ZEROS = new Uint8Array(PAGE_BYTES);
 
 export class MachineMemory {

@@ -134,6 +134,7 @@ export const operations: Readonly<Record<string, OperationDefinition>> = {
 			kind: name(kinds, "kind of guest"),
 			frames: integer("frames of memory", 64),
 			vcpus: integer("vCPUs, 0 is up", 1),
+			width: integer("bits of its word: 64, or of a PV guest 32", 64),
 			privileged: boolean("whether it is the dom0, of which there is one"),
 			target: domidOf("the guest that it serves as stub domain", DOMID.INVALID),
 		},
@@ -145,6 +146,7 @@ export const operations: Readonly<Record<string, OperationDefinition>> = {
 				kind: KIND[v.text("kind") as keyof typeof KIND],
 				frames: v.int("frames"),
 				vcpus: v.int("vcpus"),
+				width: v.int("width"),
 				privileged: v.flag("privileged"),
 				...(v.int("target") === DOMID.INVALID ? {} : { target: v.int("target") }),
 			});
@@ -291,15 +293,17 @@ export const operations: Readonly<Record<string, OperationDefinition>> = {
 			return pageTables.mmuUpdate(m, v.int("domid"), v.int("table"), v.int("slot"), v.word("value"), owner);
 		},
 	),
-	mmuext_pin_table: define("Pin a page table (PV).", { domid, mfn: frame("frame"), level: integer("1 to 4") }, (m, v) =>
-		pageTables.pinTable(m, v.int("domid"), v.int("mfn"), v.int("level")),
+	mmuext_pin_table: define(
+		"Pin a page table (PV).",
+		{ domid, mfn: frame("frame"), level: integer("1 to 4, of a 32-bit guest 3") },
+		(m, v) => pageTables.pinTable(m, v.int("domid"), v.int("mfn"), v.int("level")),
 	),
 	mmuext_unpin_table: define("Unpin a page table (PV).", { domid, mfn: frame("frame") }, (m, v) =>
 		pageTables.unpinTable(m, v.int("domid"), v.int("mfn")),
 	),
 	mmuext_new_baseptr: define(
 		"A vCPU gets another page table (PV).",
-		{ domid, vcpu, mfn: frame("frame; 0 for no user table"), user: boolean("the user's") },
+		{ domid, vcpu, mfn: frame("frame; 0 for no user table"), user: boolean("the user's, of a 64-bit guest") },
 		(m, v) => pageTables.newBaseptr(m, v.int("domid"), v.int("vcpu"), v.int("mfn"), v.flag("user")),
 	),
 	set_gdt: define(
@@ -511,7 +515,7 @@ export const operations: Readonly<Record<string, OperationDefinition>> = {
 	// --- vCPUs ---
 	vcpu_initialise: define(
 		"A vCPU's first context (PV).",
-		{ domid, vcpu, mfn: frame("its L4 table"), rip: word("where it begins") },
+		{ domid, vcpu, mfn: frame("its L4 table, in a 32-bit guest its L3 table"), rip: word("where it begins") },
 		(m, v) => vcpus.initialise(m, v.int("domid"), v.int("vcpu"), v.int("mfn"), v.word("rip")),
 	),
 	vcpu_up: define("A vCPU comes up.", { domid, vcpu }, (m, v) => vcpus.up(m, v.int("domid"), v.int("vcpu"))),

@@ -9,12 +9,22 @@
  * a grant, a privileged one by naming its owner: such entries are legal in a table in use, though not in one that is yet
  * to be validated.
  *
+ * Of a 32-bit guest there are three levels (PAE), all of them the guest's own: no L4.
+ *
+ *     L3, four entries ─ [0] to [2] ─> L2 ─────────────────────────────────> L1
+ *                      └ [3] ──────> L2 with Xen's part (paeXenL2) ─ below it ─> L1
+ *
+ * The fourth entry is there from the first validation on, and stays; its L2 table is named by nothing else, since Xen's linear
+ * map of that one L3 stands in it. What stands behind the four is cleared when the table is validated: here only then, so that
+ * what is refused has changed nothing, in Xen before.
+ *
  * Stricter than Xen in one thing: a linear entry may name its own table, but no other one of its level.
  */
 import { CAP, DOMID, PAGE_TYPE, PAGE_TYPE_FLAG } from "../../format/enums.ts";
 import type { Domain } from "./domain.ts";
 import { need, refuse } from "./errno.ts";
 import type { Machine } from "./machine.ts";
+import { ENTRY_BYTES } from "./memory.ts";
 import { frameOfGfn } from "./p2m.ts";
 
 const ENTRIES = 512;
@@ -27,8 +37,16 @@ const FRAME_MASK = 0xff_ffff_ffffn;
  * a 64-bit guest's entries, so that tables that were in use have them.
  */
 const PTE_ATTRIBUTES = 0x98n;
+/** The processor has no use of these in an L3 entry of PAE either, and faults on some: bit 8, and 52 to 63. */
+const PAE_L3_ATTRIBUTES = 0xfff0_0000_0000_0100n;
 /** Slots of an L4 table that are Xen's own. */
 const XEN_SLOTS = { first: 256, last: 271 } as const;
+/** A 32-bit guest's L3 table has an entry for each GiB; the last one's is Xen's in part. */
+const PAE_L3_ENTRIES = 4;
+const PAE_XEN_SLOT = PAE_L3_ENTRIES - 1;
+/** Octets that an L2 entry maps, as a shift. */
+const L2_SLOT_SHIFT = 21;
+const XEN_L2 = PAGE_TYPE.l2 | PAGE_TYPE_FLAG.paeXenL2;
 const DESCRIPTORS_PER_FRAME = 512;
 const MOST_DESCRIPTORS = 14 * DESCRIPTORS_PER_FRAME;
 const CR3 = 3;
@@ -44,14 +62,22 @@ export function makeEntry(mfn: number, writable: boolean): bigint {
 	return (BigInt(mfn) << FRAME_SHIFT) | 0x65n | (writable ? PTE.writable : 0n);
 }
 
-const isXenSlot = (level: number, slot: number): boolean =>
-	level === PAGE_TYPE.l4 && slot >= XEN_SLOTS.first && slot <= XEN_SLOTS.last;
-
 const isTable = (type: number): boolean => type >= PAGE_TYPE.l1 && type <= PAGE_TYPE.l4;
 
-function needAllowed({ tables }: Domain, level: number, entry: bigint): void {
+/** Whether an entry is the guest's. @param type of the table, with paeXenL2 where it has that */
+function isGuestSlot({ isNarrow, tables }: Domain, type: number, slot: number): boolean {
+	if (type === PAGE_TYPE.l4) return slot < XEN_SLOTS.first || slot > XEN_SLOTS.last;
+	if (type === PAGE_TYPE.l3 && isNarrow) return slot < PAE_L3_ENTRIES;
+	return type !== XEN_L2 || slot < firstXenSlot(Number(tables.pv32?.xenStart));
+}
+
+/** First slot of an L2 table with Xen's part in it that is Xen's. @param xenStart the address that its part begins at */
+export const firstXenSlot = (xenStart: number): number => (xenStart >>> L2_SLOT_SHIFT) % ENTRIES;
+
+function needAllowed({ isNarrow, tables }: Domain, level: number, entry: bigint): void {
 	const hasDevices = tables.capRanges.some(({ kind }) => kind === CAP.ioMemory || kind === CAP.ioPort);
 	need((level === PAGE_TYPE.l1 && hasDevices) || (entry & PTE_ATTRIBUTES) === 0n, "EINVAL");
+	need(level !== PAGE_TYPE.l3 || !isNarrow || (entry & PAE_L3_ATTRIBUTES) === 0n, "EINVAL");
 }
 
 // --- references that entries hold ---
@@ -93,8 +119,21 @@ function getEntry(machine: Machine, domain: Domain, table: number, level: number
 		getLowest(machine, domain, entry, owner);
 		return;
 	}
-	if (frameOf(entry) === table) need(!isWritable(entry), "EINVAL");
-	else getTable(machine, domain, frameOf(entry), level - 1);
+	if (frameOf(entry) !== table) getTable(machine, domain, frameOf(entry), level - 1);
+	// No linear map by L3 entries of PAE.
+	else need(!isWritable(entry) && !(domain.isNarrow && level === PAGE_TYPE.l3), "EINVAL");
+}
+
+/** Takes what the fourth entry of a 32-bit guest's L3 table holds: it must be there, and no other L3 name its table. */
+function getXenEntry(machine: Machine, domain: Domain, entry: bigint): void {
+	const { frames } = machine;
+	need(isPresent(entry), "EINVAL");
+	needAllowed(domain, PAGE_TYPE.l3, entry);
+	const mfn = frameOf(entry);
+	getTable(machine, domain, mfn, XEN_L2);
+	if (frames.typeReferences(mfn) === 1) return;
+	putTable(machine, mfn);
+	refuse("EINVAL");
 }
 
 function putEntry(machine: Machine, domid: number, table: number, level: number, entry: bigint): void {
@@ -103,43 +142,54 @@ function putEntry(machine: Machine, domid: number, table: number, level: number,
 	else if (frameOf(entry) !== table) putTable(machine, frameOf(entry));
 }
 
-/** Takes a page reference and one to the type of a table, which is validated if it was not in use; refused as its first bad entry is. */
-export function getTable(machine: Machine, domain: Domain, mfn: number, level: number): void {
-	const { frames } = machine;
+/**
+ * Takes a page reference and one to the type of a table, which is validated if it was not in use; refused as its first bad
+ * entry is.
+ * @param type a level, with paeXenL2 where the table is to have that
+ */
+export function getTable(machine: Machine, domain: Domain, mfn: number, type: number): void {
+	const { frames, memory } = machine;
 	frames.get(mfn, domain.domid);
 	if (frames.typeReferences(mfn) > 0) {
-		if (frames.typeOf(mfn) !== level) {
+		if (frames.tableTypeOf(mfn) !== type) {
 			frames.put(mfn);
 			refuse("EINVAL");
 		}
 		frames.addType(mfn);
 		return;
 	}
-	frames.startType(mfn, level);
+	const level = type & ~PAGE_TYPE_FLAG.paeXenL2;
+	const isPaeL3 = level === PAGE_TYPE.l3 && domain.isNarrow;
+	frames.startType(mfn, type);
 	let slot = 0;
 	try {
 		for (; slot < ENTRIES; slot++) {
-			if (isXenSlot(level, slot)) continue;
-			getEntry(machine, domain, mfn, level, machine.memory.entry(mfn, slot), domain.domid);
+			if (!isGuestSlot(domain, type, slot)) continue;
+			const entry = memory.entry(mfn, slot);
+			if (isPaeL3 && slot === PAE_XEN_SLOT) getXenEntry(machine, domain, entry);
+			else getEntry(machine, domain, mfn, level, entry, domain.domid);
 		}
 	} catch (error) {
 		for (let done = 0; done < slot; done++) {
-			if (!isXenSlot(level, done)) putEntry(machine, domain.domid, mfn, level, machine.memory.entry(mfn, done));
+			if (isGuestSlot(domain, type, done)) putEntry(machine, domain.domid, mfn, level, memory.entry(mfn, done));
 		}
 		frames.dropType(mfn);
 		frames.put(mfn);
 		throw error;
 	}
+	// The processor, which runs Xen in 64-bit mode, sees the whole page of an L3 table: Xen clears what the guest need not.
+	if (isPaeL3) memory.page(mfn).fill(0, PAE_L3_ENTRIES * ENTRY_BYTES);
 }
 
 /** Drops both again; a table in use no more gives up what its entries hold. */
 export function putTable(machine: Machine, mfn: number): void {
 	const { frames } = machine;
-	const level = frames.typeOf(mfn);
-	const domid = frames.ownerOf(mfn) as number;
+	const [type, level] = [frames.tableTypeOf(mfn), frames.typeOf(mfn)];
+	const domain = machine.domain(frames.ownerOf(mfn) as number);
 	if (frames.dropType(mfn)) {
 		for (let slot = 0; slot < ENTRIES; slot++) {
-			if (!isXenSlot(level, slot)) putEntry(machine, domid, mfn, level, machine.memory.entry(mfn, slot));
+			if (!isGuestSlot(domain, type, slot)) continue;
+			putEntry(machine, domain.domid, mfn, level, machine.memory.entry(mfn, slot));
 		}
 	}
 	frames.put(mfn);
@@ -151,11 +201,9 @@ export function putTable(machine: Machine, mfn: number): void {
  * Whether a domain's page tables are unknown: a captured dom0 runs on some that no capture holds, so that nothing can be
  * said of what it changes there.
  */
-export function isUnseen({ frames }: Machine, { tables }: Domain): boolean {
-	return tables.pvVcpu.some((row) => {
-		const root = Number((row?.cr[CR3] ?? 0n) >> FRAME_SHIFT);
-		return root !== 0 && frames.typeOf(root) !== PAGE_TYPE.l4;
-	});
+export function isUnseen({ frames }: Machine, { tables, rootLevel }: Domain): boolean {
+	const roots = [...tables.pvVcpu.map((row) => row?.cr[CR3]), ...tables.pv32Vcpu.map((row) => row?.cr3)];
+	return roots.some((address = 0n) => address !== 0n && frames.typeOf(frameOf(address)) !== rootLevel);
 }
 
 /** A PV domain whose page tables are known; EOPNOTSUPP for a captured dom0. */
@@ -189,7 +237,10 @@ export function mmuUpdate(
 		memory.setEntry(table, slot, value);
 		return 0;
 	}
-	need(!isXenSlot(level, slot), "EINVAL");
+	const type = frames.tableTypeOf(table);
+	// Of a 32-bit guest's L3 table the last entry leads to Xen's part, and stays as it was validated.
+	need(type !== PAGE_TYPE.l3 || !domain.isNarrow || slot < PAE_XEN_SLOT, "EINVAL");
+	need(isGuestSlot(domain, type, slot), type === XEN_L2 ? "EPERM" : "EINVAL");
 	let entry = value;
 	if (level === PAGE_TYPE.l1 && isPresent(value) && other.isExternal) {
 		const mfn = frameOfGfn(machine, other, frameOf(value));
@@ -238,11 +289,11 @@ export function clearGrantEntry(
 	return true;
 }
 
-/** MMUEXT_PIN_L1_TABLE to PIN_L4_TABLE. */
+/** MMUEXT_PIN_L1_TABLE to PIN_L4_TABLE: up to the level that the guest's vCPUs run on. */
 export function pinTable(machine: Machine, domid: number, mfn: number, level: number): number {
 	const domain = seen(machine, domid);
 	const { frames } = machine;
-	need(isTable(level), "EINVAL");
+	need(isTable(level) && level <= domain.rootLevel, "EINVAL");
 	getTable(machine, domain, mfn, level);
 	if (frames.isPinned(mfn)) {
 		putTable(machine, mfn);
@@ -270,19 +321,24 @@ export function unpinTable(machine: Machine, domid: number, mfn: number): number
 
 /** Puts a page table into one of a vCPU's registers; the reference to the old one is dropped. */
 function setRoot(machine: Machine, domain: Domain, vcpu: number, register: number, mfn: number | undefined): void {
-	const row = domain.pvVcpu(vcpu);
-	const old = Number((row.cr[register] as bigint) >> FRAME_SHIFT);
+	const row = domain.context(vcpu);
+	const old = frameOf("cr3" in row ? row.cr3 : (row.cr[register] as bigint));
 	if (mfn === old) return;
-	if (mfn !== undefined) getTable(machine, domain, mfn, PAGE_TYPE.l4);
-	row.cr = row.cr.map((value, i) => (i === register ? BigInt(mfn ?? 0) << FRAME_SHIFT : value));
+	if (mfn !== undefined) getTable(machine, domain, mfn, domain.rootLevel);
+	const address = BigInt(mfn ?? 0) << FRAME_SHIFT;
+	if ("cr3" in row) row.cr3 = address;
+	else row.cr = row.cr.map((value, i) => (i === register ? address : value));
 	// A captured dom0's tables are not known: nothing was counted of them, so nothing is given back.
 	if (old !== 0 && isTable(machine.frames.typeOf(old))) putTable(machine, old);
 }
 
-/** MMUEXT_NEW_BASEPTR, and of the user's tables MMUEXT_NEW_USER_BASEPTR, which takes 0 for none. */
+/**
+ * MMUEXT_NEW_BASEPTR, and of the user's tables MMUEXT_NEW_USER_BASEPTR, which takes 0 for none. A 32-bit guest's user and
+ * kernel share theirs.
+ */
 export function newBaseptr(machine: Machine, domid: number, vcpu: number, mfn: number, user: boolean): number {
 	const domain = seen(machine, domid);
-	need(mfn !== 0 || user, "EINVAL");
+	need(user ? !domain.isNarrow : mfn !== 0, "EINVAL");
 	setRoot(machine, domain, vcpu, user ? CR1 : CR3, mfn === 0 ? undefined : mfn);
 	return 0;
 }
@@ -312,7 +368,7 @@ export function setGdt(
 	entries: number,
 ): number {
 	const domain = seen(machine, domid);
-	const row = domain.pvVcpu(vcpu);
+	const row = domain.context(vcpu);
 	const count = Math.ceil(entries / DESCRIPTORS_PER_FRAME);
 	need(entries <= MOST_DESCRIPTORS && mfns.length >= count, "EINVAL");
 	const taken: number[] = [];
@@ -332,7 +388,7 @@ export function setGdt(
 }
 
 function dropGdt(machine: Machine, domain: Domain, vcpu: number): void {
-	const row = domain.pvVcpu(vcpu);
+	const row = domain.context(vcpu);
 	const count = Math.ceil(row.gdtEntries / DESCRIPTORS_PER_FRAME);
 	for (const mfn of row.gdtMfn.slice(0, count).map(Number)) {
 		// As with its tables: a captured dom0's descriptors are not known.
@@ -344,9 +400,10 @@ function dropGdt(machine: Machine, domain: Domain, vcpu: number): void {
 
 /** A domain dies: its vCPUs' page tables and descriptors, then its pins. */
 export function dropAllTables(machine: Machine, domain: Domain): void {
-	domain.tables.pvVcpu.forEach((row, vcpu) => {
+	const { pvVcpu, pv32Vcpu } = domain.tables;
+	(domain.isNarrow ? pv32Vcpu : pvVcpu).forEach((row, vcpu) => {
 		if (row === undefined) return;
-		setRoot(machine, domain, vcpu, CR1, undefined);
+		if (!domain.isNarrow) setRoot(machine, domain, vcpu, CR1, undefined);
 		setRoot(machine, domain, vcpu, CR3, undefined);
 		dropGdt(machine, domain, vcpu);
 	});

@@ -28,6 +28,8 @@ const MOST_REFERENCES = 12;
 
 type Proposal = (machine: Machine, draw: Draw) => Operation | undefined;
 
+/** Of a 32-bit guest, an address or a register that it can have. */
+const wordOf = ({ isNarrow }: Domain, value: bigint): string => hex(isNarrow ? BigInt.asUintN(32, value) : value);
 const hex = (value: bigint): string => `0x${value.toString(16)}`;
 const chance = (draw: Draw, of: number): boolean => draw.below(of) === 0;
 
@@ -135,6 +137,42 @@ function anySlot(machine: Machine, domain: Domain, draw: Draw, level: number = P
 	return { table, slot: chance(draw, 3) ? draw.below(ENTRIES) : draw.below(96) };
 }
 
+/** Page tables that a PV domain's vCPUs could run on. */
+const rootsOf = (machine: Machine, domain: Domain): number[] =>
+	framesOf(machine, domain.domid, (mfn) => machine.frames.typeOf(mfn) === domain.rootLevel);
+
+/** The last slot of a 32-bit guest's L3 table; slots of an L2 table on both sides of where Xen's part begins, in one that has it. */
+const PAE_XEN_SLOT = 3;
+const L2_SLOTS_BY_XEN = [0, 1, 426, 427, 428, 511];
+
+/** One more L3 table of a 32-bit guest: first there are frames that nothing maps, then the entry that it cannot be without is written, then it is pinned. */
+function makeOtherL3(machine: Machine, domain: Domain, draw: Draw): Operation {
+	const [mfn, below] = [plainFrame(machine, domain, draw), plainFrame(machine, domain, draw)];
+	if (mfn === undefined || below === undefined || mfn === below)
+		return { op: "populate_physmap", domid: domain.domid, gfn: 0, order: 0 };
+	const ready = framesOf(
+		machine,
+		domain.domid,
+		(found) => machine.frames.typeOf(found) === PAGE_TYPE.none && machine.memory.entry(found, PAE_XEN_SLOT) !== 0n,
+	);
+	const found = pick(draw, ready);
+	if (found !== undefined && !chance(draw, 3))
+		return { op: "mmuext_pin_table", domid: domain.domid, mfn: found, level: PAGE_TYPE.l3 };
+	const value = hex(makeEntry(below, false));
+	return { op: "memory_write", domid: domain.domid, gfn: mfn, slot: PAE_XEN_SLOT, value };
+}
+
+/** An entry of an L3 or L2 table of a 32-bit guest. */
+function changeNarrowTable(machine: Machine, domain: Domain, draw: Draw): Operation {
+	const level = chance(draw, 2) ? PAGE_TYPE.l3 : PAGE_TYPE.l2;
+	const below = framesOf(machine, domain.domid, (found) => machine.frames.typeOf(found) === level - 1);
+	const mfn = (chance(draw, 2) ? plainFrame(machine, domain, draw) : undefined) ?? pick(draw, below) ?? 0;
+	const slot = level === PAGE_TYPE.l3 ? draw.below(5) : pick(draw, L2_SLOTS_BY_XEN);
+	const { table } = anySlot(machine, domain, draw, level);
+	const value = hex(chance(draw, 4) ? 0n : makeEntry(mfn, chance(draw, 2)));
+	return { op: "mmu_update", domid: domain.domid, table, slot: slot ?? 0, value };
+}
+
 /** Somewhere a grant can be mapped. */
 const anyPlace = (machine: Machine, domain: Domain, draw: Draw) =>
 	domain.isExternal ? { gfn: freeGfn(domain, draw) } : anySlot(machine, domain, draw);
@@ -199,6 +237,7 @@ const proposals: readonly (readonly [number, Proposal])[] = [
 				kind,
 				frames: 16 + draw.below(64),
 				vcpus: 1 + draw.below(3),
+				width: kind === "pv" && chance(draw, 3) ? 32 : 64,
 				target,
 			};
 		},
@@ -397,15 +436,25 @@ const proposals: readonly (readonly [number, Proposal])[] = [
 	],
 	[
 		3,
-		forDomain(
-			(machine, domain, draw) => ({
+		forDomain((machine, domain, draw) => {
+			return {
 				op: "mmuext_pin_table",
 				domid: domain.domid,
 				mfn: (chance(draw, 3) ? undefined : plainFrame(machine, domain, draw)) ?? anyFrame(machine, domain, draw),
 				level: 1 + draw.below(4),
-			}),
-			KIND.pv,
-		),
+			};
+		}, KIND.pv),
+	],
+	[
+		3,
+		(machine, draw) => {
+			const domain = pick(
+				draw,
+				ofKind(machine, KIND.pv).filter(({ isNarrow }) => isNarrow),
+			);
+			if (domain === undefined) return undefined;
+			return chance(draw, 2) ? makeOtherL3(machine, domain, draw) : changeNarrowTable(machine, domain, draw);
+		},
 	],
 	[
 		2,
@@ -417,8 +466,8 @@ const proposals: readonly (readonly [number, Proposal])[] = [
 	[
 		2,
 		forDomain((machine, domain, draw) => {
-			const roots = framesOf(machine, domain.domid, (mfn) => machine.frames.typeOf(mfn) === PAGE_TYPE.l4);
-			const user = chance(draw, 2);
+			const roots = rootsOf(machine, domain);
+			const user = !domain.isNarrow && chance(draw, 2);
 			const mfn =
 				user && chance(draw, 3) ? 0 : chance(draw, 3) ? anyFrame(machine, domain, draw) : (pick(draw, roots) ?? 0);
 			return { op: "mmuext_new_baseptr", domid: domain.domid, vcpu: anyVcpu(domain, draw), mfn, user };
@@ -656,7 +705,15 @@ const proposals: readonly (readonly [number, Proposal])[] = [
 			return { op: "pirq_eoi_map", domid: domain.domid, gfn: plainFrame(machine, domain, draw) ?? 0 };
 		}, KIND.pv),
 	],
-	[2, forDomain((_, { domid }, draw) => ({ op: "pirq_map", domid, irq: 16 + draw.below(6) }), KIND.pv)],
+	[
+		2,
+		(machine, draw) => {
+			// Mostly who may.
+			const pv = ofKind(machine, KIND.pv);
+			const domain = pick(draw, chance(draw, STRAY) ? pv : pv.filter(({ isPrivileged }) => isPrivileged));
+			return domain && { op: "pirq_map", domid: domain.domid, irq: 16 + draw.below(6) };
+		},
+	],
 	[
 		1,
 		forDomain(
@@ -688,13 +745,13 @@ const proposals: readonly (readonly [number, Proposal])[] = [
 	[
 		2,
 		forDomain((machine, domain, draw) => {
-			const roots = framesOf(machine, domain.domid, (mfn) => machine.frames.typeOf(mfn) === PAGE_TYPE.l4);
+			const roots = rootsOf(machine, domain);
 			return {
 				op: "vcpu_initialise",
 				domid: domain.domid,
 				vcpu: anyVcpu(domain, draw),
 				mfn: pick(draw, roots) ?? 0,
-				rip: hex(0xffff_ffff_8100_0000n + BigInt(draw.below(4096))),
+				rip: wordOf(domain, 0xffff_ffff_8100_0000n + BigInt(draw.below(4096))),
 			};
 		}, KIND.pv),
 	],
@@ -707,7 +764,7 @@ const proposals: readonly (readonly [number, Proposal])[] = [
 			domid: domain.domid,
 			vcpu: anyVcpu(domain, draw),
 			register: pick(draw, ["rip", "rsp", "rax"]) ?? "rip",
-			value: hex(BigInt(draw.below(2 ** 31)) << 16n),
+			value: wordOf(domain, BigInt(draw.below(2 ** 31)) << 16n),
 		})),
 	],
 	[
@@ -726,7 +783,7 @@ const proposals: readonly (readonly [number, Proposal])[] = [
 			op: "vcpu_register_runstate",
 			domid: domain.domid,
 			vcpu: anyVcpu(domain, draw),
-			address: hex(0xffff_8880_0000_0000n + BigInt(draw.below(4096) * 64)),
+			address: wordOf(domain, 0xffff_8880_0000_0000n + BigInt(draw.below(4096) * 64)),
 		})),
 	],
 	[

@@ -9,8 +9,8 @@ import {
 	VCPU_FLAG,
 	VIRQ,
 } from "../../format/enums.ts";
-import { PAGE_BYTES, sharedVcpuInfo, VCPU_INFO_BYTES, vcpuInfoView } from "../guestPages.ts";
-import type { VcpuRow } from "../readImage.ts";
+import { PAGE_BYTES, portsPerWord, sharedVcpuInfo, VCPU_INFO_BYTES, vcpuInfoView } from "../guestPages.ts";
+import type { Pv32VcpuRow, PvVcpuRow, VcpuRow } from "../readImage.ts";
 import type { Domain } from "./domain.ts";
 import { need } from "./errno.ts";
 import { isPortPending, raise, virqPort } from "./events.ts";
@@ -24,20 +24,22 @@ export const RUNSTATE = { running: 0, runnable: 1, blocked: 2, offline: 3 } as c
 const SHORTEST_PERIOD_NS = 1_000_000n;
 const FPU_BYTES = 512;
 const TRAP_VECTORS = 256;
+/** What a 32-bit guest's registers, and its hypercalls' fields for addresses, have room for. */
+const WORD32_LIMIT = 2n ** 32n;
 const NANOSECONDS_LIMIT = 2n ** 62n;
 
 export const now = (machine: Machine): bigint => BigInt(machine.host.host.systemTimeNs ?? 0);
 
 /** A vCPU's vcpu_info: where the guest has registered it, or in shared_info; undefined where it has none. */
-export function vcpuInfo(machine: Machine, { tables }: Domain, vcpu: number) {
+export function vcpuInfo(machine: Machine, { tables, guestWidth }: Domain, vcpu: number) {
 	const row = tables.vcpu[vcpu];
 	if (row === undefined) return undefined;
 	if (row.vcpuInfoMfn !== NONE64) {
-		return vcpuInfoView(machine.memory.page(Number(row.vcpuInfoMfn)), row.vcpuInfoOffset);
+		return vcpuInfoView(machine.memory.page(Number(row.vcpuInfoMfn)), row.vcpuInfoOffset, guestWidth);
 	}
 	const offset = sharedVcpuInfo(vcpu);
 	if (offset === undefined || tables.sharedInfo === undefined) return undefined;
-	return vcpuInfoView(machine.memory.page(Number(tables.sharedInfo.mfn)), offset);
+	return vcpuInfoView(machine.memory.page(Number(tables.sharedInfo.mfn)), offset, guestWidth);
 }
 
 /** The guest is told that something is pending on a vCPU, which wakes it. */
@@ -100,12 +102,14 @@ export function initialise(machine: Machine, domid: number, vcpu: number, root: 
 	// Beyond those that shared_info has room for, a vCPU has to register its place first.
 	need(vcpuInfo(machine, domain, vcpu) !== undefined, "EINVAL");
 	need(!(row.flags & VCPU_FLAG.initialised), "EEXIST");
+	need(!domain.isNarrow || rip < WORD32_LIMIT, "EINVAL");
 	const { tables } = domain;
-	tables.pvVcpu[vcpu] = emptyContext(vcpu, rip);
+	if (domain.isNarrow) tables.pv32Vcpu[vcpu] = emptyContext32(vcpu, rip);
+	else tables.pvVcpu[vcpu] = emptyContext(vcpu, rip);
 	try {
 		newBaseptr(machine, domid, vcpu, root, false);
 	} catch (error) {
-		tables.pvVcpu[vcpu] = undefined;
+		(domain.isNarrow ? tables.pv32Vcpu : tables.pvVcpu)[vcpu] = undefined;
 		throw error;
 	}
 	tables.pvFpu[vcpu] = new Uint8Array(FPU_BYTES);
@@ -115,7 +119,7 @@ export function initialise(machine: Machine, domid: number, vcpu: number, root: 
 	return 0;
 }
 
-function emptyContext(vcpuId: number, rip: bigint): NonNullable<Domain["tables"]["pvVcpu"][number]> {
+function emptyContext(vcpuId: number, rip: bigint): PvVcpuRow {
 	const zero = 0n;
 	return {
 		r15: zero,
@@ -159,6 +163,49 @@ function emptyContext(vcpuId: number, rip: bigint): NonNullable<Domain["tables"]
 		ss: 0xe02b,
 		ds: 0,
 		es: 0,
+		fs: 0,
+		gs: 0,
+		savedUpcallMask: 0,
+	};
+}
+
+/** The same of a 32-bit guest, whose flat segments are those of ring 1 (FLAT_RING1_CS, FLAT_RING1_DS). */
+function emptyContext32(vcpuId: number, eip: bigint): Pv32VcpuRow {
+	return {
+		vcpuId,
+		flags: PV_VCPU_FLAG.inKernel | PV_VCPU_FLAG.i387Valid,
+		cr3: 0n,
+		gdtMfn: new Array(16).fill(0n),
+		ebx: 0,
+		ecx: 0,
+		edx: 0,
+		esi: 0,
+		edi: 0,
+		ebp: 0,
+		eax: 0,
+		eip: Number(eip),
+		eflags: 0x202,
+		esp: 0,
+		cr0: 0x8005_0033,
+		cr2: 0,
+		cr4: 0x660,
+		dr: [0, 0, 0, 0, 0, 0, 0xffff_0ff0, 0x400],
+		ldtBase: 0,
+		ldtEntries: 0,
+		gdtEntries: 0,
+		kernelSs: 0xe021,
+		kernelSp: 0,
+		eventCallbackCs: 0,
+		eventCallbackEip: 0,
+		failsafeCallbackCs: 0,
+		failsafeCallbackEip: 0,
+		vmAssist: 0,
+		errorCode: 0,
+		entryVector: 0,
+		cs: 0xe019,
+		ss: 0xe021,
+		ds: 0xe021,
+		es: 0xe021,
 		fs: 0,
 		gs: 0,
 		savedUpcallMask: 0,
@@ -210,33 +257,42 @@ export function registerVcpuInfo(machine: Machine, domid: number, vcpu: number, 
 	row.vcpuInfoMfn = BigInt(mfn);
 	row.vcpuInfoOffset = offset;
 	// Whatever was missed between the two: every word may have news.
-	const info = vcpuInfoView(page, offset);
+	const info = vcpuInfoView(page, offset, domain.guestWidth);
 	if (old === undefined) info.mask.set(true);
 	info.pending.set(true);
-	for (let word = 0; word < 64; word++) info.setSelector(word, true);
+	for (let word = 0; word < portsPerWord(domain.guestWidth); word++) info.setSelector(word, true);
 	wake(machine, domain, vcpu);
 	return 0;
 }
 
 /** VCPUOP_register_runstate_memory_area. @param address guest virtual, 0 for none */
 export function registerRunstate(machine: Machine, domid: number, vcpu: number, address: bigint): number {
-	const row = machine.living(domid).vcpu(vcpu);
+	const domain = machine.living(domid);
+	const row = domain.vcpu(vcpu);
+	need(!domain.isNarrow || address < WORD32_LIMIT, "EINVAL");
 	row.runstateAddress = address;
 	row.runstateArea = address === 0n ? TIME_AREA.none : TIME_AREA.guestAddress;
 	return 0;
 }
 
 const REGISTERS = ["rip", "rsp", "rax"] as const;
+/** What a 32-bit guest has of them. */
+const HALVES = { rip: "eip", rsp: "esp", rax: "eax" } as const;
 
 /** A guest runs on: one of its registers changes. */
 export function setRegister(machine: Machine, domid: number, vcpu: number, name: string, value: bigint): number {
 	const domain = machine.living(domid);
 	domain.vcpu(vcpu);
 	need((REGISTERS as readonly string[]).includes(name), "EINVAL");
-	if (domain.kind === KIND.pv) domain.pvVcpu(vcpu)[name as (typeof REGISTERS)[number]] = value;
+	const register = name as (typeof REGISTERS)[number];
+	if (domain.isNarrow) {
+		const context = domain.pv32Vcpu(vcpu);
+		need(value < WORD32_LIMIT, "EINVAL");
+		context[HALVES[register]] = Number(value);
+	} else if (domain.kind === KIND.pv) domain.pvVcpu(vcpu)[register] = value;
 	else {
 		need(cpuEntries(domain).includes(vcpu), "EINVAL");
-		setCpuRegister(domain, vcpu, name as (typeof REGISTERS)[number], value);
+		setCpuRegister(domain, vcpu, register, value);
 	}
 	return 0;
 }

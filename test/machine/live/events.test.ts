@@ -24,7 +24,7 @@ const ipi = (domid: number, vcpu = 0) => ({ op: "evtchn_bind_ipi", domid, vcpu }
 
 const row = (machine: Machine, domid: number, port: number) => machine.domain(domid).tables.ports[port] as PortRow;
 const isPending = (machine: Machine, domid: number, port: number): boolean =>
-	sharedBit(machine.memory.look(Number(machine.domain(domid).tables.sharedInfo?.mfn)), "pending", port);
+	sharedBit(machine.memory.look(Number(machine.domain(domid).tables.sharedInfo?.mfn)), "pending", port, 8);
 const info = (machine: Machine, domid: number, vcpu = 0) =>
 	vcpuInfo(machine, machine.domain(domid), vcpu) as NonNullable<ReturnType<typeof vcpuInfo>>;
 
