@@ -224,6 +224,7 @@ export const RULE_P2M_SUPERPAGE: u32 = 61;
 export const RULE_P2M_FRAME: u32 = 62;
 export const RULE_P2M_FOREIGN: u32 = 63;
 export const RULE_P2M_HIGHEST: u32 = 64;
+export const RULE_P2M_TWICE: u32 = 65;
 export const RULE_GRANT_TABLE: u32 = 70;
 export const RULE_GRANT_ACTIVE: u32 = 71;
 export const RULE_MAPTRACK: u32 = 72;

@@ -132,7 +132,8 @@ export function isWalked(ctx: usize, domid: u32): bool {
  *            │ 1│ domid         │              │  0  │pinned│named│xenL2│used│reserved│ type  │ LU_FRAMES, 17..│
  *            └──┴───────────────┘              └─────┴──────┴─────┴─────┴────┴────────┴───────┴────────────────┘
  *
- * The owner of a frame that has none is 0. The state has the flags of LU_FRAMES beside OWNED; the type in use; check's own
+ * The owner of a frame that has none is 0, that of one which its domain's P2M maps as RAM is domid + 1: its M2P entry is taken.
+ * The state has the flags of LU_FRAMES beside OWNED; the type in use; check's own
  * marks. And, again apart, for a page table the next one of its domain: its MFN + 1, 0 after the last. So a domain's tables
  * are found without looking at the frames of others; links of frames that are no tables are never written or read. check
  * writes all of it; of restore's passes the last one reads the links.
@@ -157,6 +158,11 @@ export function ownerOf(domid: u32): u32 {
 	return HAS_OWNER | domid;
 }
 
+/** And has when its P2M has mapped it as RAM. */
+export function mappedOwnerOf(domid: u32): u32 {
+	return domid + 1;
+}
+
 /** Owner and state of a frame from its entry, which is sound: the owner in the low 16 bits, the state above them. */
 export function splitEntry(entry: u32): u32 {
 	const owner = (entry & (HAS_OWNER - 1)) | ((entry & L.FRAME_OWNED) >> 1);
@@ -165,7 +171,8 @@ export function splitEntry(entry: u32): u32 {
 
 /** The owner's entry as in LU_FRAMES, and the marks. */
 export function ownerEntry(ctx: usize, mfn: u64): u64 {
-	const owner = <u32>load<u16>(ownerAt(ctx, mfn));
+	const found = <u32>load<u16>(ownerAt(ctx, mfn));
+	const owner = found == 0 || (found & HAS_OWNER) != 0 ? found : ownerOf(found - 1);
 	const state = <u32>load<u16>(stateAt(ctx, mfn));
 	const entry = (owner & (HAS_OWNER - 1)) | ((owner & HAS_OWNER) << 1) | ((state & FLAGS_IN_STATE) << FLAG_SHIFT);
 	return <u64>entry | ((<u64>(state & MARKS_IN_STATE)) << MARK_SHIFT);

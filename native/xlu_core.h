@@ -111,6 +111,7 @@
 #define XLU_RULE_P2M_FRAME 62u /* XLU-R062 */
 #define XLU_RULE_P2M_FOREIGN 63u /* XLU-R063 */
 #define XLU_RULE_P2M_HIGHEST 64u /* XLU-R064 */
+#define XLU_RULE_P2M_TWICE 65u /* XLU-R065 */
 #define XLU_RULE_GRANT_TABLE 70u /* XLU-R070 */
 #define XLU_RULE_GRANT_ACTIVE 71u /* XLU-R071 */
 #define XLU_RULE_MAPTRACK 72u /* XLU-R072 */
@@ -195,6 +196,7 @@
 	X(P2M_FRAME, 62, REFUSED, "A RAM entry names a frame of that domain.") \
 	X(P2M_FOREIGN, 63, REFUSED, "Foreign and I/O-server entries are 4 KiB, and LU_FOREIGN_MAPS lists exactly the foreign ones, with their owner.") \
 	X(P2M_HIGHEST, 64, REFUSED, "The highest mapped GFN is that of the P2M, and every slice says the same; PV guests have none.") \
+	X(P2M_TWICE, 65, REFUSED, "A frame is a domain's RAM at one GFN alone.") \
 	X(GRANT_TABLE, 70, REFUSED, "Version 1 or 2, frames within the limits, status frames only in version 2.") \
 	X(GRANT_ACTIVE, 71, REFUSED, "An active grant lies in the table, is pinned, no counter above 128, its frame the domain's unless a PV grantee's L1 entries alone hold it.") \
 	X(MAPTRACK, 72, REFUSED, "A handle lies within the limit, its vCPU exists, its flags are known.") \

@@ -171,7 +171,21 @@ export function areOwned(owners: usize, at: usize, count: u32, owner: u32): bool
 	return any == owner && all == owner;
 }
 
-/** The same and areAlike, of entries that may be zero: these are `first` to it. */
+/**
+ * Marks the frames that `count` entries name as mapped, those that are zero left out: `owner` becomes `mapped`. Returns where
+ * the first entry stands whose frame was mapped before, 0 for none. The owners are in the cache: somebody has just looked.
+ */
+export function takeFrames(owners: usize, at: usize, count: u32, owner: u32, mapped: u32): usize {
+	for (const end = at + ((<usize>count) << 3); at < end; at += 8) {
+		if (load<u64>(at) == 0) continue;
+		const place = owners + ((<usize>load<u32>(at)) << 1);
+		if (<u32>load<u16>(place) != owner) return at;
+		store<u16>(place, <u16>mapped);
+	}
+	return 0;
+}
+
+/** areOwned and areAlike, of entries that may be zero: these are `first` to it. */
 export function areOwnedOrZero(
 	owners: usize,
 	at: usize,

@@ -18,6 +18,7 @@ import {
 	findRecord,
 	indexEntry,
 	MARK_RESERVED,
+	mappedOwnerOf,
 	ownerAt,
 	ownerEntry,
 	ownerOf,
@@ -26,7 +27,7 @@ import {
 	sectionEnd,
 	sectionFirst,
 } from "../sections";
-import { areAlike, areAll, areOwned, areOwnedOrZero } from "./bulk";
+import { areAlike, areAll, areOwned, areOwnedOrZero, fillHalves, takeFrames } from "./bulk";
 import { checkOwned, reserveRanges } from "./frames";
 import { exists } from "./sections";
 
@@ -99,7 +100,12 @@ function checkRun(ctx: usize, field: usize, plan: L.DomainPlan, gfn: u64, length
 		return fail(ctx, L.RULE_P2M_FOREIGN, field, 0, value);
 	if (isRam(type)) {
 		if (mfn + length <= context(ctx).frameCount) {
-			if (areAll(ownerAt(ctx, mfn), ownerAt(ctx, mfn + length), 0xffff, ownerOf(plan.domid))) return true;
+			const from = ownerAt(ctx, mfn);
+			const end = ownerAt(ctx, mfn + length);
+			if (areAll(from, end, 0xffff, ownerOf(plan.domid))) {
+				fillHalves(from, end, mappedOwnerOf(plan.domid));
+				return true;
+			}
 		}
 		for (let i: u64 = 0; i < length; i++) {
 			const frame = mfn + i;
@@ -108,6 +114,8 @@ function checkRun(ctx: usize, field: usize, plan: L.DomainPlan, gfn: u64, length
 			if ((entry & L.FRAME_OWNED) == 0 || (<u32>entry & L.FRAME_OWNER_MASK) != plan.domid) {
 				return fail(ctx, L.RULE_P2M_FRAME, field, plan.domid, frame);
 			}
+			if (<u32>load<u16>(ownerAt(ctx, frame)) != ownerOf(plan.domid))
+				return fail(ctx, L.RULE_P2M_TWICE, field, 0, frame);
 		}
 		return true;
 	}
@@ -220,6 +228,8 @@ function checkEntries(
 		if (areOwnFrames(ctx, plan, from, block)) {
 			// A run that goes on into these entries is one of single frames as well: it may end here as anywhere.
 			if (!endRun(ctx, field, plan, run)) return false;
+			const twice = takeFrames(ownersAt(ctx), from, block, ownerOf(plan.domid), mappedOwnerOf(plan.domid));
+			if (twice != 0) return fail(ctx, L.RULE_P2M_TWICE, field, 0, load<u64>(twice) & MFN_MASK);
 			let last = block - 1;
 			while (load<u64>(from + (last << 3)) == 0) last--;
 			run.last = gfn + last;

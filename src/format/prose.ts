@@ -441,7 +441,7 @@ reserved fields alone in this release (a pool's identifier excepted). A PV domai
   (R044); the first GFN and the number of entries are multiples of the order's frames (R061). If absent: MFN 0, type
   populateOnDemand or mmioDm (R060). If present: the MFN is a multiple of the order's frames (R061); the type is not
   populateOnDemand, mmioDm or invalid (R060); foreign and ioreqServer have order 0 (R063); RAM is below \`frameCount\` and the
-  domain's (R062); foreign entries are as said below; an entry of another type names no reserved frame (R052). Of the frames
+  domain's (R062), and at no GFN before (R065), frame by frame; foreign entries are as said below; an entry of another type names no reserved frame (R052). Of the frames
   below \`frameCount\`, mmioDirect names such as nobody or DOMID_IO owns, or an extra one of the domain itself; a mapped grant
   one that a domain or DOMID_IO owns; broken any (R062). The last entry of the last slice that is not zero is
   \`highestGfn\`'s (R064).

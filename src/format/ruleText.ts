@@ -211,6 +211,10 @@ export const ruleTexts: Readonly<Record<string, RuleText>> = {
 		"Xen keeps the highest mapped GFN to end its walks, XENMEM_maximum_gpfn returns it. PV guests have no P2M of the hypervisor's.",
 		WRITER,
 	),
+	P2M_TWICE: text(
+		"The M2P has one entry for each frame, which says at which GFN it is: Xen takes a frame away from where it was before it maps it anew (XENMEM_add_to_physmap), and undoes a mapping by that entry. The M2P itself stays in place and is not in the stream; that frames are mapped once is what it needs.",
+		AUDIT,
+	),
 	GRANT_TABLE: text(
 		"Version 2 has status frames, as many as its entries need. XSA-255 was status frames freed while a guest still had them mapped, after a change from version 2 to 1.",
 		AUDIT,

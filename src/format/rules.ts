@@ -245,6 +245,7 @@ export const rules: readonly Rule[] = [
 		"P2M",
 		"The highest mapped GFN is that of the P2M, and every slice says the same; PV guests have none.",
 	),
+	rule(65, "P2M_TWICE", "refused", "P2M", "A frame is a domain's RAM at one GFN alone."),
 	// Grants
 	rule(
 		70,

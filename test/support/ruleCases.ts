@@ -1355,6 +1355,27 @@ const p2mCases: RuleCase[] = [
 		"a 2 MiB entry of odd frames",
 		"0/2 LU_P2M.firstGfn: 512, not 2049",
 	),
+	{
+		rule: "P2M_TWICE",
+		what: "a frame at two GFNs",
+		fault: "0/2 LU_P2M.firstGfn: 0, not 512",
+		model: (m) => {
+			const entries = domain(m, 2).p2m as BigUint64Array;
+			entries[10] = entries[0] as bigint;
+		},
+	},
+	{
+		rule: "P2M_TWICE",
+		what: "a frame at two GFNs, of entries of which none continues another",
+		fault: "0/2 LU_P2M.firstGfn: 0, not 767",
+		model: (m) => {
+			const entries = domain(m, 2).p2m as BigUint64Array;
+			entries.fill(0n, 256, 599);
+			entries.subarray(0, 256).reverse();
+			entries[200] = entries[0] as bigint;
+			domain(m, 2).foreignMapList = [];
+		},
+	},
 	p2m(10, p2mEntry(130), "P2M_FRAME", "RAM of another domain", "0/2 LU_P2M.firstGfn: 2, not 130"),
 	p2m(10, p2mEntry(2000), "P2M_FRAME", "RAM beyond the host", "0/2 LU_P2M.firstGfn: 1024, not 2000"),
 	p2m(10, p2mEntry(440), "P2M_FRAME", "RAM that nobody owns", "0/2 LU_P2M.firstGfn: 2, not 440"),

@@ -27,7 +27,51 @@ function mayName(type: number, entry: bigint, domid: number): boolean {
 	return true;
 }
 
-function checkRun(host: Host, domain: Domain, record: StreamRecord, run: EntryRun, foreign: { n: number }): void {
+/** Frames that are RAM at a GFN: stretches that ascend and do not touch. */
+class Mapped {
+	readonly #first: bigint[] = [];
+	readonly #end: bigint[] = [];
+
+	/** The first stretch that ends beyond `mfn`. */
+	#place(mfn: bigint): number {
+		let [low, high] = [0, this.#end.length];
+		while (low < high) {
+			const middle = (low + high) >> 1;
+			if (this.#end[middle]! > mfn) high = middle;
+			else low = middle + 1;
+		}
+		return low;
+	}
+
+	/** The first frame of [mfn, end) that is there. */
+	firstOf(mfn: bigint, end: bigint): bigint | undefined {
+		const first = this.#first[this.#place(mfn)];
+		if (first === undefined || first >= end) return undefined;
+		return first > mfn ? first : mfn;
+	}
+
+	/** Frames that are not there yet. */
+	add(mfn: bigint, end: bigint): void {
+		const at = this.#place(mfn);
+		const before = this.#end[at - 1] === mfn;
+		const behind = this.#first[at] === end;
+		const first = before ? this.#first[at - 1]! : mfn;
+		const last = behind ? this.#end[at]! : end;
+		const place = before ? at - 1 : at;
+		const joined = Number(before) + Number(behind);
+		this.#first.splice(place, joined, first);
+		this.#end.splice(place, joined, last);
+	}
+}
+
+function checkRun(
+	host: Host,
+	domain: Domain,
+	record: StreamRecord,
+	run: EntryRun,
+	foreign: { n: number },
+	mapped: Mapped,
+): void {
 	const { first: gfn, count, entry } = run;
 	const field = "firstGfn";
 	const isPresent = entry >> 63n === 1n;
@@ -48,9 +92,15 @@ function checkRun(host: Host, domain: Domain, record: StreamRecord, run: EntryRu
 	must(!hasNoFrame && type !== INVALID, 60, record, field, "a present entry");
 	must(order === 0n || (type !== FOREIGN && type !== IOREQ_SERVER), 63, record, field);
 	if (RAM.includes(type)) {
-		must(mfn + count <= host.frameCount, 62, record, field, "beyond the host");
-		for (const stretch of host.owners.between(mfn, count))
-			must(ownerOf(stretch.entry) === domain.domid, 62, record, field);
+		const end = smaller(mfn + count, host.frameCount);
+		const strange = [...host.owners.between(mfn, end - mfn)].find(
+			({ entry }) => ownerOf(entry) !== domain.domid,
+		)?.first;
+		const wrong = strange ?? (end < mfn + count ? end : undefined);
+		const twice = mapped.firstOf(mfn, mfn + count);
+		must(twice === undefined || (wrong !== undefined && wrong <= twice), 65, record, field);
+		must(wrong === undefined, 62, record, field);
+		mapped.add(mfn, mfn + count);
 		return;
 	}
 	if (type === FOREIGN) {
@@ -75,6 +125,7 @@ function checkForeign(host: Host, domain: Domain, record: StreamRecord, gfn: big
 export function checkP2m(host: Host, domain: Domain): void {
 	const records = domain.all("LU_P2M");
 	const foreign = { n: 0 };
+	const mapped = new Mapped();
 	let highest: bigint | undefined;
 	for (const [i, record] of records.entries()) {
 		must(!domain.isPv, 95, record);
@@ -86,7 +137,7 @@ export function checkP2m(host: Host, domain: Domain): void {
 		must(defaultAccess === records[0]!.head.defaultAccess, 64, record, "defaultAccess");
 		for (const run of record.parts.P2m) {
 			if (run.entry === 0n) continue;
-			checkRun(host, domain, record, run, foreign);
+			checkRun(host, domain, record, run, foreign, mapped);
 			highest = run.first + run.count - 1n;
 		}
 	}
