@@ -369,7 +369,7 @@ function stripesSlowly(state: usize, at: usize, count: u32, isLast: bool): void 
 	if (!isLast) store<u32>(state + KEY_AT, <u32>(key - SECRET));
 }
 
-/** The same with SIMD, as hashLongPairs (checksum.ts) has it. */
+/** The same with SIMD. Its loop is hashLongPairs's, which has no memory to keep its sums in, and so cannot call it. */
 function stripesPaired(state: usize, at: usize, count: u32, isLast: bool): void {
 	let a = v128.load(state);
 	let b = v128.load(state, 16);
