@@ -137,6 +137,7 @@ export function planSteps(ctx: usize, image: usize, bytes: u32): u32 {
 	if (!checkImage(ctx, image, bytes, true) || !checkSource(ctx, image)) return REFUSED;
 	startSteps(ctx, STEPS_NONE, image, bytes);
 	const s = sourceOf(ctx);
+	s.image = image;
 	if (!fits(ctx, s, versionToSave(ctx))) return REFUSED;
 	let longest: u64 = SECTION_RECORD_BYTES;
 	for (let pass: u32 = L.PASS_H; pass <= L.PASS_2; pass++) {

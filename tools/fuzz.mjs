@@ -53,7 +53,7 @@ const upper = (name) => name.replace(/([a-z0-9])([A-Z])/g, "$1_$2").toUpperCase(
 
 /** Records, parts, structs, fields and their values as the mutator walks them. */
 async function tables() {
-	const { records } = await load("src/format/schema.ts");
+	const { bulkTables, domainTables, hostTables, records } = await load("src/format/schema.ts");
 	const { scalarBytes } = await load("src/format/layout.ts");
 	const structs = [];
 	const fields = [];
@@ -124,6 +124,15 @@ async function tables() {
 		...table("xf_part", "xf_parts", parts),
 		...table("xf_record", "xf_records", rows),
 		`#define XF_RECORD_COUNT ${rows.length}u`,
+		"struct xf_table { uint32_t row_bytes; bool is_bulk; };",
+		...[hostTables, domainTables].flatMap((list, i) => [
+			...table(
+				"xf_table",
+				`xf_${i ? "domain" : "host"}_tables`,
+				list.map(({ name, row }) => [row.size, bulkTables.includes(name)]),
+			),
+			`#define XF_${i ? "DOMAIN" : "HOST"}_TABLE_COUNT ${list.length}u`,
+		]),
 		"",
 	].join("\n");
 }
@@ -145,7 +154,7 @@ async function build(name, wasm, flags) {
 	const objects = [
 		// What wasm2c wrote is not ours to keep free of warnings.
 		[join(directory, "xlu_module.c"), ["-w", ...flags.core]],
-		...["xlu_runtime.c", "fuzz/xlu_fuzz.c", "fuzz/xlu_mutate.c"].map((name) => [
+		...["xlu_runtime.c", ...["windows", "steps", "fuzz", "mutate"].map((name) => `fuzz/xlu_${name}.c`)].map((name) => [
 			join(native, name),
 			["-Wall", "-Wextra", "-Werror", ...flags.driver],
 		]),
@@ -212,8 +221,8 @@ async function makeSeeds() {
 	const NO_MEMORY = 2;
 	for (const { name, stream, memory, padded } of [...manifest.valid, ...manifest.damaged]) {
 		const isValid = manifest.valid.some((vector) => vector.name === name);
-		// Check twice, domains in reverse, workers, calls out of turn.
-		for (const mode of isValid ? [0, 4 | 8, 16, 16 | 32, 32] : [0]) {
+		// Check twice, domains in reverse, workers, calls out of turn, steps.
+		for (const mode of isValid ? [0, 4 | 8, 16, 16 | 32, 32, 64] : [0]) {
 			const how = mode | (padded ? PADDED : 0) | (memory ? 0 : NO_MEMORY);
 			const input = inputOf(file(stream), memory && file(memory), how);
 			if (!input || input.length > MOST_OCTETS) continue;
@@ -252,9 +261,10 @@ function fuzz(program, args, log, figures) {
 
 /** Guards that hold: an octet beyond each window is noticed. */
 function proveGuards(program) {
-	for (const window of ["context", "stream", "workspace", "memory", "image"]) {
+	const windows = ["context", "stream", "workspace", "memory", "image"];
+	for (const window of [...windows, "pieces", "index", "rows brought", "rows made"]) {
 		const env = { ...process.env, XLU_FUZZ_BEYOND: window, ASAN_OPTIONS: "detect_leaks=0" };
-		const { status, stderr } = spawnSync(program, ["-exact_artifact_path=/dev/null", join(seeds, "small-0")], {
+		const { status, stderr } = spawnSync(program, ["-exact_artifact_path=/dev/null", join(seeds, "small-64")], {
 			cwd: folder,
 			encoding: "utf8",
 			env,
@@ -312,7 +322,7 @@ function report(result, seconds) {
 	if (figures) {
 		const refused = Object.values(figures.refused).reduce((sum, count) => sum + count, 0);
 		console.log(
-			`${flavour}: ${figures.accepted} accepted and restored, ${figures.savedAgain} saved and restored again, ` +
+			`${flavour}: ${figures.accepted} accepted and restored, ${figures.savedAgain} saved and restored again, ${figures.inSteps} in steps, ` +
 				`${figures.withoutMemory} checked without their memory, ${refused} refused by ${Object.keys(figures.refused).length} rules, ` +
 				`${figures.edited} images edited, ${figures.editedSaved} of them saved, ${figures.editedAccepted} of those accepted, ` +
 				`${figures.tooLarge} windows too large for the target`,

@@ -6,116 +6,31 @@
  *     three passes, finish, digest ─▶ save ─▶ open, plan, check, three passes ─▶ the same image, octet for octet
  *            │
  *     the image edited ─▶ digest, save, compare; what save writes is a stream that open reads
+ *            │
+ *     all of it once more in steps and windows (xlu_steps.c)
  *
- * All of the core's memory is poisoned for the address sanitizer but the windows of the call at hand, to the octet: wasm2c
- * makes every load and store of the core one of this program, so that an access to what no window covers ends it, even
- * where the engine's own bounds would have let it pass. The target image stays poisoned until check has accepted.
+ * All of the core's memory is poisoned for the address sanitizer but the windows of the call at hand, to the octet
+ * (xlu_windows.c): wasm2c makes every load and store of the core one of this program, so that an access to what no window
+ * covers ends it, even where the engine's own bounds would have let it pass. The target image stays poisoned until check has
+ * accepted.
  *
  * xlu_panic (a trap), a finding of a sanitizer, a call that refuses though its check accepted, and every `must` here abort.
  */
-#include "xlu_fuzz.h"
+#include "xlu_steps.h"
 
 #include <sanitizer/asan_interface.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 
-#include "xlu_runtime.h"
-
-/* Enough for the windows below; what is beyond is refused, as on a machine with little memory. */
-#define MEMORY_BYTES (128u << 20)
-#define MOST_WORK_BYTES (4u << 20)
-#define MOST_IMAGE_BYTES (4u << 20)
-#define MOST_STREAM_BYTES (2u << 20)
 #define MOST_PAGES 200u
 #define MOST_EDITS 16u
-/* Between two windows, always poisoned. */
-#define GUARD_BYTES 256u
 #define WORKERS 2u
-#define MOST_DOMAINS 64u
-/* As long as a 4 KiB frame that is not full. */
-#define FRAME_BYTES 4096u
-
-static w2c_xlu core;
-static uint8_t *memory;
-/* First octet above the module's constants, and where the next window may begin. */
-static uint32_t heap, next;
-
-struct window {
-	uint32_t at;
-	uint32_t bytes;
-};
 
 /* What became of the inputs, for whoever reads the log: by rule, and how far the others came. */
 static struct {
-	uint64_t inputs, refused[256], too_large, accepted, without_memory, saved, edited, edited_saved, edited_accepted;
+	uint64_t inputs, refused[256], too_large, accepted, without_memory, saved, in_steps, edited, edited_saved, edited_accepted;
 } figures;
-
-_Noreturn void xlu_panic(const char *why)
-{
-	fprintf(stderr, "xlu-fuzz: the core trapped: %s\n", why);
-	abort();
-}
-
-static _Noreturn void finding(const char *what, uint32_t ctx)
-{
-	struct xlu_fault fault = { 0 };
-	if (ctx)
-		memcpy(&fault, memory + ctx + sizeof(struct xlu_context), sizeof fault);
-	fprintf(stderr,
-		"xlu-fuzz: %s; fault record: status %u, XLU-R%03u, section %u, domain %u, record 0x%08x, offset %llu, "
-		"field %u, expected %llu, found %llu\n",
-		what, fault.status, fault.rule, fault.pass, fault.domid, fault.recordType,
-		(unsigned long long)fault.offset, fault.field, (unsigned long long)fault.expected,
-		(unsigned long long)fault.got);
-	abort();
-}
-
-static void must(bool holds, const char *what, uint32_t ctx)
-{
-	if (!holds)
-		finding(what, ctx);
-}
-
-/* A window of its own: 8-aligned and no better unless `align` is 16, and poisoned from its last octet on. */
-static struct window window(uint64_t bytes, uint32_t align)
-{
-	uint32_t at = (next + GUARD_BYTES + 15) & ~15u;
-	if (align == 8)
-		at += 8;
-	if (bytes > MEMORY_BYTES || at + bytes + GUARD_BYTES > MEMORY_BYTES)
-		finding("the target's own memory is too small", 0);
-	next = at + (uint32_t)bytes;
-	ASAN_UNPOISON_MEMORY_REGION(memory + at, bytes);
-	return (struct window){ at, (uint32_t)bytes };
-}
-
-static void guard(struct window w)
-{
-	ASAN_POISON_MEMORY_REGION(memory + w.at, xf_up8(w.bytes));
-}
-
-/* Gives all windows back. */
-static void reset(void)
-{
-	ASAN_POISON_MEMORY_REGION(memory + heap, xf_up8(next - heap));
-	next = heap;
-}
-
-static uint32_t context(void)
-{
-	struct window w = window(w2c_xlu_contextBytes(&core), 16);
-	memset(memory + w.at, 0, w.bytes);
-	return w.at;
-}
-
-static struct xlu_context context_at(uint32_t ctx)
-{
-	struct xlu_context c;
-	memcpy(&c, memory + ctx, sizeof c);
-	return c;
-}
 
 static void print_figures(void)
 {
@@ -125,11 +40,12 @@ static void print_figures(void)
 		return;
 	fprintf(out,
 		"{\"inputs\":%llu,\"tooLarge\":%llu,\"accepted\":%llu,\"withoutMemory\":%llu,\"savedAgain\":%llu,"
-		"\"edited\":%llu,\"editedSaved\":%llu,\"editedAccepted\":%llu,\"refused\":{",
+		"\"inSteps\":%llu,\"edited\":%llu,\"editedSaved\":%llu,\"editedAccepted\":%llu,\"refused\":{",
 		(unsigned long long)figures.inputs, (unsigned long long)figures.too_large,
 		(unsigned long long)figures.accepted, (unsigned long long)figures.without_memory,
-		(unsigned long long)figures.saved, (unsigned long long)figures.edited,
-		(unsigned long long)figures.edited_saved, (unsigned long long)figures.edited_accepted);
+		(unsigned long long)figures.saved, (unsigned long long)figures.in_steps,
+		(unsigned long long)figures.edited, (unsigned long long)figures.edited_saved,
+		(unsigned long long)figures.edited_accepted);
 	bool first = true;
 	for (unsigned rule = 0; rule < 256; rule++) {
 		if (figures.refused[rule] == 0)
@@ -146,27 +62,10 @@ int LLVMFuzzerInitialize(int *count, char ***arguments)
 {
 	(void)count;
 	(void)arguments;
-	memory = mmap(NULL, MEMORY_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-	if (memory == MAP_FAILED || xlu_core_start(&core, memory, MEMORY_BYTES) != 0)
-		xlu_panic("no memory");
-	heap = (w2c_xlu_heapBase(&core) + 15) & ~15u;
-	next = heap;
-	ASAN_POISON_MEMORY_REGION(memory + heap, MEMORY_BYTES - heap);
-	/* Offset 0 and what lies below the constants are no window either. */
-	ASAN_POISON_MEMORY_REGION(memory, XLU_MEMORY_BASE);
+	start_core();
+	must(w2c_xlu_abi(&core) == XLU_ABI_VERSION, "a core of another interface", 0);
 	atexit(print_figures);
 	return 0;
-}
-
-uint64_t xf_hash(const uint8_t *data, size_t bytes)
-{
-	uint32_t before = next;
-	struct window w = window(bytes, 8);
-	memcpy(memory + w.at, data, bytes);
-	uint64_t hash = w2c_xlu_hash(&core, w.at, w.bytes);
-	guard(w);
-	next = before;
-	return hash;
 }
 
 void xf_take_apart(const uint8_t *data, size_t size, struct xf_input *input)
@@ -203,11 +102,6 @@ void xf_take_apart(const uint8_t *data, size_t size, struct xf_input *input)
 		input->header.edit_count = (uint32_t)edits;
 	if (input->header.edit_count > MOST_EDITS)
 		input->header.edit_count = MOST_EDITS;
-}
-
-static uint64_t hash_of(struct window w)
-{
-	return w2c_xlu_hash(&core, w.at, w.bytes);
 }
 
 /*
@@ -251,8 +145,7 @@ static struct window make_memory(const struct xf_input *input, uint64_t stream_h
 /* A refusal says which rule, at a place that there is. */
 static void note_refusal(uint32_t ctx, struct window stream)
 {
-	struct xlu_fault fault;
-	memcpy(&fault, memory + ctx + sizeof(struct xlu_context), sizeof fault);
+	struct xlu_fault fault = fault_at(ctx);
 	must(fault.status == 1, "a refused call without a status", ctx);
 	bool known = false;
 #define IS_RULE(name, number, severity, text) known = known || fault.rule == number;
@@ -260,20 +153,6 @@ static void note_refusal(uint32_t ctx, struct window stream)
 	must(known, "a refusal by a rule that there is not", ctx);
 	must(fault.offset <= stream.bytes, "a refusal beyond the stream", ctx);
 	figures.refused[fault.rule & 255]++;
-}
-
-/* The domains of an opened stream, in the order of its sections 0. */
-static uint32_t domains_of(uint32_t ctx, uint32_t *domids)
-{
-	struct xlu_context c = context_at(ctx);
-	uint32_t count = 0;
-	for (uint32_t i = 0; i < c.sectionCount; i++) {
-		struct xlu_index_entry entry;
-		memcpy(&entry, memory + c.indexPtr + i * sizeof entry, sizeof entry);
-		if (entry.pass == XLU_PASS_0 && count < MOST_DOMAINS)
-			domids[count++] = entry.domid;
-	}
-	return count;
 }
 
 /* Calls whose turn it is not: each refused. */
@@ -363,16 +242,10 @@ static bool opened(uint32_t ctx, struct window stream, bool is_padded)
 	       fits(c.planSumsBytes, MOST_WORK_BYTES) && domains_of(ctx, domids) < MOST_DOMAINS;
 }
 
-static struct window workspace(uint32_t ctx)
+/* Saves an image in a version of the format, 0 the newest; bytes 0 where save refuses. */
+static struct window save(uint32_t ctx, struct window image, uint32_t version)
 {
-	struct window work = window(context_at(ctx).planWorkBytes, 8);
-	memset(memory + work.at, 0xa5, work.bytes);
-	return work;
-}
-
-/* Saves an image; bytes 0 where save refuses. */
-static struct window save(uint32_t ctx, struct window image)
-{
+	must(w2c_xlu_saveAs(&core, ctx, version) == 0, "saveAs refuses a version of this core", ctx);
 	if (w2c_xlu_planSave(&core, ctx, image.at, image.bytes) != 0)
 		return (struct window){ 0, 0 };
 	uint32_t bytes = context_at(ctx).planStreamBytes;
@@ -388,24 +261,11 @@ static struct window save(uint32_t ctx, struct window image)
 	return (struct window){ out.at, c.streamUsed };
 }
 
-/* Two images are the same, octet for octet: one that restore did not write would hold what the window held before. */
-static void must_equal(struct window a, struct window b, uint32_t ctx)
-{
-	must(a.bytes == b.bytes, "an image of another size after a second update", ctx);
-	for (uint32_t i = 0; i < a.bytes; i++) {
-		if (memory[a.at + i] == memory[b.at + i])
-			continue;
-		fprintf(stderr, "xlu-fuzz: octet %u of %u of the image: 0x%02x, then 0x%02x\n", i, a.bytes,
-			memory[a.at + i], memory[b.at + i]);
-		finding("another image after a second update", ctx);
-	}
-}
-
 /* A restored image saved again and restored again is the same image. */
 static void again(const struct xf_input *input, struct restored first)
 {
 	uint32_t saving = context();
-	struct window stream = save(saving, first.image);
+	struct window stream = save(saving, first.image, 0);
 	if (stream.bytes == 0) {
 		must(context_at(saving).planStreamBytes > MOST_STREAM_BYTES, "save refuses what was restored", saving);
 		return;
@@ -426,24 +286,54 @@ static void again(const struct xf_input *input, struct restored first)
 	figures.saved++;
 }
 
+void xf_apply_edits(const struct xf_input *input, uint8_t *octets, uint32_t bytes)
+{
+	for (uint32_t i = 0; i < input->header.edit_count; i++) {
+		struct xf_edit edit;
+		memcpy(&edit, input->edits + i * sizeof edit, sizeof edit);
+		uint32_t width = 1u << (edit.width & 3);
+		memcpy(octets + edit.offset % (bytes - width + 1), &edit.value, width);
+	}
+}
+
+/* What the other calls have done, in steps and windows. */
+static void in_steps(const struct xf_input *input, struct window stream, struct window kept, bool is_turned,
+		     struct restored done)
+{
+	struct window saved = save(context(), done.image, 0);
+	if (saved.bytes == 0)
+		return;
+	uint32_t rollback = context();
+	struct window older = save(rollback, done.image, 1);
+	must(older.bytes != 0 || fault_at(rollback).rule == XLU_RULE_FORMAT, "save refuses version 1", rollback);
+	/* The octets that came are gone once they are turned round. */
+	bool is_padded = !is_turned && (input->header.mode & XF_MODE_PADDED);
+	if (is_turned) {
+		stream = saved;
+		kept = make_memory(input, hash_of(saved));
+	}
+	all_in_steps(input, stream, is_padded, kept, done.image, done.digest, saved, older);
+	figures.in_steps++;
+}
+
 /* An image that no hypervisor made: digest, save and compare refuse it, or take it. What save writes, open reads. */
 static void edited(const struct xf_input *input, struct window image)
 {
 	struct window copy = window(image.bytes, 8);
 	memcpy(memory + copy.at, memory + image.at, image.bytes);
-	for (uint32_t i = 0; i < input->header.edit_count; i++) {
-		struct xf_edit edit;
-		memcpy(&edit, input->edits + i * sizeof edit, sizeof edit);
-		uint32_t width = 1u << (edit.width & 3);
-		memcpy(memory + copy.at + edit.offset % (copy.bytes - width + 1), &edit.value, width);
-	}
+	xf_apply_edits(input, memory + copy.at, copy.bytes);
 	figures.edited++;
 	uint32_t ctx = context();
 	struct window out = window(24, 8);
-	w2c_xlu_digest(&core, ctx, copy.at, copy.bytes, out.at);
+	bool has_digest = w2c_xlu_digest(&core, ctx, copy.at, copy.bytes, out.at) == 0;
 	w2c_xlu_compare(&core, ctx, image.at, image.bytes, copy.at, copy.bytes);
 	w2c_xlu_compare(&core, ctx, copy.at, copy.bytes, image.at, image.bytes);
-	struct window stream = save(context(), copy);
+	struct window stream = save(context(), copy, 0);
+	if (input->header.mode & XF_MODE_STEPS) {
+		uint64_t digest;
+		memcpy(&digest, memory + out.at, sizeof digest);
+		edited_in_steps(copy, has_digest ? &digest : NULL, stream, digest);
+	}
 	if (stream.bytes == 0)
 		return;
 	figures.edited_saved++;
@@ -509,17 +399,6 @@ static void keep_accepted(const uint8_t *data, size_t size)
 	memcpy(accepted_inputs[i].data, data, size);
 }
 
-/*
- * XLU_FUZZ_BEYOND=WINDOW: the core reads one octet beyond that window. tools/fuzz.mjs asks for it before each run: guards
- * that do not hold would find nothing.
- */
-static void reach_beyond(const char *name, struct window w)
-{
-	const char *asked = getenv("XLU_FUZZ_BEYOND");
-	if (asked && strcmp(asked, name) == 0)
-		w2c_xlu_hash(&core, w.at, w.bytes + 1);
-}
-
 /* True if check accepted. */
 static bool one_input(const struct xf_input *input)
 {
@@ -571,6 +450,8 @@ static bool one_input(const struct xf_input *input)
 		reach_beyond("memory", kept);
 		reach_beyond("image", first.image);
 		again(input, first);
+		if (mode & XF_MODE_STEPS)
+			in_steps(input, stream, kept, turned != NULL, first);
 		if (input->header.edit_count != 0)
 			edited(input, first.image);
 	}

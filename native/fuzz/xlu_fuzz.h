@@ -48,9 +48,10 @@ enum xf_mode {
 	XF_MODE_REVERSED = 1u << 3, /* domains in descending order, in each pass */
 	XF_MODE_WORKERS = 1u << 4, /* on three contexts in turn */
 	XF_MODE_OUT_OF_TURN = 1u << 5, /* calls whose turn it is not, in between */
+	XF_MODE_STEPS = 1u << 6, /* what is restored once more in steps and windows */
 	XF_MODE_DAMAGE_SHIFT = 8, /* which part of the preserved memory's header is wrong: XF_DAMAGES */
 };
-#define XF_MODES 0x3fu
+#define XF_MODES 7u
 #define XF_DAMAGES 6u
 
 /* An input, taken apart: pointers into its octets. */
@@ -64,6 +65,9 @@ struct xf_input {
 };
 
 void xf_take_apart(const uint8_t *data, size_t size, struct xf_input *input);
+
+/* Puts the input's edits into octets of its image; at least 8 of them. */
+void xf_apply_edits(const struct xf_input *input, uint8_t *octets, uint32_t bytes);
 
 /* XXH3-64 as the core computes it, of octets outside the core's memory. */
 uint64_t xf_hash(const uint8_t *data, size_t bytes);

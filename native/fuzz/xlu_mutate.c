@@ -982,7 +982,7 @@ size_t LLVMFuzzerCustomMutator(uint8_t *data, size_t size, size_t most, unsigned
 	struct xf_edit edits[16];
 	memcpy(edits, input.edits, input.header.edit_count * sizeof *edits);
 	if (one_in(6)) {
-		input.header.mode ^= 1u << below(6);
+		input.header.mode ^= 1u << below(XF_MODES);
 		if (one_in(8))
 			input.header.mode ^= (1 + below(XF_DAMAGES)) << XF_MODE_DAMAGE_SHIFT;
 	}

@@ -22,6 +22,7 @@ import { countReferences } from "../../src/machine/references.ts";
 import { layouts } from "../../src/machine/synthetic/index.ts";
 import { coreModule, memoryFor, newCore, newInstance, root, saveModel } from "../support/core.ts";
 import { formsHost } from "../support/formsHost.ts";
+import { secondHost } from "../support/secondHost.ts";
 import { tinyHost } from "../support/tinyHost.ts";
 
 interface Model {
@@ -35,6 +36,7 @@ const synthetic = (layout: string): Model =>
 const hosts: [string, Model][] = [
 	["tiny", tinyHost()],
 	["forms", formsHost()],
+	["second", secondHost()],
 	["a capture: pv", loadHost(join(root, "examples/pv"))],
 	["a capture: hvm", loadHost(join(root, "test/fixtures/xen-4.17/hvm"))],
 	...layouts.map((layout): [string, Model] => [layout, synthetic(layout)]),
@@ -429,6 +431,20 @@ describe("out of turn, and windows that are not", () => {
 		other.restore(0, DOMID.XEN);
 		const rows = core.allocate(64);
 		expect(() => other.restoreRows(DOMID.XEN, OWNERS, 0, 1, rows)).toThrow(refused({ rule: "XLU-R032" }));
+	});
+
+	test("version 1 in steps: the stream that save writes of it; what it cannot hold is refused by name", async () => {
+		const { model, preserved } = synthetic("typical");
+		const older = saveModel(model, preserved, 1);
+		const core = newCore();
+		const stream = await gather(saveInSteps(core, core.place(older.image), undefined, { format: 1 }));
+		expect(Buffer.compare(stream, older.stream)).toBe(0);
+		const second = secondHost();
+		const what = { rule: "XLU-R047", code: "XLU_E_VERSION", record: "LU_VNUMA", domid: 2, expected: "2", got: "1" };
+		const whole = core.place(saveModel(second.model, second.preserved).image);
+		await expect(gather(saveInSteps(core, whole, undefined, { format: 1 }))).rejects.toThrow(refused(what));
+		const { core: other, image, tables } = detach(second);
+		await expect(gather(saveInSteps(other, image, tables, { format: 1 }))).rejects.toThrow(refused(what));
 	});
 
 	test("S2: counts that windows make are those counted from the model, whatever the windows", async () => {
