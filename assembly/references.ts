@@ -272,7 +272,7 @@ function addGuestFrames(ctx: usize, image: usize, directory: usize): void {
 	add(ctx, changetype<L.DomainState>(tableAt(image, directory, L.DT_DOMAIN_STATE)).pirqEoiMfn, 1, 1);
 }
 
-/** Whether a server's emulator has its pages mapped without an entry that is counted: a PV domain that is not walked. */
+/** Whether a server's emulator has its pages mapped without an entry that is counted: a living PV domain that is not walked. */
 function emulatorIsUncounted(ctx: usize, image: usize, directory: usize, serverId: u32): bool {
 	const rows = tableRows(directory, L.DT_IOREQ_SERVER_LIST);
 	const table = tableAt(image, directory, L.DT_IOREQ_SERVER_LIST);
@@ -280,7 +280,8 @@ function emulatorIsUncounted(ctx: usize, image: usize, directory: usize, serverI
 		const server = changetype<L.IoreqServer>(table + i * L.IOREQ_SERVER_BYTES);
 		if (server.serverId != serverId) continue;
 		const emulator = findDomain(image, server.emulator);
-		return emulator != 0 && !isExternal(image, emulator) && !isWalked(ctx, server.emulator);
+		if (emulator == 0 || domainOf(image, emulator).life == <u8>L.LIFE_DEAD) return false;
+		return !isExternal(image, emulator) && !isWalked(ctx, server.emulator);
 	}
 	return false;
 }

@@ -606,8 +606,8 @@ Pass 2 of a domain adds:
 - one page and one writable-type reference for each vcpu_info that has a frame of its own, FIFO control block, event
   array, and for the PIRQ EOI map;
 - for each page of an I/O request server one page and one writable-type reference, and one page reference more if the
-  emulator has acquired it as a resource and is a PV domain that is not walked. (A walked one has an L1 entry of it,
-  any other a foreign entry);
+  emulator has acquired it as a resource and is a living PV domain that is not walked. (A walked one has an L1 entry of it,
+  any other a foreign entry; a dead one has given its own up);
 - one reference to the emulator of each of its I/O request servers, and one to its \`target\`.
 
 Pass 2 of a walked domain adds besides:

@@ -76,6 +76,7 @@ export function countReferences(model: HostModel, preserved: PreservedPages): Re
 	};
 	const tables = tablesOf(model, halves);
 	const kinds = new Map(model.domains.map(({ domain }) => [domain.domid, domain.kind]));
+	const dead = new Set(model.domains.flatMap(({ domain }) => (domain.life === LIFE.dead ? [domain.domid] : [])));
 	/** How a domain's own mappings of others' frames are counted. */
 	const mapper = (domid: number): Mapper => {
 		if (tables.has(domid)) return "by its L1 entries";
@@ -98,8 +99,9 @@ export function countReferences(model: HostModel, preserved: PreservedPages): Re
 			add(page.mfn, 1, 1);
 			if (!(Number(page.flags ?? 0) & IOREQ_PAGE_FLAG.resource)) continue;
 			const server = domain.ioreqServerList?.find(({ serverId }) => Number(serverId) === Number(page.serverId));
-			// Of an emulator whose mapping stands in its tables, or is a foreign entry, that is what counts.
-			if (mapper(Number(server?.emulator)) === "unseen") add(page.mfn, 1, 0);
+			// Of an emulator whose mapping stands in its tables, or is a foreign entry, that is what counts; a dead one has none.
+			const emulator = Number(server?.emulator);
+			if (!dead.has(emulator) && mapper(emulator) === "unseen") add(page.mfn, 1, 0);
 		}
 		for (const server of domain.ioreqServerList ?? []) point(server.emulator);
 		point(domain.domainState.target);

@@ -42,7 +42,7 @@ export const findTypes = Object.keys(PAGE_TYPE);
 /** A number, or the name of one that an earlier step has given, "$port". */
 export type Value = number | boolean | string | readonly (number | string)[];
 
-/** What an operation must return: a number, a list of ports, a refusal by its name, any refusal, or whatever. */
+/** What an operation must return: a number, a list, a refusal by its name, any refusal, or whatever. */
 export type ExpectedResult = number | string | readonly (number | string)[];
 
 interface AnyStep {
@@ -295,13 +295,13 @@ class Parser extends Checker {
 		if (Array.isArray(value)) {
 			// A whole handler's run may be expected, whose length only the ABI limits.
 			if (definition.isList !== true) return this.add(field, `a number or a refusal: ${op} returns no list`, value);
-			if (value.length > scenarioLimits.steps) return this.add(field, `at most ${scenarioLimits.steps} ports`, value);
+			if (value.length > scenarioLimits.steps) return this.add(field, `at most ${scenarioLimits.steps} numbers`, value);
 			return value.flatMap((entry, i) => this.#number(entry, `${field}[${i}]`, 2 ** 32 - 1) ?? []);
 		}
 		if (typeof value === "string" && !isCapture(value) && !/^0x/i.test(value)) {
 			return this.name(value, field, resultNames(op), "a number, or one of");
 		}
-		if (definition.isList) return this.add(field, "a list of ports, or a refusal", value);
+		if (definition.isList) return this.add(field, "a list of numbers, or a refusal", value);
 		return this.#number(value, field, Number.MAX_SAFE_INTEGER);
 	}
 

@@ -139,7 +139,7 @@ describe("a scenario's form", () => {
 			"a number where a list comes",
 			withSteps({ op: "evtchn_drain", domid: 0, vcpu: 0, expect: 1 }),
 			"steps[0].expect",
-			/a list of ports/,
+			/a list of numbers/,
 			"1",
 		],
 		["a name for nothing", withSteps({ ...send, as: "x" }), "steps[0].as", /returns nothing/, '"x"'],

@@ -326,12 +326,27 @@ const DEFAULT_WEIGHT = 256;
 const SAME_WEIGHT = 0;
 const SAME_CAP = 0xffff;
 
-/** XEN_DOMCTL_SCHEDOP_putinfo, of a CPU pool of credit or credit2: weight and cap, 16 bits each. */
-export function setWeight(machine: Machine, domid: number, weight: number, cap: number): number {
-	const { tables } = machine.living(domid);
+/** Scheduler of the domain's CPU pool, which has weights and caps: credit or credit2. */
+function weighing(machine: Machine, { tables }: Domain): number {
 	const pool = machine.host.poolList.find(({ poolId }) => Number(poolId) === tables.domain.cpupoolId);
 	const scheduler = Number(pool?.scheduler);
 	need(scheduler === SCHEDULER.credit || scheduler === SCHEDULER.credit2, "EINVAL");
+	return scheduler;
+}
+
+/** XEN_DOMCTL_SCHEDOP_getinfo. @returns weight and cap */
+export function getWeight(machine: Machine, domid: number): number[] {
+	const domain = machine.living(domid);
+	weighing(machine, domain);
+	const { weight = DEFAULT_WEIGHT, cap = 0 } = domain.tables.scheduler ?? {};
+	return [weight, cap];
+}
+
+/** XEN_DOMCTL_SCHEDOP_putinfo: weight and cap, 16 bits each. */
+export function setWeight(machine: Machine, domid: number, weight: number, cap: number): number {
+	const domain = machine.living(domid);
+	const { tables } = domain;
+	const scheduler = weighing(machine, domain);
 	need(weight <= SAME_CAP && cap <= SAME_CAP, "EINVAL");
 	const { weight: before = DEFAULT_WEIGHT, cap: limit = 0 } = tables.scheduler ?? {};
 	tables.scheduler = {

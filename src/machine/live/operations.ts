@@ -16,8 +16,9 @@ import type { Machine } from "./machine.ts";
 import * as p2m from "./p2m.ts";
 import * as pageTables from "./pageTables.ts";
 import * as vcpus from "./vcpus.ts";
+import { getVnuma, setVnuma } from "./vnuma.ts";
 
-/** A number asked for (port, handle, MFN, count), 0 for done, an errno or GNTST status below zero; or a list of ports. */
+/** A number asked for (port, handle, MFN, count), 0 for done, an errno or GNTST status below zero; or a list of numbers. */
 export type Result = number | number[];
 
 export type ParameterType =
@@ -92,6 +93,11 @@ const integer = (doc: string, value?: number, kind: keyof typeof MAX = "integer"
 	...(value === undefined ? {} : { default: value }),
 });
 const domidOf = (doc: string, value?: number): Parameter => integer(doc, value, "domid");
+const integers = (doc: string, kind: keyof typeof MAX = "integer"): Parameter => ({
+	type: "integers",
+	doc,
+	max: MAX[kind],
+});
 const frame = (doc: string, value?: number): Parameter => integer(doc, value, "frame");
 const word = (doc: string): Parameter => ({ type: "word", doc });
 const boolean = (doc: string, value = false): Parameter => ({ type: "boolean", doc, default: value });
@@ -176,6 +182,31 @@ export const operations: Readonly<Record<string, OperationDefinition>> = {
 		},
 		(m, v) => lifecycle.setWeight(m, v.int("domid"), v.int("weight"), v.int("cap")),
 	),
+	domain_get_weight: listing(
+		define(
+			"What that share is.",
+			{ domid },
+			(m, v) => lifecycle.getWeight(m, v.int("domid")),
+			"the weight and the cap",
+		),
+	),
+	domain_set_vnuma: define(
+		"Say what a guest's virtual NUMA is, in place of what there was.",
+		{
+			domid,
+			nodes: integers("of each virtual node the physical one, 4294967295 for none in particular"),
+			distances: integers("from node 0 to each, from node 1 to each, and so on; 10 is a node's own"),
+			vcpus: integers("virtual node of each vCPU, those that do not exist yet included"),
+			ranges: integers("of each stretch of memory its first frame, its frames, its virtual node"),
+		},
+		(m, v) =>
+			setVnuma(m, v.int("domid"), {
+				nodes: v.list("nodes"),
+				distances: v.list("distances"),
+				vcpus: v.list("vcpus"),
+				ranges: v.list("ranges"),
+			}),
+	),
 	domain_set_virq_handler: define(
 		"A domain handles a global VIRQ.",
 		{ domid, virq: integer("3 (DOM_EXC) or 9 (ENOMEM)") },
@@ -237,6 +268,14 @@ export const operations: Readonly<Record<string, OperationDefinition>> = {
 		"A guest writes a word of its memory.",
 		{ domid, gfn, slot: integer("word, 0 to 511"), value: word("what") },
 		(m, v) => pageTables.writeMemory(m, v.int("domid"), v.int("gfn"), v.int("slot"), v.word("value")),
+	),
+	memory_get_vnuma: listing(
+		define(
+			"A guest reads its virtual NUMA.",
+			{ domid },
+			(m, v) => getVnuma(m, v.int("domid")),
+			"the distances, the virtual node of each vCPU, and of each stretch of memory its first frame, its frames, its node",
+		),
 	),
 	decrease_reservation: define(
 		"A domain gives up memory.",
@@ -308,7 +347,7 @@ export const operations: Readonly<Record<string, OperationDefinition>> = {
 	),
 	set_gdt: define(
 		"A vCPU gets another GDT (PV).",
-		{ domid, vcpu, mfns: { type: "integers", doc: "frames", max: MAX.frame }, entries: integer("descriptors") },
+		{ domid, vcpu, mfns: integers("frames", "frame"), entries: integer("descriptors") },
 		(m, v) => pageTables.setGdt(m, v.int("domid"), v.int("vcpu"), v.list("mfns"), v.int("entries")),
 	),
 

@@ -2,7 +2,17 @@
  * Operations at random that make sense more often than not: domains, ports, references and handles are mostly those that
  * are there, now and then any number. What comes out depends on the machine's state and on what is drawn alone.
  */
-import { CONSUMER, DOMID, EVTCHN_STATE, FRAME, GRANT_MAP, IOREQ_RANGE, KIND, PAGE_TYPE } from "../../format/enums.ts";
+import {
+	CONSUMER,
+	DOMID,
+	EVTCHN_STATE,
+	FRAME,
+	GRANT_MAP,
+	IOREQ_RANGE,
+	KIND,
+	NONE32,
+	PAGE_TYPE,
+} from "../../format/enums.ts";
 import { GRANT_ENTRIES_PER_FRAME, GTF_PERMIT_ACCESS } from "../guestPages.ts";
 import type { Domain } from "./domain.ts";
 import { sharedEntry } from "./grants.ts";
@@ -137,6 +147,21 @@ function anySlot(machine: Machine, domain: Domain, draw: Draw, level: number = P
 	return { table, slot: chance(draw, 3) ? draw.below(ENTRIES) : draw.below(96) };
 }
 
+/** Virtual NUMA that holds together: nodes of as much memory each, vCPUs in turn. */
+function vnumaOf({ domid, frames, tables }: Domain, draw: Draw): Operation {
+	const count = 1 + draw.below(3);
+	const nodes = Array.from({ length: count }, (_, node) => node);
+	const each = Math.max(1, Math.floor(frames / count));
+	return {
+		op: "domain_set_vnuma",
+		domid,
+		nodes: nodes.map(() => (chance(draw, 2) ? NONE32 : 0)),
+		distances: nodes.flatMap((from) => nodes.map((to) => (from === to ? 10 : 20 + draw.below(3)))),
+		vcpus: Array.from({ length: tables.domain.maxVcpus + (chance(draw, STRAY) ? 1 : 0) }, (_, id) => id % count),
+		ranges: nodes.flatMap((node) => [node * each, each, node]),
+	};
+}
+
 /** Page tables that a PV domain's vCPUs could run on. */
 const rootsOf = (machine: Machine, domain: Domain): number[] =>
 	framesOf(machine, domain.domid, (mfn) => machine.frames.typeOf(mfn) === domain.rootLevel);
@@ -259,6 +284,16 @@ const proposals: readonly (readonly [number, Proposal])[] = [
 			weight: draw.below(1024),
 			cap: draw.below(400),
 		})),
+	],
+	[1, forDomain((_, { domid }) => ({ op: "domain_get_weight", domid }))],
+	[2, forDomain((_, domain, draw) => vnumaOf(domain, draw))],
+	[
+		2,
+		(machine, draw) => {
+			const told = living(machine).filter(({ tables }) => tables.vnumaNodes.length > 0);
+			const { domid } = (chance(draw, STRAY) ? undefined : pick(draw, told)) ?? anyDomain(machine, draw) ?? {};
+			return domid === undefined ? undefined : { op: "memory_get_vnuma", domid };
+		},
 	],
 	[1, forDomain((_, { domid }, draw) => ({ op: "domain_set_virq_handler", domid, virq: draw.below(2) === 0 ? 3 : 9 }))],
 	[
@@ -732,7 +767,7 @@ const proposals: readonly (readonly [number, Proposal])[] = [
 		},
 	],
 	[
-		2,
+		4,
 		(machine, draw) => {
 			const bound = living(machine).flatMap(({ domid, tables }) =>
 				tables.pirqList.flatMap(({ pirq, port }) => (port === 0 ? [] : [{ domid, pirq }])),

@@ -2,7 +2,7 @@
 import { describe, expect, test } from "vitest";
 import { BUFIOREQ, FRAME, IOREQ_FLAG, IOREQ_PAGE_FLAG, P2M_TYPE } from "../../../src/format/enums.ts";
 import type { Machine } from "../../../src/machine/live/index.ts";
-import { baseMachine } from "../../support/living.ts";
+import { baseMachine, updateMachine } from "../../support/living.ts";
 import {
 	checkInvariants,
 	done,
@@ -106,6 +106,21 @@ describe("a server's pages", () => {
 		checkInvariants(machine);
 		expect(done(machine, acquire(machine, 0, SLOT + 5))).toBe(first);
 		expect(references(machine, first)).toEqual([4, 1]);
+	});
+
+	test("of a PV emulator that is destroyed have one mapping less, before an update and after it", () => {
+		const machine = baseMachine();
+		done(machine, create());
+		const page = done(machine, acquire(machine, 0));
+		expect(references(machine, page)).toEqual([3, 1]);
+		// The server holds it: it is dead, but not gone.
+		expect(done(machine, { op: "domain_destroy", domid: DOM0 })).toBe(1);
+		expect(references(machine, page)).toEqual([2, 1]);
+		checkInvariants(machine);
+		const { machine: next } = updateMachine(machine);
+		expect(references(next, page)).toEqual([2, 1]);
+		for (const domid of [STUB, HVM]) done(next, { op: "domain_destroy", domid });
+		expect([next.domains.has(HVM), next.domains.has(DOM0)]).toEqual([false, false]);
 	});
 
 	test("mapped by a PVH stub domain stand in its P2M as foreign frames", () => {

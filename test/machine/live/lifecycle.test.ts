@@ -299,6 +299,14 @@ describe("weights", () => {
 		refused(machine, { ...share(1, 1), domid: 66 }, "ESRCH");
 	});
 
+	test("can be asked for, from before they were set", () => {
+		const machine = baseMachine();
+		const asked = () => runOperation(machine, on("domain_get_weight", PV));
+		expect(asked()).toEqual([256, 0]);
+		doneAll(machine, share(1000, 50));
+		expect(asked()).toEqual([1000, 50]);
+	});
+
 	test("go through an update, to version 1 of the format as well", async () => {
 		const machine = baseMachine();
 		doneAll(machine, share(700, 150));
@@ -311,6 +319,46 @@ describe("weights", () => {
 			expect(report.identical).toBe(true);
 			expect(next.domain(PV).tables.scheduler).toMatchObject({ weight: 700, cap: 150 });
 		}
+	});
+});
+
+describe("virtual NUMA", () => {
+	const two = { nodes: [0, 2 ** 32 - 1], distances: [10, 21, 21, 10], vcpus: [0, 1], ranges: [0, 32, 0, 40, 8, 1] };
+	const set = (changed: object = {}) => on("domain_set_vnuma", PV, { ...two, ...changed });
+	const read = [10, 21, 21, 10, 0, 1, 0, 32, 0, 40, 8, 1];
+
+	test("a guest reads what the toolstack has said last", () => {
+		const machine = baseMachine();
+		refused(machine, on("memory_get_vnuma", PV), "EOPNOTSUPP");
+		doneAll(machine, set());
+		expect(runOperation(machine, on("memory_get_vnuma", PV))).toEqual(read);
+		doneAll(machine, set({ nodes: [0], distances: [10], vcpus: [0, 0], ranges: [] }));
+		expect(runOperation(machine, on("memory_get_vnuma", PV))).toEqual([10, 0, 0]);
+	});
+
+	test("counts that do not fit are refused", () => {
+		const machine = baseMachine();
+		refused(machine, set({ nodes: [], distances: [] }), "EINVAL");
+		refused(machine, set({ distances: [10, 21, 21] }), "EINVAL");
+		refused(machine, set({ vcpus: [0] }), "EINVAL");
+		refused(machine, set({ ranges: [0, 32] }), "EINVAL");
+		refused(machine, { ...set(), domid: 66 }, "ESRCH");
+		refused(machine, on("memory_get_vnuma", 66), "ESRCH");
+	});
+
+	test("goes through an update; version 1 of the format refuses it by name, and the guest goes on", async () => {
+		const machine = baseMachine();
+		doneAll(machine, set());
+		const { report, machine: next } = await liveUpdateMachine(machine, { module: coreModule, prepare: false });
+		expect(report.identical).toBe(true);
+		expect(runOperation(next, on("memory_get_vnuma", PV))).toEqual(read);
+		await expect(liveUpdateMachine(next, { module: coreModule, prepare: false, xen2Format: 1 })).rejects.toMatchObject({
+			code: "XLU_E_REFUSED",
+			rule: "XLU-R047",
+			domid: PV,
+			record: "LU_VNUMA",
+		});
+		expect(runOperation(next, on("memory_get_vnuma", PV))).toEqual(read);
 	});
 });
 
