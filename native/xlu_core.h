@@ -218,7 +218,7 @@
 	X(IOREQ, 100, REFUSED, "Servers are unique, their pages, ports and ranges exist, ranges of one server do not overlap.") \
 	X(CAPS, 101, REFUSED, "Permitted ranges are of a known kind, ascending, not overlapping.") \
 	X(SHARED_INFO, 102, REFUSED, "A living domain has a shared_info frame of its own.") \
-	X(VNUMA, 103, REFUSED, "Virtual NUMA has nodes, a distance of 10 to 255 from each to each, a node for each vCPU that may be, and memory that ascends without overlap.") \
+	X(VNUMA, 103, REFUSED, "Virtual NUMA has nodes, a distance from each to each, a node for each vCPU that may be, and memory that ascends without overlap.") \
 	X(SCHEDULER, 104, REFUSED, "A share is of the pool's scheduler: its weight, cap, or vCPUs' reservations, in their ranges.") \
 	X(COUNT_OVERFLOW, 110, REFUSED, "No reference count overflows.") \
 	X(COMPARE, 111, REFUSED, "The two images are identical.") \

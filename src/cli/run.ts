@@ -40,21 +40,25 @@ export async function run(paths: readonly string[], options: RunOptions): Promis
 async function runHost(path: string, options: RunOptions): Promise<boolean> {
 	progress(`${path}: reading the host`);
 	const host = loadHost(path);
-	const common: UpdateOptions = {
-		onStage: (name) => progress(`${path}: ${name}`),
-		audit: options.audit,
-		...(options.quiesceTimeout === undefined ? {} : { quiesceMs: options.quiesceTimeout }),
-		...(options.xen2Size === undefined ? {} : { xen2Bytes: options.xen2Size * 1024 * 1024 }),
-		...(options.xen2Format === undefined ? {} : { xen2Format: options.xen2Format }),
-		...(options.seed === undefined ? {} : { seed: options.seed }),
-		...(options.workers === undefined ? {} : { workers: options.workers }),
-	};
+	const common: UpdateOptions = { onStage: (name) => progress(`${path}: ${name}`), ...updateOptions(options) };
 	if (options.fault === "all") return await runFaults(host, common, options.json);
 	const report = await liveUpdate(host, { ...common, ...faultNamed(options.fault) });
 	progressDone();
 	if (options.json) printJson(report);
 	else print(describe(report));
 	return report.identical;
+}
+
+/** What the command's options say of an update. */
+export function updateOptions({ audit, quiesceTimeout, xen2Size, xen2Format, seed, workers }: RunOptions) {
+	return {
+		audit,
+		...(quiesceTimeout === undefined ? {} : { quiesceMs: quiesceTimeout }),
+		...(xen2Size === undefined ? {} : { xen2Bytes: xen2Size * 1024 * 1024 }),
+		...(xen2Format === undefined ? {} : { xen2Format }),
+		...(seed === undefined ? {} : { seed }),
+		...(workers === undefined ? {} : { workers }),
+	};
 }
 
 function faultNamed(name: string | undefined): Pick<UpdateOptions, "fault"> {

@@ -5,7 +5,7 @@ import { XluError } from "../errors.ts";
 import { isHost, statOf } from "../host.ts";
 import { readScenario, runScenario, type ScenarioReport, type StepReport, scenarioLimits } from "../scenario/index.ts";
 import { colors, print, printJson, progress, progressDone, settings } from "./output.ts";
-import { describe, type RunOptions } from "./run.ts";
+import { describe, type RunOptions, updateOptions } from "./run.ts";
 
 const SUFFIX = ".json";
 const isBlank = (octet: number): boolean => octet === 0x20 || (octet >= 0x09 && octet <= 0x0d);
@@ -48,6 +48,13 @@ function readUpTo(path: string, most: number): Uint8Array {
 
 /** Plays a scenario. Returns whether all came as expected and nobody could notice the updates. */
 export async function play(path: string, options: RunOptions): Promise<boolean> {
+	if (options.fault !== undefined) {
+		throw new XluError("XLU_E_USAGE", "A fault strikes the update of a host; a scenario has updates of its own.", {
+			field: "--fault",
+			expected: "a HOST",
+			got: path,
+		});
+	}
 	const scenario = readScenario(readUpTo(path, scenarioLimits.octets + 1), basename(path, SUFFIX), dirname(path));
 	const hasList = !options.json && !settings.quiet;
 	if (!options.json) {
@@ -62,9 +69,7 @@ export async function play(path: string, options: RunOptions): Promise<boolean> 
 			if (hasList && update) print(`\n${describe(update)}`);
 			progress(`${path}: step ${step.index + 1} of ${scenario.steps.length}`);
 		},
-		...(options.xen2Size === undefined ? {} : { xen2Bytes: options.xen2Size * 1024 * 1024 }),
-		...(options.xen2Format === undefined ? {} : { xen2Format: options.xen2Format }),
-		...(options.seed === undefined ? {} : { seed: options.seed }),
+		...updateOptions(options),
 	});
 	progressDone();
 	if (options.json) printJson(report);

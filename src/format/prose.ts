@@ -416,9 +416,9 @@ reserved fields alone in this release (a pool's identifier excepted). A PV domai
   version 1 (R044). \`maxVcpus\` is at most 8192, \`grantVersionLimit\` at most 2 (R042). The CPU pool is in LU_CPUPOOLS (R043).
 - **32-bit PV guests.** A living one has LU_PV32, and no other guest has; \`xenStart\` is a multiple of 2 MiB, at least
   0xC0000000 (R048).
-- **Virtual NUMA.** \`nodeCount\` is at least 1, \`distanceCount\` its square, \`vcpuCount\` LU_DOMAIN's \`maxVcpus\`. Distances
-  are 10 to 255; a vCPU's node is below \`nodeCount\`. Stretches of memory ascend without overlap: none begins before the one
-  before it ends, nor ends where it begins or before; their node is below \`nodeCount\` (R103).
+- **Virtual NUMA.** \`nodeCount\` is at least 1, \`distanceCount\` its square, \`vcpuCount\` LU_DOMAIN's \`maxVcpus\`. A vCPU's
+  node is below \`nodeCount\`. Stretches of memory ascend without overlap: none begins before the one before it ends, nor ends
+  where it begins or before; their node is below \`nodeCount\` (R103). Distances are any numbers.
 - **LU_VCPUS** lists the vCPUs that exist, ascending, below \`maxVcpus\` (R090). Below, *the highest vCPU* is the last of
   them; in a domain without vCPUs no number is at most that.
 - **Page ownership.** Slices are as said above (R021). An entry has no unknown bit; one that is not \`owned\` has none but

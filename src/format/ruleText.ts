@@ -327,7 +327,7 @@ export const ruleTexts: Readonly<Record<string, RuleText>> = {
 		"Detach the devices of the domain that is named, then save again; after XSA-386, install its fix first.",
 	),
 	VNUMA: text(
-		"Xen takes a guest's virtual NUMA once, when its domain is built (XEN_DOMCTL_setvnumainfo), and the guest reads it again at any time (XENMEM_get_vnumainfo): nodes, distances and ranges must hold together. A distance is as in ACPI's SLIT, 10 for a node to itself and at most 255.",
+		"Xen takes a guest's virtual NUMA once, when its domain is built (XEN_DOMCTL_setvnumainfo), and the guest reads it again at any time (XENMEM_get_vnumainfo): numbers of nodes, vCPUs and distances, and ranges, must hold together. What the distances are is the configuration's (vdistances of xl.cfg), as it stands.",
 		AUDIT,
 	),
 	SCHEDULER: text(

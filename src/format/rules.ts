@@ -336,7 +336,7 @@ export const rules: readonly Rule[] = [
 		"VNUMA",
 		"refused",
 		"LU_VNUMA",
-		"Virtual NUMA has nodes, a distance of 10 to 255 from each to each, a node for each vCPU that may be, and memory that ascends without overlap.",
+		"Virtual NUMA has nodes, a distance from each to each, a node for each vCPU that may be, and memory that ascends without overlap.",
 	),
 	rule(
 		104,

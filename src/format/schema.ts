@@ -290,7 +290,7 @@ export const structs = {
 		u32("physicalNode", "Node of the host that its memory is on, all ones for none in particular.", "hex"),
 	]),
 	VnumaDistance: struct("VnumaDistance", "Distance between two virtual nodes.", [
-		u32("distance", "10 is a node's own; 255 out of reach."),
+		u32("distance", "As the configuration has it: by ACPI 10 is a node's own, 255 out of reach."),
 	]),
 	VnumaVcpu: struct("VnumaVcpu", "Where a vCPU is.", [u32("node", "Virtual node.")]),
 	VnumaRange: struct("VnumaRange", "Where a stretch of guest-physical memory is.", [

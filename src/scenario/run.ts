@@ -75,15 +75,11 @@ export interface ScenarioReport {
 	failures: Failure[];
 }
 
-export interface ScenarioOptions {
+/** What holds for each update, but for those that say it themselves. */
+export interface ScenarioOptions
+	extends Pick<UpdateOptions, "xen2Bytes" | "xen2Format" | "module" | "workers" | "audit" | "quiesceMs"> {
 	/** Instead of the scenario's own seed. */
 	seed?: number;
-	/** Octets of xen#2 for updates that do not say it. */
-	xen2Bytes?: number;
-	/** Newest version of the format that xen#2 knows; by default as xen#1. */
-	xen2Format?: number;
-	/** The core's module; by default the one that the package ships. */
-	module?: WebAssembly.Module;
 	/** Hears of each step when it is done; of updates with their report. */
 	onStep?: (step: StepReport, update?: UpdateReport) => void;
 	/** The live update, for those who want to see a scenario notice a broken one. */
@@ -310,15 +306,13 @@ class Run {
 	async #update(step: UpdateStep, done: StepReport): Promise<void> {
 		const { expect, xen2Size, seed = this.#seed } = step;
 		done.text = "live update";
-		const xen2Bytes = xen2Size === undefined ? this.#options.xen2Bytes : xen2Size * 2 ** 20;
-		const { xen2Format } = this.#options;
+		const { onStep: _, update = updateMachine, ...common } = this.#options;
 		const options: UpdateOptions = {
+			...common,
 			module: this.#module,
 			seed,
-			...(xen2Bytes === undefined ? {} : { xen2Bytes }),
-			...(xen2Format === undefined ? {} : { xen2Format }),
+			...(xen2Size === undefined ? {} : { xen2Bytes: xen2Size * 2 ** 20 }),
 		};
-		const update = this.#options.update ?? updateMachine;
 		let updated: Awaited<ReturnType<typeof updateMachine>>;
 		try {
 			updated = await update(this.#machine, options);

@@ -240,18 +240,6 @@ export const secondCases: readonly RuleCase[] = [
 	},
 	{
 		rule: "VNUMA",
-		what: "a distance below a node's own",
-		fault: "0/6 LU_VNUMA.VnumaDistances[1].distance: 10, not 9",
-		stream: (s) => s.record("LU_VNUMA", NARROW).row("VnumaDistances", 1, "distance", 9),
-	},
-	{
-		rule: "VNUMA",
-		what: "a distance beyond an octet",
-		fault: "0/6 LU_VNUMA.VnumaDistances[3].distance: 10, not 256",
-		stream: (s) => s.record("LU_VNUMA", NARROW).row("VnumaDistances", 3, "distance", 256),
-	},
-	{
-		rule: "VNUMA",
 		what: "a vCPU on a node that does not exist",
 		fault: "0/6 LU_VNUMA.VnumaVcpus[2].node: 1, not 2",
 		stream: (s) => s.record("LU_VNUMA", NARROW).row("VnumaVcpus", 2, "node", 2),

@@ -20,11 +20,24 @@ export interface Vnuma {
 	readonly ranges: readonly number[];
 }
 
-/** XEN_DOMCTL_setvnumainfo: all of it, in place of what there was. @returns 0 */
+/**
+ * XEN_DOMCTL_setvnumainfo: all of it, in place of what there was. Nodes that there are not, and memory that does not ascend,
+ * come of no toolstack and are refused here. @returns 0
+ */
 export function setVnuma(machine: Machine, domid: number, { nodes, distances, vcpus, ranges }: Vnuma): number {
 	const { tables } = machine.living(domid);
 	need(nodes.length > 0 && distances.length === nodes.length ** 2, "EINVAL");
 	need(vcpus.length === tables.domain.maxVcpus && ranges.length % RANGE_NUMBERS === 0, "EINVAL");
+	need(
+		[...vcpus, ...ranges.filter((_, i) => i % RANGE_NUMBERS === 2)].every((node) => node < nodes.length),
+		"EINVAL",
+	);
+	let next = 0;
+	for (let i = 0; i < ranges.length; i += RANGE_NUMBERS) {
+		const [first = 0, frames = 0] = ranges.slice(i, i + 2);
+		need(first >= next && frames > 0, "EINVAL");
+		next = first + frames;
+	}
 	tables.vnumaNodes = nodes.map((physicalNode) => ({ physicalNode }));
 	tables.vnumaDistances = distances.map((distance) => ({ distance }));
 	tables.vnumaVcpus = vcpus.map((node) => ({ node }));

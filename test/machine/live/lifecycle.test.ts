@@ -336,12 +336,16 @@ describe("virtual NUMA", () => {
 		expect(runOperation(machine, on("memory_get_vnuma", PV))).toEqual([10, 0, 0]);
 	});
 
-	test("counts that do not fit are refused", () => {
+	test("what does not fit together is refused", () => {
 		const machine = baseMachine();
 		refused(machine, set({ nodes: [], distances: [] }), "EINVAL");
 		refused(machine, set({ distances: [10, 21, 21] }), "EINVAL");
 		refused(machine, set({ vcpus: [0] }), "EINVAL");
+		refused(machine, set({ vcpus: [0, 2] }), "EINVAL");
 		refused(machine, set({ ranges: [0, 32] }), "EINVAL");
+		refused(machine, set({ ranges: [0, 32, 2] }), "EINVAL");
+		refused(machine, set({ ranges: [0, 0, 0] }), "EINVAL");
+		refused(machine, set({ ranges: [8, 8, 0, 15, 8, 1] }), "EINVAL");
 		refused(machine, { ...set(), domid: 66 }, "ESRCH");
 		refused(machine, on("memory_get_vnuma", 66), "ESRCH");
 	});

@@ -71,8 +71,6 @@ function checkVnuma(domain: Domain): void {
 	must(nodeCount >= 1, 103, record, "nodeCount");
 	must(BigInt(distanceCount) === BigInt(nodeCount) ** 2n, 103, record, "distanceCount");
 	must(vcpuCount === domain.record.head.maxVcpus, 103, record, "vcpuCount");
-	for (const [i, { distance }] of record.parts.VnumaDistances.entries())
-		must(distance >= 10 && distance <= 255, 103, record, `VnumaDistances[${i}].distance`);
 	for (const [i, { node }] of record.parts.VnumaVcpus.entries())
 		must(node < nodeCount, 103, record, `VnumaVcpus[${i}].node`);
 	let last = 0n;
