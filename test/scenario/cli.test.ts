@@ -52,6 +52,33 @@ describe("xlu run SCENARIO", () => {
 		]);
 	});
 
+	it("--workers, --no-audit, --quiesce-timeout are each update's; --fault is a host's alone", () => {
+		const path = file("good.json", good);
+		const { status, stdout } = xlu(["run", path, "--json", "--workers", "2", "--no-audit"]);
+		expect([status, JSON.parse(stdout).updates[0].workers]).toEqual([0, 2]);
+		const waiting = file("waiting.json", {
+			host: { frames: 4096 },
+			steps: [
+				{ ...create, domid: 0, privileged: true },
+				{ ...create, domid: 2, kind: "hvm" },
+				{ op: "ioreq_create", domid: 0, guest: 2 },
+				{ op: "ioreq_set_state", domid: 0, guest: 2, server: 0, enabled: true },
+				{ op: "domain_unpause", domid: 2 },
+				{ op: "ioreq_send", domid: 2, vcpu: 0, server: 0, turns: 700 },
+				{ update: {} },
+			],
+		});
+		const run = (...options: string[]) => xlu(["run", "-q", waiting, ...options]);
+		expect(run().stdout).toMatch(/nothing could be noticed/);
+		const hasty = run("--quiesce-timeout", "3");
+		expect([hasty.status, hasty.stdout]).toEqual([1, expect.stringMatching(/XLU_E_QUIESCE/)]);
+		const fault = xlu(["run", path, "--fault", "all"]);
+		expect([fault.status, fault.stderr]).toEqual([
+			2,
+			expect.stringMatching(/field --fault; expected a HOST; got .*good.json/),
+		]);
+	});
+
 	it("--json: one object with exactly the documented keys", () => {
 		const { status, stdout, stderr } = xlu(["run", "--json", file("good.json", good)]);
 		expect([status, stderr]).toEqual([0, ""]);
