@@ -3,18 +3,32 @@
  * core's own rules can judge the result before anything moves.
  *
  *     frames         free ones of the target, 2 MiB pages stay 2 MiB pages where aligned runs are free
- *     P2M, tables    the same GFNs and PFNs, the new MFNs
+ *     P2M, tables    the same GFNs and PFNs, the new MFNs; slots of Xen's own are empty, for the target's Xen to fill
+ *     32-bit guests  frames that their part of the M2P reaches, L3 tables below 4 GiB
  *     ports          the same numbers; interdomain ends become unbound, for the other side to bind again
  *     grants         the same table and references; nobody has them mapped yet, and no entry says so
  *     xenstore       the same nodes; transactions that were open cannot be committed
  *     time           deadlines as far ahead as they were
+ *     scheduling     weight, cap and reservations where the pool has that scheduler; virtual nodes on no node of the host
  *     emulators      their I/O request servers, pages and ports are made anew by themselves
  *
  * Unhappy paths: a record that names a frame that is not the domain's is told to `problem`; too little memory ends it.
  */
-import { CONSUMER, CREATE, DOMID, EVTCHN_STATE, FEATURE, NONE64, P2M_BITS, PAGE_TYPE } from "../format/enums.ts";
+import {
+	CONSUMER,
+	CREATE,
+	DOMID,
+	EVTCHN_STATE,
+	FEATURE,
+	NONE32,
+	NONE64,
+	P2M_BITS,
+	PAGE_TYPE,
+	PAGE_TYPE_FLAG,
+} from "../format/enums.ts";
+import { hex } from "../formats/common/findings.ts";
 import { GDT_ENTRIES_PER_FRAME } from "../formats/libxc/guestContext.ts";
-import { freeFrames } from "../handover/frames.ts";
+import { freeFrames as freeRuns } from "../handover/frames.ts";
 import { mergeRuns } from "../handover/regions.ts";
 import type { Host } from "../host.ts";
 import {
@@ -26,19 +40,31 @@ import {
 	writeGrantStatusWord,
 	writeGrantV1,
 } from "../machine/guestPages.ts";
+import { firstXenSlot } from "../machine/live/pageTables.ts";
 import type { DomainModel, HostModel, PreservedPages, PvLayout } from "../machine/model.ts";
 import { PAGE_BYTES } from "../machine/preserved.ts";
 import { resourcePages } from "./movable.ts";
-import { allCpus, framesOf, isNone, keptMfns, type SoloDomain } from "./solo.ts";
+import { allCpus, framesOf, isNarrow, isNone, keptMfns, type SoloDomain } from "./solo.ts";
 import { parentOf, type Store, type StoreNode } from "./store.ts";
 
 const SUPERPAGE = 512;
+/** Entries of a page table, octets of each. */
+const ENTRIES = 512;
+const ENTRY_BYTES = 8;
 const PRESENT = 1n << BigInt(P2M_BITS.present);
 const MFN_MASK = (1n << BigInt(P2M_BITS.type)) - 1n;
 const ORDER_MASK = 63n << BigInt(P2M_BITS.order);
 const ORDER_2M = 9n << BigInt(P2M_BITS.order);
 const TABLE_PRESENT = 1;
 const TWO_POW_20 = 2 ** 20;
+/** Where a 32-bit guest's window on the M2P ends (MACH2PHYS_VIRT_END), octets of an entry there. */
+const M2P_END_32 = 0xf680_0000;
+const M2P_ENTRY_BYTES_32 = 4;
+/** VMASST_TYPE_pae_extended_cr3: L3 tables may lie above 4 GiB. */
+const PAE_EXTENDED_CR3 = 1 << 3;
+/** Slots of an L4 table that are Xen's own. */
+const XEN_L4_SLOTS = { first: 256, last: 271 } as const;
+const XEN_L2 = PAGE_TYPE.l2 | PAGE_TYPE_FLAG.paeXenL2;
 const PFN_HIGH_MASK = 0xfffff;
 const FRAME_SHIFT = 12n;
 const LOW_BITS = 0xfffn;
@@ -60,16 +86,16 @@ class FreeFrames {
 
 	constructor({ frameOwners, regionList, m2pRanges, iommuRanges, domains }: HostModel) {
 		const kept = [...(iommuRanges ?? []), ...domains.flatMap(({ keptRanges }) => keptRanges ?? [])];
-		this.#runs = freeFrames(
+		this.#runs = freeRuns(
 			frameOwners,
-			regionList as Parameters<typeof freeFrames>[1],
-			kept as Parameters<typeof freeFrames>[2],
-			m2pRanges as Parameters<typeof freeFrames>[3],
+			regionList as Parameters<typeof freeRuns>[1],
+			kept as Parameters<typeof freeRuns>[2],
+			m2pRanges as Parameters<typeof freeRuns>[3],
 		).map(({ firstMfn, frameCount }) => ({ first: firstMfn, count: frameCount }));
 	}
 
-	get count(): number {
-		return this.#runs.reduce((sum, { count }) => sum + count, 0);
+	countBelow(limit: number): number {
+		return this.#runs.reduce((sum, { first, count }) => sum + Math.max(0, Math.min(count, limit - first)), 0);
 	}
 
 	/** 512 aligned frames; undefined if there are none. */
@@ -87,10 +113,12 @@ class FreeFrames {
 		return undefined;
 	}
 
-	frame(): number | undefined {
+	/** The lowest one; undefined if that is not below `limit`. */
+	frame(limit: number): number | undefined {
 		for (; this.#singlesFrom < this.#runs.length; this.#singlesFrom++) {
 			const run = this.#runs[this.#singlesFrom] as Run;
 			if (run.count === 0) continue;
+			if (run.first >= limit) return undefined;
 			run.count--;
 			return run.first++;
 		}
@@ -98,8 +126,23 @@ class FreeFrames {
 	}
 }
 
-/** How many frames a target has to give. */
-export const freeFrameCount = (model: HostModel): number => new FreeFrames(model).count;
+/**
+ * The MFN that all of a domain's frames must be below. A 32-bit guest finds its PFNs in the M2P, of which it sees what lies
+ * between the beginning of Xen's part and a fixed end: an entry of 4 octets a frame.
+ */
+export function frameLimit(domain: DomainModel): number {
+	if (!isNarrow(domain)) return Number.POSITIVE_INFINITY;
+	return Math.max(0, (M2P_END_32 - Number(domain.pv32?.xenStart ?? M2P_END_32)) / M2P_ENTRY_BYTES_32);
+}
+
+/** So many frames, as a domain can use them. */
+export function freeFrames(count: number, domain: DomainModel): string {
+	return `${count} free frames${isNarrow(domain) ? ` below ${hex(frameLimit(domain))}` : ""}`;
+}
+
+/** How many frames a target has to give to a domain. */
+export const freeFrameCount = (model: HostModel, domain: DomainModel): number =>
+	new FreeFrames(model).countBelow(frameLimit(domain));
 
 /** How many frames a domain takes: its own, less what its device model makes anew, and its page tables' in Xen. */
 export function neededFrames({ model, domain }: SoloDomain): number {
@@ -131,9 +174,13 @@ function place(solo: SoloDomain, free: FreeFrames): { placed: Placed; blocks: Se
 		for (let i = 0; i < SUPERPAGE; i++) placed.set(base + i, first + i);
 		blocks.add(gfn);
 	}
-	for (const mfn of [...own, ...keptMfns(domain)]) {
+	const limit = frameLimit(domain);
+	const isLow = isNarrow(domain) && (Number(domain.domainState.vmAssist ?? 0) & PAE_EXTENDED_CR3) === 0;
+	const low = isLow ? [...own].filter((mfn) => ((model.frameTypes[mfn] ?? 0) & 7) === PAGE_TYPE.l3) : [];
+	// Frames come by ascending number: what has to be low comes first.
+	for (const [i, mfn] of [...low, ...own, ...keptMfns(domain)].entries()) {
 		if (placed.has(mfn)) continue;
-		const found = free.frame();
+		const found = free.frame(i < low.length ? Math.min(limit, TWO_POW_20) : limit);
 		if (found === undefined) return undefined;
 		placed.set(mfn, found);
 	}
@@ -181,11 +228,26 @@ function placeP2m(p2m: BigUint64Array, blocks: ReadonlySet<number>, to: Translat
 	});
 }
 
-/** A page table's content: entries that lead out of the domain become not present, as libxc has them. */
-function placeTable(page: Uint8Array, to: Translation): Uint8Array {
+/** Slots of a table that are Xen's own, which the target's fills. @param type with paeXenL2 where it has that */
+function xenSlots(type: number, { pv32 }: DomainModel): { first: number; last: number } {
+	if (type === PAGE_TYPE.l4) return XEN_L4_SLOTS;
+	if (type === XEN_L2) return { first: firstXenSlot(Number(pv32?.xenStart ?? 0)), last: ENTRIES - 1 };
+	return { first: ENTRIES, last: -1 };
+}
+
+/**
+ * A page table's content, of three levels or of four: entries that lead out of the domain become not present, as libxc has
+ * them.
+ */
+function placeTable(page: Uint8Array, to: Translation, xen: { first: number; last: number }): Uint8Array {
 	const table = page.slice();
 	const view = new DataView(table.buffer);
-	for (let at = 0; at < PAGE_BYTES; at += 8) {
+	for (let at = 0; at < PAGE_BYTES; at += ENTRY_BYTES) {
+		const slot = at / ENTRY_BYTES;
+		if (slot >= xen.first && slot <= xen.last) {
+			view.setBigUint64(at, 0n, true);
+			continue;
+		}
 		const low = view.getUint32(at, true);
 		if ((low & TABLE_PRESENT) === 0) continue;
 		const high = view.getUint32(at + 4, true);
@@ -234,17 +296,19 @@ function placeDomain(
 ): DomainModel {
 	const { to, blocks } = placed;
 	const cpus = allCpus(Number(target.host.cpuCount ?? 1));
-	const pool = Number(domain.domain.cpupoolId ?? 0);
-	const hasPool = target.poolList.some(({ poolId }) => Number(poolId) === pool);
-	const { ioreqServerList: _s, ioreqPorts: _p, ioreqPages: _q, ioreqRanges: _r, p2m, ...rest } = domain;
+	const pool = arrivalPool(target, domain);
+	const { ioreqServerList: _s, ioreqPorts: _p, ioreqPages: _q, ioreqRanges: _r, p2m, ...others } = domain;
+	const { scheduler, schedulerVcpus, ...rest } = others;
 	const self = domain.domain.domid;
 	return {
 		...rest,
 		domain: {
 			...domain.domain,
 			uniqueId: BigInt(target.host.nextUniqueId ?? 1),
-			cpupoolId: hasPool ? pool : 0,
+			cpupoolId: Number(pool?.poolId ?? 0),
 		},
+		vnumaNodes: (domain.vnumaNodes ?? []).map(() => ({ physicalNode: NONE32 })),
+		...(hasSameScheduler(pool, domain) ? { scheduler, schedulerVcpus } : {}),
 		...(p2m ? { p2m: placeP2m(p2m, blocks, to) } : {}),
 		keptRoots: (domain.keptRoots ?? []).map((row) => ({ ...row, rootMfn: to.mfn(row.rootMfn, "KeptRoots") })),
 		keptRanges: rangesOf(
@@ -285,22 +349,40 @@ function placeDomain(
 		hardAffinity: onCpus(domain.hardAffinity, cpus),
 		softAffinity: onCpus(domain.softAffinity, cpus),
 		savedAffinity: onCpus(domain.savedAffinity ?? domain.hardAffinity, cpus),
-		pvVcpu: (domain.pvVcpu ?? []).map((row, id) => row && placeRegisters(row, id, to)),
+		pvVcpu: (domain.pvVcpu ?? []).map(
+			(row, id) =>
+				row && {
+					...row,
+					...placeGdt(row, id, to),
+					cr: (row.cr ?? []).map((value, i) =>
+						i === 3 || i === 1 ? to.root(BigInt(value), `vCPU ${id}, cr${i}`) : BigInt(value),
+					),
+				},
+		),
+		pv32Vcpu: (domain.pv32Vcpu ?? []).map(
+			(row, id) => row && { ...row, ...placeGdt(row, id, to), cr3: to.root(BigInt(row.cr3 ?? 0), `vCPU ${id}, cr3`) },
+		),
 	};
 }
 
 type Registers = NonNullable<NonNullable<DomainModel["pvVcpu"]>[number]>;
 
-function placeRegisters(row: Registers, id: number, to: Translation): Registers {
-	const gdtCount = Math.ceil(Number(row.gdtEntries ?? 0) / GDT_ENTRIES_PER_FRAME);
-	return {
-		...row,
-		cr: (row.cr ?? []).map((value, i) =>
-			i === 3 || i === 1 ? to.root(BigInt(value), `vCPU ${id}, cr${i}`) : BigInt(value),
-		),
-		gdtMfn: (row.gdtMfn ?? []).map((mfn, i) => (i < gdtCount ? to.mfn(mfn, `vCPU ${id}, GDT frame ${i}`) : 0n)),
-	};
+function placeGdt({ gdtEntries, gdtMfn }: Pick<Registers, "gdtEntries" | "gdtMfn">, id: number, to: Translation) {
+	const count = Math.ceil(Number(gdtEntries ?? 0) / GDT_ENTRIES_PER_FRAME);
+	return { gdtMfn: (gdtMfn ?? []).map((mfn, i) => (i < count ? to.mfn(mfn, `vCPU ${id}, GDT frame ${i}`) : 0n)) };
 }
+
+type Pool = HostModel["poolList"][number];
+
+/** The target's pool that a domain comes into: its own, or pool 0 where there is none of that number. */
+export function arrivalPool({ poolList }: HostModel, { domain }: DomainModel): Pool | undefined {
+	const find = (id: number) => poolList.find(({ poolId }) => Number(poolId ?? 0) === id);
+	return find(Number(domain.cpupoolId ?? 0)) ?? find(0);
+}
+
+/** Whether a pool's scheduler is that which a domain's figures are of; true for a domain without any. */
+export const hasSameScheduler = (pool: Pool | undefined, { scheduler }: DomainModel): boolean =>
+	scheduler === undefined || Number(scheduler.scheduler ?? 0) === Number(pool?.scheduler ?? 0);
 
 /** What of a bundle is received. */
 export interface Arriving {
@@ -388,7 +470,9 @@ export function receive(
 		const page = solo.preserved.get(from);
 		if (!page || entry === 0n) continue;
 		const level = type & 7;
-		preserved.set(mfn, level >= PAGE_TYPE.l1 && level <= PAGE_TYPE.l4 ? placeTable(page, to) : page.slice());
+		const isTable = level >= PAGE_TYPE.l1 && level <= PAGE_TYPE.l4;
+		const xen = xenSlots(type & (7 | PAGE_TYPE_FLAG.paeXenL2), solo.domain);
+		preserved.set(mfn, isTable ? placeTable(page, to, xen) : page.slice());
 	}
 	const deltaNs = BigInt(model.host.systemTimeNs ?? 0) - systemTimeNs;
 	const domain = placeDomain(solo, model, { to, blocks: found.blocks }, deltaNs);

@@ -12,9 +12,6 @@ import { sliceRuns } from "../inspect/extents.ts";
 import { walkRecords } from "../inspect/stream.ts";
 import { affinityWords, type DomainModel, type HostModel, type PreservedPages } from "../machine/model.ts";
 
-/** Version of a bundle's live-update part: what is put onto another host is what that version has. */
-export const SOLO_FORMAT = 1;
-
 /** A domain without its host. */
 export interface SoloDomain {
 	/** The host's figures, and this domain as its only one. */
@@ -157,7 +154,7 @@ export function soloDomain(stream: Uint8Array, preserved: PreservedPages): SoloD
 		const isHost = def.section === "H" || def.section === "1h";
 		let draft = isHost ? host : drafts.get(domid);
 		if (!draft) {
-			draft = { vcpu: [], pvVcpu: [], pvFpu: [], pvTraps: [], pvExtended: [], pvXsave: [], pvMsrs: [] };
+			draft = { vcpu: [], pvVcpu: [], pv32Vcpu: [], pvFpu: [], pvTraps: [], pvExtended: [], pvXsave: [], pvMsrs: [] };
 			Object.assign(draft, { hardAffinity: [], softAffinity: [], savedAffinity: [] });
 			drafts.set(domid, draft);
 		}
@@ -222,7 +219,8 @@ function readVcpu(draft: Draft, name: string, head: Row, parts: Parts, body: Uin
 			put("savedAffinity", bitmapOf(rows(2)));
 			break;
 		case "LU_PV_VCPU":
-			put("pvVcpu", head);
+		case "LU_PV32_VCPU":
+			put(name === "LU_PV_VCPU" ? "pvVcpu" : "pv32Vcpu", head);
 			put(
 				"pvFpu",
 				Uint8Array.from(rows(0), ({ value }) => Number(value)),
@@ -235,8 +233,11 @@ function readVcpu(draft: Draft, name: string, head: Row, parts: Parts, body: Uin
 		case "X86_PV_VCPU_XSAVE":
 			put("pvXsave", body.slice(recordByName(name).head?.size));
 			break;
-		default:
+		case "X86_PV_VCPU_MSRS":
 			put("pvMsrs", rows(0));
+			break;
+		default:
+			throw new Error(`no table of a bundle's domain for ${name}`);
 	}
 }
 
@@ -260,6 +261,10 @@ export function keptMfns({ keptRanges }: DomainModel): number[] {
 }
 
 export const isPv = ({ domain }: DomainModel): boolean => domain.kind === KIND.pv;
+
+/** A 32-bit PV guest: contexts and page tables of its own form. */
+export const isNarrow = ({ domain }: DomainModel): boolean =>
+	domain.kind === KIND.pv && Number(domain.guestWidth) === 4;
 
 export const isNone = (mfn: number | bigint | undefined): boolean => mfn === undefined || BigInt(mfn) === NONE64;
 
