@@ -11,10 +11,9 @@ import { NONE64, VCPU_FLAG } from "../format/enums.ts";
 import { type Row, type Struct, writeStruct } from "../format/layout.ts";
 import { heads as H, structs as S } from "../format/schema.ts";
 import { libxcRecords } from "../formats/bundle/parts.ts";
-import { hex } from "../formats/common/findings.ts";
 import { frameRecord } from "../formats/common/framing.ts";
 import type { Fields, Json } from "../formats/common/record.ts";
-import { FieldReader, hexOf } from "../formats/common/values.ts";
+import { FieldReader } from "../formats/common/values.ts";
 import { imageFormat } from "../formats/image.ts";
 import { bodyFields, bodyOctets } from "../formats/libxc/bodies.ts";
 import { GDT_ENTRIES_PER_FRAME, guestContext64, TRAP_COUNT, trapInfo, VGCF } from "../formats/libxc/guestContext.ts";
@@ -27,7 +26,6 @@ import {
 	PAGE_SHIFT,
 	LIBXC_RECORD as R,
 } from "../formats/libxc/layout.ts";
-import { vcpuXsaveFields } from "../formats/libxc/registers.ts";
 import type { DomainModel, PreservedPages, PvLayout } from "../machine/model.ts";
 import { isNarrow, isPv } from "./solo.ts";
 
@@ -171,27 +169,21 @@ export function onlineVcpus(domain: DomainModel): number[] {
 	});
 }
 
-type Msr = NonNullable<NonNullable<DomainModel["pvMsrs"]>[number]>[number];
-
-const msrFields = ({ index, flags, value }: Msr): Fields => ({
-	msr: hex(index ?? 0),
-	flags: hex(flags ?? 0),
-	value: hex(value ?? 0),
-});
-
 /** In the order in which libxc saves them: per vCPU basic, extended, XSAVE, MSRs. */
 function pvRecords(domain: DomainModel, layout: PvLayout, preserved: PreservedPages): Record_[] {
 	const pfns = new PfnMap(layout);
 	const vcpus = onlineVcpus(domain).flatMap((id): Record_[] => {
-		const ofVcpu = (type: number, fields: Fields) => record(type, bodyOf(type, { vcpu: id, ...fields }));
+		// The head is the same in all four.
+		const ofVcpu = (type: number, ...content: Uint8Array[]) =>
+			record(type, structOctets(H.VcpuExtended, { vcpuId: id }), ...content);
 		const extended = domain.pvExtended?.[id];
 		const xsave = domain.pvXsave?.[id];
 		const msrs = domain.pvMsrs?.[id];
 		return [
-			ofVcpu(R.X86_PV_VCPU_BASIC, { context: hexOf(contextOctets(domain, id, pfns)) }),
-			...(extended?.length ? [ofVcpu(R.X86_PV_VCPU_EXTENDED, { context: hexOf(extended) })] : []),
-			...(xsave?.length ? [ofVcpu(R.X86_PV_VCPU_XSAVE, vcpuXsaveFields(xsave))] : []),
-			...(msrs?.length ? [ofVcpu(R.X86_PV_VCPU_MSRS, { msrs: msrs.map(msrFields) })] : []),
+			ofVcpu(R.X86_PV_VCPU_BASIC, contextOctets(domain, id, pfns)),
+			...(extended?.length ? [ofVcpu(R.X86_PV_VCPU_EXTENDED, extended)] : []),
+			...(xsave?.length ? [ofVcpu(R.X86_PV_VCPU_XSAVE, xsave)] : []),
+			...(msrs?.length ? [ofVcpu(R.X86_PV_VCPU_MSRS, ...rowsOctets(S.MsrEntry, msrs))] : []),
 		];
 	});
 	const shared = preserved.get(Number(domain.sharedInfo?.mfn ?? NONE64));

@@ -6,7 +6,8 @@
  *     P2M, tables    the same GFNs and PFNs, the new MFNs; slots of Xen's own are empty, for the target's Xen to fill
  *     32-bit guests  frames that their part of the M2P reaches, L3 tables below 4 GiB
  *     ports          the same numbers; interdomain ends become unbound, for the other side to bind again
- *     grants         the same table and references; nobody has them mapped yet, and no entry says so
+ *     grants         the same table and references, of a PV guest with the new MFNs; nobody has them mapped yet, and no
+ *                    entry says so
  *     xenstore       the same nodes; transactions that were open cannot be committed
  *     time           deadlines as far ahead as they were
  *     scheduling     weight, cap and reservations where the pool has that scheduler; virtual nodes on no node of the host
@@ -34,17 +35,22 @@ import type { Host } from "../host.ts";
 import {
 	GRANT_ENTRIES_PER_FRAME,
 	GTF,
+	GTF_PERMIT_ACCESS,
+	readGrantPart,
 	readGrantStatus,
 	readGrantV1,
+	readGrantV2,
 	STATUS_WORDS_PER_FRAME,
+	writeGrantPart,
 	writeGrantStatusWord,
 	writeGrantV1,
+	writeGrantV2,
 } from "../machine/guestPages.ts";
 import { firstXenSlot } from "../machine/live/pageTables.ts";
 import type { DomainModel, HostModel, PreservedPages, PvLayout } from "../machine/model.ts";
 import { PAGE_BYTES } from "../machine/preserved.ts";
 import { resourcePages } from "./movable.ts";
-import { allCpus, framesOf, isNarrow, isNone, keptMfns, type SoloDomain } from "./solo.ts";
+import { allCpus, framesOf, isNarrow, isNone, isPv, keptMfns, type SoloDomain } from "./solo.ts";
 import { parentOf, type Store, type StoreNode } from "./store.ts";
 
 const SUPERPAGE = 512;
@@ -428,8 +434,10 @@ function placeStore(target: Store | undefined, store: Store | undefined): Store 
 const IN_USE = GTF.reading | GTF.writing;
 
 /** Nobody has a grant mapped but the domain its own: no other entry says that it is in use. */
-function releaseGrants(domain: DomainModel, pages: PreservedPages): void {
-	const { grantTable, grantFrames, statusFrames, grantActive } = domain;
+function releaseGrants(
+	{ grantTable, statusFrames, grantFrames, grantActive }: DomainModel,
+	pages: PreservedPages,
+): void {
 	const isV2 = Number(grantTable?.version ?? 1) === 2;
 	const perFrame = isV2 ? STATUS_WORDS_PER_FRAME : GRANT_ENTRIES_PER_FRAME[1];
 	for (const [frame, { mfn }] of ((isV2 ? statusFrames : grantFrames) ?? []).entries()) {
@@ -441,6 +449,22 @@ function releaseGrants(domain: DomainModel, pages: PreservedPages): void {
 				const entry = readGrantV1(page, i);
 				if (entry.flags & IN_USE) writeGrantV1(page, i, { ...entry, flags: entry.flags & ~IN_USE });
 			}
+		}
+	}
+}
+
+/** Frames in a PV guest's grants are machine frames; one that is not the guest's stays, and is refused to whoever maps it. */
+function placeGrantedFrames({ grantTable, grantFrames }: DomainModel, pages: PreservedPages, to: Translation): void {
+	const version = Number(grantTable?.version ?? 1) === 2 ? 2 : 1;
+	for (const { mfn } of grantFrames ?? []) {
+		const page = pages.get(Number(mfn));
+		for (let i = 0; page && i < GRANT_ENTRIES_PER_FRAME[version]; i++) {
+			const entry = (version === 2 ? readGrantV2 : readGrantV1)(page, i);
+			const frame = (entry.flags & GTF.typeMask) === GTF_PERMIT_ACCESS ? to.find(entry.frame) : undefined;
+			if (frame === undefined) continue;
+			if (version === 1) writeGrantV1(page, i, { ...entry, frame });
+			else if (entry.flags & GTF.subPage) writeGrantPart(page, i, { ...entry, ...readGrantPart(page, i), frame });
+			else writeGrantV2(page, i, { ...entry, frame });
 		}
 	}
 }
@@ -480,6 +504,7 @@ export function receive(
 	const needed =
 		(Number(domain.domain.createFlags ?? 0) & CREATE.hap ? FEATURE.hap : 0) | (hasXsave ? FEATURE.xsave : 0);
 	releaseGrants(domain, preserved);
+	if (isPv(domain)) placeGrantedFrames(domain, preserved, to);
 	const { domid } = domain.domain;
 	const placedLayout = layout && { ...layout, mfns: layout.mfns.map((mfn) => to.find(mfn) ?? -1) };
 	return {

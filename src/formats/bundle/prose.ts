@@ -37,8 +37,9 @@ its memory: who moves that writes the target's frames into it, as libxc does, 51
 - **Ports keep their numbers.** One that was bound to another domain becomes unbound, open to that same domain; the
   backend binds it again when it finds its own \`state\` at 4. Linux's block and network backends do so. VIRQs, IPIs and
   bindings of the guest to itself stay.
-- **Grant references stay**, with the pages of the table. That others had them mapped is not carried over: they map again,
-  and until then no entry says that it is in use (GTF_reading, GTF_writing).
+- **Grant references stay**, with the pages of the table; a PV guest's entries name machine frames, and get the new ones. That
+  others had them mapped is not carried over: they map again, and until then no entry says that it is in use (GTF_reading,
+  GTF_writing).
 - **I/O request servers** are not carried over; a device model registers its own, with pages and ports.
 - **Permissions** for I/O ports, I/O memory and interrupts are a machine's own: none is carried over.
 - **Open transactions end with EAGAIN**, upon which every client of xenstore starts again. Their ids are in the bundle, what
