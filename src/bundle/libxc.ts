@@ -78,6 +78,12 @@ export class PfnMap {
 const FRAME_SHIFT = 12n;
 const LOW_BITS = 0xfffn;
 
+interface Vcpu {
+	readonly id: number;
+	readonly domid: number;
+	readonly pfns: PfnMap;
+}
+
 /** GDT frames of a context in either width, as PFNs. */
 function gdtPfns(
 	{ gdtEntries, gdtMfn }: { gdtEntries?: number | bigint; gdtMfn?: readonly (number | bigint)[] },
@@ -87,12 +93,6 @@ function gdtPfns(
 	return Array.from({ length: 16 }, (_, i) =>
 		i < count ? pfns.needPfn(BigInt(gdtMfn?.[i] ?? 0), `vCPU ${id}, GDT frame ${i}`, domid) : 0n,
 	);
-}
-
-interface Vcpu {
-	readonly id: number;
-	readonly domid: number;
-	readonly pfns: PfnMap;
 }
 
 function registers64(domain: DomainModel, vcpu: Vcpu): object {

@@ -25,7 +25,6 @@ import {
 	NONE64,
 	P2M_BITS,
 	PAGE_TYPE,
-	PAGE_TYPE_FLAG,
 } from "../format/enums.ts";
 import { hex } from "../formats/common/findings.ts";
 import { GDT_ENTRIES_PER_FRAME } from "../formats/libxc/guestContext.ts";
@@ -46,16 +45,15 @@ import {
 	writeGrantV1,
 	writeGrantV2,
 } from "../machine/guestPages.ts";
-import { firstXenSlot } from "../machine/live/pageTables.ts";
 import type { DomainModel, HostModel, PreservedPages, PvLayout } from "../machine/model.ts";
 import { PAGE_BYTES } from "../machine/preserved.ts";
+import { pv32Start, xenSlots } from "../machine/references.ts";
 import { resourcePages } from "./movable.ts";
 import { allCpus, framesOf, isNarrow, isNone, isPv, keptMfns, type SoloDomain } from "./solo.ts";
 import { parentOf, type Store, type StoreNode } from "./store.ts";
 
 const SUPERPAGE = 512;
-/** Entries of a page table, octets of each. */
-const ENTRIES = 512;
+/** Octets of a page table's entry. */
 const ENTRY_BYTES = 8;
 const PRESENT = 1n << BigInt(P2M_BITS.present);
 const MFN_MASK = (1n << BigInt(P2M_BITS.type)) - 1n;
@@ -68,9 +66,6 @@ const M2P_END_32 = 0xf680_0000;
 const M2P_ENTRY_BYTES_32 = 4;
 /** VMASST_TYPE_pae_extended_cr3: L3 tables may lie above 4 GiB. */
 const PAE_EXTENDED_CR3 = 1 << 3;
-/** Slots of an L4 table that are Xen's own. */
-const XEN_L4_SLOTS = { first: 256, last: 271 } as const;
-const XEN_L2 = PAGE_TYPE.l2 | PAGE_TYPE_FLAG.paeXenL2;
 const PFN_HIGH_MASK = 0xfffff;
 const FRAME_SHIFT = 12n;
 const LOW_BITS = 0xfffn;
@@ -234,23 +229,16 @@ function placeP2m(p2m: BigUint64Array, blocks: ReadonlySet<number>, to: Translat
 	});
 }
 
-/** Slots of a table that are Xen's own, which the target's fills. @param type with paeXenL2 where it has that */
-function xenSlots(type: number, { pv32 }: DomainModel): { first: number; last: number } {
-	if (type === PAGE_TYPE.l4) return XEN_L4_SLOTS;
-	if (type === XEN_L2) return { first: firstXenSlot(Number(pv32?.xenStart ?? 0)), last: ENTRIES - 1 };
-	return { first: ENTRIES, last: -1 };
-}
-
 /**
- * A page table's content, of three levels or of four: entries that lead out of the domain become not present, as libxc has
- * them.
+ * A page table's content: entries that lead out of the domain become not present, as libxc has them; slots of Xen's own are
+ * empty, which the target's Xen fills.
  */
-function placeTable(page: Uint8Array, to: Translation, xen: { first: number; last: number }): Uint8Array {
+function placeTable(page: Uint8Array, to: Translation, xen: ReturnType<typeof xenSlots>): Uint8Array {
 	const table = page.slice();
 	const view = new DataView(table.buffer);
 	for (let at = 0; at < PAGE_BYTES; at += ENTRY_BYTES) {
 		const slot = at / ENTRY_BYTES;
-		if (slot >= xen.first && slot <= xen.last) {
+		if (slot >= xen.first && slot < xen.behind) {
 			view.setBigUint64(at, 0n, true);
 			continue;
 		}
@@ -495,8 +483,7 @@ export function receive(
 		if (!page || entry === 0n) continue;
 		const level = type & 7;
 		const isTable = level >= PAGE_TYPE.l1 && level <= PAGE_TYPE.l4;
-		const xen = xenSlots(type & (7 | PAGE_TYPE_FLAG.paeXenL2), solo.domain);
-		preserved.set(mfn, isTable ? placeTable(page, to, xen) : page.slice());
+		preserved.set(mfn, isTable ? placeTable(page, to, xenSlots(type, pv32Start(solo.domain))) : page.slice());
 	}
 	const deltaNs = BigInt(model.host.systemTimeNs ?? 0) - systemTimeNs;
 	const domain = placeDomain(solo, model, { to, blocks: found.blocks }, deltaNs);

@@ -7,6 +7,7 @@ import { auditHost } from "../../src/audit.ts";
 import { extractDomain } from "../../src/bundle/extract.ts";
 import { DOMID, FRAME, NONE32, PAGE_TYPE, PAGE_TYPE_FLAG, SCHEDULER } from "../../src/format/enums.ts";
 import { libxcRecords } from "../../src/formats/bundle/parts.ts";
+import type { StreamItem } from "../../src/formats/common/record.ts";
 import { LIBXC_RECORD } from "../../src/formats/libxc/layout.ts";
 import type { Host } from "../../src/host.ts";
 import { receiveBundle, verifyBundle } from "../../src/index.ts";
@@ -19,7 +20,7 @@ import { baseOperations, machineWithNarrow, mustRun, NARROW } from "../support/l
 import { checkInvariants, done, pte, pv32Layout, pvLayout, refused } from "../support/operations.ts";
 import { parse } from "../support/restitch.ts";
 import { NARROW as SECOND, secondHost, XEN_SLOT } from "../support/secondHost.ts";
-import { type Apart, bareHost, captured, changed, codes, core, onto, read } from "./helpers.ts";
+import { type Apart, bareHost, captured, changed, codes, core, onto, read, withoutMappings } from "./helpers.ts";
 import { LIVE_UPDATE, recordOf } from "./octets.ts";
 
 const GRANT = 8;
@@ -150,8 +151,8 @@ describe("a living 32-bit guest, extracted", () => {
 		const { bundle: moved } = extractDomain(core, { ...host, pvLayouts: new Map([[NARROW, layout]]) }, NARROW);
 		const { findings, items } = await read(moved);
 		expect(findings.errors).toEqual([]);
-		const fields = items.find(({ name }) => name === "X86_PV_VCPU_BASIC")?.fields;
-		const cr3 = Number((fields?.registers as { cr: string[] }).cr[3]);
+		const { fields } = items.find(({ name }) => name === "X86_PV_VCPU_BASIC") as StreamItem;
+		const cr3 = Number((fields.registers as { cr: string[] }).cr[3]);
 		const mfn = Number(machine.domain(NARROW).pv32Vcpu(0).cr3 >> 12n);
 		expect(cr3 & 0xfff).toBe(low);
 		expect(((cr3 & 0xfff) * 2 ** 20 + (cr3 >>> 12)) >>> 0).toBe(startPfn + mfns.indexOf(mfn));
@@ -306,20 +307,7 @@ describe("grants of a PV guest", () => {
 // --- a host that was not made by operations ---
 
 /** The second host, where nobody has mapped grants of others. */
-function movable(): Host {
-	const { model, preserved } = secondHost();
-	const [dom0, ...others] = model.domains as [DomainModel, ...DomainModel[]];
-	const domains = others.map((domain) => (domain.domain.domid === SECOND ? { ...domain, maptrack: [] } : domain));
-	const grantActive = (dom0.grantActive ?? []).map((row) => (row && Number(row.grantee) === SECOND ? undefined : row));
-	return {
-		name: "second",
-		model: { ...model, domains: [{ ...dom0, grantActive }, ...domains] },
-		preserved,
-		assumptions: [],
-	};
-}
-
-const second = movable();
+const second = withoutMappings(secondHost(), SECOND);
 const seconds = extractDomain(core, second, SECOND).bundle;
 
 /** A host with CPU pools of these schedulers, numbered from 0. */
