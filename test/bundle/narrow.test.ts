@@ -158,6 +158,14 @@ describe("a living 32-bit guest, extracted", () => {
 		expect(((cr3 & 0xfff) * 2 ** 20 + (cr3 >>> 12)) >>> 0).toBe(startPfn + mfns.indexOf(mfn));
 	});
 
+	it("is shown by its own width: registers of 32 bits, and its shared_info", async () => {
+		const { items } = await read(bundle);
+		const fieldsOf = (record: string) => items.find(({ name }) => name === record)?.fields;
+		expect(fieldsOf("X86_PV_VCPU_BASIC")?.registers).toMatchObject({ eip: "0xc1000000", eax: "0x1234", cs: "0xe019" });
+		expect(fieldsOf("SHARED_INFO")).toMatchObject({ guestWidth: 4 });
+		expect(fieldsOf("LU_PV32")).toMatchObject({ xenStart: "0xf5800000" });
+	});
+
 	it("is refused by a reader of version 1, by the stream's own rule", () => {
 		const { stream, body } = recordOf(bundle, LIVE_UPDATE);
 		const length = Number(new DataView(bundle.buffer, bundle.byteOffset).getBigUint64(body, true));
@@ -316,6 +324,26 @@ function pooled(...schedulers: number[]): Host {
 	const poolList = schedulers.map((scheduler, poolId) => ({ poolId, scheduler, granularity: 1 }));
 	return { ...bare, model: { ...bare.model, poolList } };
 }
+
+describe("a 32-bit guest with every record", () => {
+	it("has its extended contexts, XSAVE areas and MSRs as libxc has them, octet for octet", async () => {
+		const { bundle: parts } = await read(seconds);
+		const records = [...libxcRecords(parts?.libxc?.octets as Uint8Array)];
+		const bodies = (type: number) =>
+			records.filter((record) => record.type === type).map(({ body }) => Buffer.from(body));
+		const ofVcpu = (id: number, octets: Uint8Array) => Buffer.concat([Buffer.from([id, 0, 0, 0, 0, 0, 0, 0]), octets]);
+		const { pvExtended, pvXsave } = domainOf(second, SECOND);
+		const all = (tables: DomainModel["pvXsave"]) =>
+			(tables ?? []).flatMap((octets, id) => (octets?.length ? [ofVcpu(id, octets)] : []));
+		expect(bodies(LIBXC_RECORD.X86_PV_VCPU_EXTENDED)).toEqual(all(pvExtended));
+		expect(all(pvXsave).length).toBeGreaterThan(0);
+		expect(bodies(LIBXC_RECORD.X86_PV_VCPU_XSAVE)).toEqual(all(pvXsave));
+		const msr = Buffer.alloc(16);
+		msr.writeUInt32LE(0xc000_0103, 0);
+		msr.writeBigUInt64LE(9n, 8);
+		expect(bodies(LIBXC_RECORD.X86_PV_VCPU_MSRS)).toEqual([ofVcpu(0, msr)]);
+	});
+});
 
 describe("virtual NUMA and shares", () => {
 	it("are in the bundle, whose parts agree", async () => {
