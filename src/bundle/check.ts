@@ -137,6 +137,10 @@ function openSolo(core: Core, bundle: Bundle, { offset, octets }: BundleStream, 
 	} catch (error) {
 		// Chunks that are not whole: the core looks at them when it checks, which needs the domain's peers.
 		if (!(error instanceof RangeError) && !(error instanceof XluError)) throw error;
+		if (error instanceof XluError && error.rule) {
+			reportCore(findings, error, place);
+			return undefined;
+		}
 		findings.report(
 			rules.liveUpdate,
 			{ ...place, layer: "bundle", record: "LIVE_UPDATE" },

@@ -18,7 +18,7 @@ import { liveUpdate } from "../../src/update.ts";
 import { coreModule as module } from "../support/core.ts";
 import { baseOperations, machineWithNarrow, mustRun, NARROW } from "../support/living.ts";
 import { checkInvariants, done, pte, pv32Layout, pvLayout, refused } from "../support/operations.ts";
-import { parse } from "../support/restitch.ts";
+import { parse, type StreamRecord } from "../support/restitch.ts";
 import { NARROW as SECOND, secondHost, XEN_SLOT } from "../support/secondHost.ts";
 import { type Apart, bareHost, captured, changed, codes, core, onto, read, withoutMappings } from "./helpers.ts";
 import { LIVE_UPDATE, recordOf } from "./octets.ts";
@@ -508,6 +508,17 @@ describe("frames for a 32-bit guest", () => {
 	});
 });
 
+/** Takes records out of the live-update part. */
+const withoutRecords =
+	(isIt: (record: StreamRecord) => boolean) =>
+	(apart: Apart): void => {
+		apart.parts = (made) => {
+			const stream = parse(made.stream);
+			for (const section of stream.sections) section.records = section.records.filter((record) => !isIt(record));
+			return { ...made, stream: stream.build() };
+		};
+	};
+
 describe("what is missing", () => {
 	it.each([
 		["where Xen's part begins", ({ domain }: Apart) => delete domain.pv32, "XLU-B042"],
@@ -522,19 +533,11 @@ describe("what is missing", () => {
 		["a page table's page", ({ solo }: Apart) => solo.preserved.delete(l2b), "XLU-B013"],
 		[
 			"the context of a vCPU",
-			(apart: Apart) => {
-				apart.parts = (made) => {
-					const stream = parse(made.stream);
-					for (const section of stream.sections) {
-						section.records = section.records.filter(
-							(record) => record.name !== "LU_PV32_VCPU" || record.get("vcpuId") !== 1,
-						);
-					}
-					return { ...made, stream: stream.build() };
-				};
-			},
+			withoutRecords((record) => record.name === "LU_PV32_VCPU" && record.get("vcpuId") === 1),
 			"XLU-B016",
 		],
+		["a record that every domain has", withoutRecords(({ name }) => name === "LU_DOMAIN"), "XLU-R017"],
+		["a record that every host has", withoutRecords(({ name }) => name === "LU_CPUPOOLS"), "XLU-R017"],
 	] as const)("%s is refused by name", async (_, change, code) => {
 		const { findings } = await read(await changed(bundle, change as (apart: Apart) => void));
 		expect(codes(findings)).toEqual([code]);
