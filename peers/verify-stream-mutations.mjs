@@ -2,7 +2,8 @@
 //
 // Small images, what is converted from them, mutations of all these, and the libxc parts of bundles, read by Xen's
 // verify-stream-v2 and by this project: the peer accepts all that is whole; of what is damaged, all that the peer refuses is
-// refused here. What is refused here alone is counted by rule. Little-endian streams alone: the peer reads records so whatever the options say.
+// refused here. What is refused here alone is counted by rule. Little-endian streams alone: the peer reads records so whatever
+// the options say.
 import { spawn } from "node:child_process";
 import { rmSync, writeFileSync } from "node:fs";
 import { availableParallelism } from "node:os";
@@ -13,12 +14,12 @@ import { runnerImport } from "vite";
 const root = join(dirname(fileURLToPath(import.meta.url)), "..");
 const load = async (path) => (await runnerImport(join(root, path), { configFile: false })).module;
 const { errorsOf, imageNames, itemsOf, joined, mutate, smallImage } = await load("test/support/images.ts");
-const { libxcParts } = await load("test/bundle/libxcParts.ts");
 const { checkpointed, verified } = await load("test/support/checkpoints.ts");
 const { imageFormat } = await load("src/formats/image.ts");
 const { convertImage } = await load("src/formats/libxc/convert.ts");
 const { MemorySink } = await load("src/formats/common/sink.ts");
 const { Random } = await load("src/random.ts");
+const { libxcParts } = await load("test/bundle/libxcParts.ts");
 
 const [tools, scratch, mutations] = process.argv.slice(2);
 let failures = 0;
@@ -103,17 +104,6 @@ await each(whole, async ([name, format, items]) => {
 });
 console.log(`verify-stream: ${whole.length} whole streams`);
 
-// Of bundles: state records alone, which is what this project says of them.
-const parts = await libxcParts();
-await each(parts, async ([name, octets]) => {
-	const theirs = await peer(octets, "libxc");
-	if (!theirs.isAccepted) fail(`${name}: the peer refuses it: ${theirs.text}`);
-	const ours = await errorsOf(octets);
-	const others = ours.filter(({ expected }) => expected !== "a PAGE_DATA before it");
-	if (others.length > 0) fail(`${name}: refused here by ${others[0].rule.code}`);
-});
-console.log(`verify-stream: ${parts.length} libxc parts of bundles`);
-
 const counts = { both: 0, neither: 0, oursOnly: new Map() };
 const seeds = Array.from({ length: Number(mutations) }, (_, i) => i + 1);
 await each(seeds, async (seed) => {
@@ -132,5 +122,15 @@ console.log("refused here alone, by the first rule:");
 for (const [rule, count] of [...counts.oursOnly].sort(([a], [b]) => a.code.localeCompare(b.code))) {
 	console.log(`  ${rule.code}  ${String(count).padStart(4)}  ${rule.doc}`);
 }
+// Of bundles: state records alone, which is what this project says of them.
+const parts = await libxcParts();
+await each(parts, async ([name, octets]) => {
+	const theirs = await peer(octets, "libxc");
+	if (!theirs.isAccepted) fail(`${name}: the peer refuses it: ${theirs.text}`);
+	const ours = await errorsOf(octets);
+	const others = ours.filter(({ expected }) => expected !== "a PAGE_DATA before it");
+	if (others.length > 0) fail(`${name}: refused here by ${others[0].rule.code}`);
+});
+console.log(`verify-stream: ${parts.length} libxc parts of bundles`);
 console.log(`verify-stream: ${failures} failures`);
 process.exit(failures === 0 ? 0 : 1);
