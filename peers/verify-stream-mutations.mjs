@@ -1,8 +1,9 @@
 // Run by verify-stream.sh: node verify-stream-mutations.mjs XEN_TOOLS SCRATCH MUTATIONS
 //
-// Small images, what is converted from them, and mutations of all these, read by Xen's verify-stream-v2 and by this project:
-// the peer accepts all that is whole; of what is damaged, all that the peer refuses is refused here. What is refused here
-// alone is counted by rule. Little-endian streams alone: the peer reads records so whatever the options say.
+// Small images, what is converted from them, mutations of all these, and the libxc parts of bundles, read by Xen's
+// verify-stream-v2 and by this project: the peer accepts all that is whole; of what is damaged, all that the peer refuses is
+// refused here. What is refused here alone is counted by rule. Little-endian streams alone: the peer reads records so whatever
+// the options say.
 import { spawn } from "node:child_process";
 import { rmSync, writeFileSync } from "node:fs";
 import { availableParallelism } from "node:os";
@@ -18,6 +19,7 @@ const { imageFormat } = await load("src/formats/image.ts");
 const { convertImage } = await load("src/formats/libxc/convert.ts");
 const { MemorySink } = await load("src/formats/common/sink.ts");
 const { Random } = await load("src/random.ts");
+const { libxcParts } = await load("test/bundle/libxcParts.ts");
 
 const [tools, scratch, mutations] = process.argv.slice(2);
 let failures = 0;
@@ -120,5 +122,15 @@ console.log("refused here alone, by the first rule:");
 for (const [rule, count] of [...counts.oursOnly].sort(([a], [b]) => a.code.localeCompare(b.code))) {
 	console.log(`  ${rule.code}  ${String(count).padStart(4)}  ${rule.doc}`);
 }
+// Of bundles: state records alone, which is what this project says of them.
+const parts = await libxcParts();
+await each(parts, async ([name, octets]) => {
+	const theirs = await peer(octets, "libxc");
+	if (!theirs.isAccepted) fail(`${name}: the peer refuses it: ${theirs.text}`);
+	const ours = await errorsOf(octets);
+	const others = ours.filter(({ expected }) => expected !== "a PAGE_DATA before it");
+	if (others.length > 0) fail(`${name}: refused here by ${others[0].rule.code}`);
+});
+console.log(`verify-stream: ${parts.length} libxc parts of bundles`);
 console.log(`verify-stream: ${failures} failures`);
 process.exit(failures === 0 ? 0 : 1);

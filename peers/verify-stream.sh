@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Has Xen's own verify-stream-v2 read every image of the fixtures: they are what they claim to be, headers to END. Without
-# arguments also what is converted from them, and mutations, of which this project has to refuse all that the peer refuses.
+# arguments also what is converted from them, the libxc parts of bundles, and mutations, of which this project has to refuse
+# all that the peer refuses.
 #
 #   peers/verify-stream.sh [IMAGE.xlsave[.gz] ...]     default: all of examples/ and test/fixtures/
 #   MUTATIONS=600 peers/verify-stream.sh

@@ -30,7 +30,7 @@ export interface Host {
 	readonly activity?: Activity;
 	/** Of PV guests, by domid: how a guest sees its own memory. */
 	readonly pvLayouts?: ReadonlyMap<number, PvLayout>;
-	/** What the machine offers to guests, where that is known: `xl info`'s virt_caps and the words of hw_caps. */
+	/** What the machine offers to guests, where that is known: `xl info`'s virt_caps, xen_caps and the words of hw_caps. */
 	readonly capabilities?: Capabilities;
 	/** What xenstored holds, where that is known. */
 	readonly store?: Store | undefined;
@@ -41,6 +41,8 @@ export interface Capabilities {
 	readonly virt: readonly string[];
 	/** Words of the CPU's feature set, in Xen's order. */
 	readonly cpu: readonly number[];
+	/** Kinds of guests, such as xen-3.0-x86_64, xen-3.0-x86_32p (32-bit PV). */
+	readonly xen?: readonly string[];
 }
 
 /**
@@ -80,7 +82,7 @@ export function loadHost(path: string): Host {
 function capabilitiesOf(info: XlInfo | undefined): Capabilities | undefined {
 	if (!info) return undefined;
 	const words = (info.fields.get("hw_caps") ?? "").split(":").filter((word) => /^[0-9a-f]{8}$/i.test(word));
-	return { virt: info.virtCaps, cpu: words.map((word) => Number.parseInt(word, 16)) };
+	return { virt: info.virtCaps, xen: info.xenCaps, cpu: words.map((word) => Number.parseInt(word, 16)) };
 }
 
 /**

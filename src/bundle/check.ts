@@ -17,10 +17,10 @@ import { GRANT_ENTRIES_PER_FRAME, GTF, GTF_PERMIT_ACCESS, readGrantV1, readGrant
 import { emptyHost, XEN_FRAMES } from "../machine/live/emptyHost.ts";
 import type { DomainModel, PreservedPages, PvLayout } from "../machine/model.ts";
 import { openAndCheck, saveHost } from "../steps.ts";
-import { libxcImage, pvLayoutOf } from "./libxc.ts";
+import { libxcImage, p2mFrameCount, pvLayoutOf } from "./libxc.ts";
 import { reportImmovable } from "./movable.ts";
-import { neededFrames, receive } from "./receive.ts";
-import { infoOf, isNone, isPv, ordinaryFrames, SOLO_FORMAT, type SoloDomain, soloDomain } from "./solo.ts";
+import { arrivalPool, freeFrames, hasSameScheduler, neededFrames, receive } from "./receive.ts";
+import { infoOf, isNone, isPv, ordinaryFrames, type SoloDomain, soloDomain } from "./solo.ts";
 import { type DeviceArea, deviceAreas, homeOf, isBelow, pathsOfDomain, type Store, textOfValue } from "./store.ts";
 import { type ReadStore, readStore, type StoreProblem } from "./storeStream.ts";
 
@@ -125,7 +125,7 @@ function openSolo(core: Core, bundle: Bundle, { offset, octets }: BundleStream, 
 		core.reset();
 		const window = core.place(octets);
 		const context = core.createContext();
-		context.open(window, { newest: SOLO_FORMAT });
+		context.open(window);
 		context.plan(window);
 	} catch (error) {
 		reportCore(findings, error, place);
@@ -137,6 +137,10 @@ function openSolo(core: Core, bundle: Bundle, { offset, octets }: BundleStream, 
 	} catch (error) {
 		// Chunks that are not whole: the core looks at them when it checks, which needs the domain's peers.
 		if (!(error instanceof RangeError) && !(error instanceof XluError)) throw error;
+		if (error instanceof XluError && error.rule) {
+			reportCore(findings, error, place);
+			return undefined;
+		}
 		findings.report(
 			rules.liveUpdate,
 			{ ...place, layer: "bundle", record: "LIVE_UPDATE" },
@@ -242,7 +246,28 @@ function checkPfns(bundle: Bundle, solo: SoloDomain, libxc: BundleStream, findin
 		findings.report(rules.pfns, { ...place, field }, "a frame of the domain, once", got);
 	}
 	if (seen.size < own.size) findings.report(rules.pfns, place, `${own.size} frames`, `${seen.size}`);
-	return pvLayoutOf(libxc.octets, pfns);
+	const layout = pvLayoutOf(libxc.octets, solo.domain, pfns);
+	if (layout) reportP2mFrames(layout, libxc, findings, place);
+	return layout;
+}
+
+/** The guest's own P2M must lie in frames of the guest, by whose width an entry has 8 octets or 4. */
+function reportP2mFrames(layout: PvLayout, { offset }: BundleStream, findings: Findings, place: Place): void {
+	const where = { ...place, layer: "libxc", record: "X86_PV_P2M_FRAMES", offset } as const;
+	const { p2mPfns, startPfn, mfns } = layout;
+	const count = p2mFrameCount(layout);
+	if (p2mPfns.length !== count) {
+		findings.report(rules.p2mFrames, { ...where, field: "pfns" }, `${count} frames`, `${p2mPfns.length}`);
+	}
+	const seen = new Set<number>();
+	for (const [i, pfn] of p2mPfns.entries()) {
+		const isTwice = seen.has(pfn);
+		seen.add(pfn);
+		if (!isTwice && (mfns[pfn - startPfn] ?? -1) >= 0) continue;
+		const got = `PFN ${hex(pfn)}${isTwice ? " again" : ""}`;
+		findings.report(rules.p2mFrames, { ...where, field: `pfns[${i}]` }, "a frame of the guest, once", got);
+		return;
+	}
 }
 
 // --- the libxc part ---
@@ -507,8 +532,23 @@ function reportAlone(core: Core, checked: CheckedBundle, findings: Findings, pla
 	const needed = neededFrames(checked.solo) + SPARE_FRAMES;
 	const frames = needed + Math.ceil(needed / M2P_SHARE);
 	const cpus = Number(checked.solo.model.host.cpuCount ?? 1);
-	const target = emptyHost(frames, Math.max(1, Math.min(cpus, MOST_VCPUS)));
-	reportResult(core, target, checked, findings, place);
+	const empty = emptyHost(frames, Math.max(1, Math.min(cpus, MOST_VCPUS)));
+	const { domain, model } = checked.solo;
+	const pool = arrivalPool(model, domain);
+	if (!hasSameScheduler(pool, domain)) {
+		const [expected, got] = [`scheduler ${pool?.scheduler ?? 0}`, `${domain.scheduler?.scheduler ?? 0}`];
+		findings.report(
+			coreRule("XLU-R104"),
+			{ ...place, record: "LU_SCHEDULER", field: "scheduler" },
+			expected,
+			got,
+			true,
+		);
+		return;
+	}
+	// With its pool's scheduler, so that its figures are looked at.
+	const poolList = empty.model.poolList.map((row) => ({ ...row, scheduler: pool?.scheduler ?? row.scheduler }));
+	reportResult(core, { ...empty, model: { ...empty.model, poolList } }, checked, findings, place);
 }
 
 /** Puts the domain on a target and lets the core judge the result. */
@@ -518,7 +558,7 @@ export function reportResult(core: Core, target: Host, checked: CheckedBundle, f
 		findings.report(rules.solo, { ...place, field }, expected, got);
 	});
 	if (!result) {
-		findings.report(rules.memory, place, `${neededFrames(solo)} free frames`, "fewer");
+		findings.report(rules.memory, place, freeFrames(neededFrames(solo), solo.domain), "fewer");
 		return;
 	}
 	if (findings.errors.length > 0) return;

@@ -1,8 +1,8 @@
 /**
  * From a host and a domid to the domain's bundle (requirement F5).
  *
- * The whole host is saved and checked first, so that what version 1 of the live-update stream refuses is refused here by
- * the same rule. Then the domain is cut out, saved alone, and its state is written once more as libxc has it.
+ * The whole host is saved and checked first, so that what the live-update stream refuses is refused here by the same rule.
+ * Then the domain is cut out, saved alone, and its state is written once more as libxc has it.
  *
  * Unhappy paths: no such domain (XLU_E_USAGE); a rule of the stream that the host breaks (XLU-R...); a domain that cannot
  * move (XLU-B022 to XLU-B024); a register that names no frame of the guest's P2M (XLU-B016).
@@ -10,7 +10,7 @@
 import type { Assumption } from "../capture/import/index.ts";
 import type { Core } from "../core/load.ts";
 import { XluError } from "../errors.ts";
-import { KIND } from "../format/enums.ts";
+import { FORMAT_VERSION, OLDEST_VERSION } from "../format/schema.ts";
 import { INFO_FLAG } from "../formats/bundle/layout.ts";
 import { writeBundle } from "../formats/bundle/write.ts";
 import { Findings, findingError } from "../formats/common/findings.ts";
@@ -18,9 +18,9 @@ import type { Host } from "../host.ts";
 import { buildImage } from "../machine/image.ts";
 import type { DomainModel, HostModel, PvLayout } from "../machine/model.ts";
 import { openAndCheck, saveHost } from "../steps.ts";
-import { libxcImage } from "./libxc.ts";
+import { libxcImage, PT_LEVELS, p2mFrameCount } from "./libxc.ts";
 import { reportImmovable } from "./movable.ts";
-import { cutOut, infoOf, isPv, ordinaryFrames, SOLO_FORMAT, type SoloDomain } from "./solo.ts";
+import { cutOut, infoOf, isPv, ordinaryFrames, type SoloDomain } from "./solo.ts";
 import { storeOfDomain } from "./store.ts";
 import { writeStore } from "./storeStream.ts";
 
@@ -42,28 +42,35 @@ function noSuchDomain(host: Host, domid: number): XluError {
 	});
 }
 
-const PAGE_ENTRIES = 512;
-
 /** PFNs for a guest whose own are not known: by its frames, ascending. */
 function assignedLayout(model: HostModel, domain: DomainModel): PvLayout {
-	const mfns = ordinaryFrames(model.frameOwners, domain.domain.domid);
-	return {
-		guestWidth: Number(domain.domain.guestWidth ?? 8),
-		ptLevels: 4,
-		startPfn: 0,
-		mfns: Float64Array.from(mfns),
-		p2mPfns: Array.from({ length: Math.ceil(mfns.length / PAGE_ENTRIES) }, (_, i) => i),
-	};
+	const mfns = Float64Array.from(ordinaryFrames(model.frameOwners, domain.domain.domid));
+	const guestWidth = Number(domain.domain.guestWidth ?? 8);
+	const layout = { guestWidth, ptLevels: PT_LEVELS[guestWidth] ?? 0, startPfn: 0, mfns, p2mPfns: [] };
+	return { ...layout, p2mPfns: Array.from({ length: p2mFrameCount(layout) }, (_, i) => i) };
 }
 
-/** The live-update stream of the domain alone. */
-export function soloStream(core: Core, { model, preserved }: SoloDomain): Uint8Array {
+function savedAs(core: Core, { model, preserved }: SoloDomain, format: number): Uint8Array {
 	core.reset();
 	const image = core.place(buildImage(model, preserved));
 	const context = core.createContext();
-	context.saveAs(SOLO_FORMAT);
+	context.saveAs(format);
 	const stream = context.save(image, core.allocate(context.planSave(image)));
 	return core.bytes(stream).slice();
+}
+
+/**
+ * The live-update stream of the domain alone, of the oldest version that holds it. A live update writes the newest one, so
+ * that what xen#2 must know does not depend on the guests of the day. A bundle has one guest, and may go to any host of a
+ * fleet whose versions differ: what a host must know is to depend on that guest alone. Both versions are read.
+ */
+export function soloStream(core: Core, solo: SoloDomain): Uint8Array {
+	try {
+		return savedAs(core, solo, OLDEST_VERSION);
+	} catch (error) {
+		if (!(error instanceof XluError) || error.code !== "XLU_E_VERSION") throw error;
+		return savedAs(core, solo, FORMAT_VERSION);
+	}
 }
 
 /**
@@ -86,8 +93,7 @@ export function extractDomain(core: Core, host: Host, domid: number): Extracted 
 	const note = (what: string, how: string): void => {
 		assumptions.push({ domid, what, how });
 	};
-	const layout =
-		domain.domain.kind === KIND.pv ? (host.pvLayouts?.get(domid) ?? assignedLayout(host.model, domain)) : undefined;
+	const layout = isPv(domain) ? (host.pvLayouts?.get(domid) ?? assignedLayout(host.model, domain)) : undefined;
 	const isAssigned = isPv(domain) && !host.pvLayouts?.has(domid);
 	if (isAssigned)
 		note("PFNs, and where the guest's P2M table lies", "assigned by MFN: the host has no image of the guest");

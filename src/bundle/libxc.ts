@@ -2,29 +2,32 @@
  * A domain's state records as libxc writes them (libxc-migration-stream, revision 3), made from what a live update carries.
  * Where the live-update stream holds MFNs a libxc image holds PFNs: CR3, CR1, GDT frames (section 4.5), translated by the
  * guest's own P2M. PAGE_DATA is left out: memory moves by other means.
+ *
+ * A 32-bit guest's context is another structure, of 2800 octets: numbers of 32 bits, no CR1, since kernel and user share
+ * their tables, and a CR3 that holds the frame's high bits below the low ones.
  */
 import { XluError } from "../errors.ts";
 import { NONE64, VCPU_FLAG } from "../format/enums.ts";
 import { type Row, type Struct, writeStruct } from "../format/layout.ts";
 import { heads as H, structs as S } from "../format/schema.ts";
 import { libxcRecords } from "../formats/bundle/parts.ts";
-import { hex } from "../formats/common/findings.ts";
 import { frameRecord } from "../formats/common/framing.ts";
 import type { Fields, Json } from "../formats/common/record.ts";
-import { FieldReader, hexOf } from "../formats/common/values.ts";
+import { FieldReader } from "../formats/common/values.ts";
 import { imageFormat } from "../formats/image.ts";
 import { bodyFields, bodyOctets } from "../formats/libxc/bodies.ts";
-import { GDT_ENTRIES_PER_FRAME, guestContext64, trapInfo } from "../formats/libxc/guestContext.ts";
+import { GDT_ENTRIES_PER_FRAME, guestContext64, TRAP_COUNT, trapInfo, VGCF } from "../formats/libxc/guestContext.ts";
+import { guestContext32, trapInfo32 } from "../formats/libxc/guestContext32.ts";
 import {
 	LIBXC_TYPE_X86_HVM,
 	LIBXC_TYPE_X86_PV,
 	libxcRecordNames,
+	PAGE_BYTES,
 	PAGE_SHIFT,
 	LIBXC_RECORD as R,
 } from "../formats/libxc/layout.ts";
-import { vcpuXsaveFields } from "../formats/libxc/registers.ts";
 import type { DomainModel, PreservedPages, PvLayout } from "../machine/model.ts";
-import { isPv } from "./solo.ts";
+import { isNarrow, isPv } from "./solo.ts";
 
 /** The body of a record, as libxc's codecs make it of fields. */
 const bodyOf = (type: number, fields: Fields): Uint8Array =>
@@ -75,25 +78,65 @@ export class PfnMap {
 const FRAME_SHIFT = 12n;
 const LOW_BITS = 0xfffn;
 
-/** A vCPU's context with PFNs, 5168 octets: struct vcpu_guest_context. */
-function contextOctets(domain: DomainModel, id: number, pfns: PfnMap): Uint8Array {
+interface Vcpu {
+	readonly id: number;
+	readonly domid: number;
+	readonly pfns: PfnMap;
+}
+
+/** GDT frames of a context in either width, as PFNs. */
+function gdtPfns(
+	{ gdtEntries, gdtMfn }: { gdtEntries?: number | bigint; gdtMfn?: readonly (number | bigint)[] },
+	{ id, pfns, domid }: Vcpu,
+): bigint[] {
+	const count = Math.ceil(Number(gdtEntries ?? 0) / GDT_ENTRIES_PER_FRAME);
+	return Array.from({ length: 16 }, (_, i) =>
+		i < count ? pfns.needPfn(BigInt(gdtMfn?.[i] ?? 0), `vCPU ${id}, GDT frame ${i}`, domid) : 0n,
+	);
+}
+
+function registers64(domain: DomainModel, vcpu: Vcpu): object {
+	const { id, domid, pfns } = vcpu;
 	const registers = domain.pvVcpu?.[id] ?? {};
-	const { domid } = domain.domain;
 	const cr = Array.from({ length: 8 }, (_, i) => BigInt(registers.cr?.[i] ?? 0)).map((value, i) =>
 		i === 3 || (i === 1 && value & 1n)
 			? (pfns.needPfn(value >> FRAME_SHIFT, `vCPU ${id}, cr${i}`, domid) << FRAME_SHIFT) | (value & LOW_BITS)
 			: value,
 	);
-	const gdtCount = Math.ceil(Number(registers.gdtEntries ?? 0) / GDT_ENTRIES_PER_FRAME);
-	const gdtFrames = Array.from({ length: 16 }, (_, i) =>
-		i < gdtCount ? pfns.needPfn(BigInt(registers.gdtMfn?.[i] ?? 0), `vCPU ${id}, GDT frame ${i}`, domid) : 0n,
-	);
-	const traps = new Uint8Array(256 * trapInfo.size);
-	domain.pvTraps?.[id]?.forEach((trap, vector) => {
-		traps.set(structOctets(trapInfo, trap), vector * trapInfo.size);
+	const flags = Number(registers.flags ?? 0) | VGCF.online;
+	return { ...registers, flags, cr, gdtFrames: gdtPfns(registers, vcpu) };
+}
+
+/** As xen_pfn_to_cr3 packs it (public/arch-x86/xen-x86_32.h). */
+const packedCr3 = (pfn: bigint): bigint => BigInt.asUintN(32, pfn << FRAME_SHIFT) | (pfn >> 20n);
+
+function registers32(domain: DomainModel, vcpu: Vcpu): object {
+	const { id, domid, pfns } = vcpu;
+	const registers = domain.pv32Vcpu?.[id] ?? {};
+	const { cr0, cr2, cr3, cr4, eventCallbackEip, failsafeCallbackEip } = registers;
+	return {
+		...registers,
+		// Whose context libxc saves is online, and comes up again by this.
+		flags: Number(registers.flags ?? 0) | VGCF.online,
+		cr: [cr0, 0, cr2, packedCr3(pfns.needPfn(BigInt(cr3 ?? 0) >> FRAME_SHIFT, `vCPU ${id}, cr3`, domid)), cr4],
+		gdtFrames: gdtPfns(registers, vcpu),
+		eventCallback: eventCallbackEip,
+		failsafeCallback: failsafeCallbackEip,
+	};
+}
+
+/** A vCPU's context with PFNs, struct vcpu_guest_context: 5168 octets, 2800 of a 32-bit guest. */
+function contextOctets(domain: DomainModel, id: number, pfns: PfnMap): Uint8Array {
+	const vcpu = { id, pfns, domid: domain.domain.domid };
+	const [context, trap, registers] = isNarrow(domain)
+		? [guestContext32, trapInfo32, registers32(domain, vcpu)]
+		: [guestContext64, trapInfo, registers64(domain, vcpu)];
+	const traps = new Uint8Array(TRAP_COUNT * trap.size);
+	domain.pvTraps?.[id]?.forEach((row, vector) => {
+		traps.set(structOctets(trap, row), vector * trap.size);
 	});
-	const octets = structOctets(guestContext64, { ...registers, cr, gdtFrames });
-	const place = (name: string): number => guestContext64.fields.find((field) => field.name === name)?.offset ?? 0;
+	const octets = structOctets(context, registers);
+	const place = (name: string): number => context.fields.find((field) => field.name === name)?.offset ?? 0;
 	octets.set(domain.pvFpu?.[id] ?? [], place("fpu"));
 	octets.set(traps, place("traps"));
 	return octets;
@@ -126,27 +169,21 @@ export function onlineVcpus(domain: DomainModel): number[] {
 	});
 }
 
-type Msr = NonNullable<NonNullable<DomainModel["pvMsrs"]>[number]>[number];
-
-const msrFields = ({ index, flags, value }: Msr): Fields => ({
-	msr: hex(index ?? 0),
-	flags: hex(flags ?? 0),
-	value: hex(value ?? 0),
-});
-
 /** In the order in which libxc saves them: per vCPU basic, extended, XSAVE, MSRs. */
 function pvRecords(domain: DomainModel, layout: PvLayout, preserved: PreservedPages): Record_[] {
 	const pfns = new PfnMap(layout);
 	const vcpus = onlineVcpus(domain).flatMap((id): Record_[] => {
-		const ofVcpu = (type: number, fields: Fields) => record(type, bodyOf(type, { vcpu: id, ...fields }));
+		// The head is the same in all four.
+		const ofVcpu = (type: number, ...content: Uint8Array[]) =>
+			record(type, structOctets(H.VcpuExtended, { vcpuId: id }), ...content);
 		const extended = domain.pvExtended?.[id];
 		const xsave = domain.pvXsave?.[id];
 		const msrs = domain.pvMsrs?.[id];
 		return [
-			ofVcpu(R.X86_PV_VCPU_BASIC, { context: hexOf(contextOctets(domain, id, pfns)) }),
-			...(extended?.length ? [ofVcpu(R.X86_PV_VCPU_EXTENDED, { context: hexOf(extended) })] : []),
-			...(xsave?.length ? [ofVcpu(R.X86_PV_VCPU_XSAVE, vcpuXsaveFields(xsave))] : []),
-			...(msrs?.length ? [ofVcpu(R.X86_PV_VCPU_MSRS, { msrs: msrs.map(msrFields) })] : []),
+			ofVcpu(R.X86_PV_VCPU_BASIC, contextOctets(domain, id, pfns)),
+			...(extended?.length ? [ofVcpu(R.X86_PV_VCPU_EXTENDED, extended)] : []),
+			...(xsave?.length ? [ofVcpu(R.X86_PV_VCPU_XSAVE, xsave)] : []),
+			...(msrs?.length ? [ofVcpu(R.X86_PV_VCPU_MSRS, ...rowsOctets(S.MsrEntry, msrs))] : []),
 		];
 	});
 	const shared = preserved.get(Number(domain.sharedInfo?.mfn ?? NONE64));
@@ -198,15 +235,28 @@ export function libxcImage(
 	return concat([header, ...[...records, record(R.END)].map(({ type, body }) => frameRecord(type, body, true))]);
 }
 
-/** What X86_PV_INFO and X86_PV_P2M_FRAMES say; undefined where they are not there or too short. */
-export function pvLayoutOf(image: Uint8Array, pfns: Pick<PvLayout, "startPfn" | "mfns">): PvLayout | undefined {
-	const records = [...libxcRecords(image)];
-	const fieldsOf = (type: number): Fields => {
-		const found = records.find((candidate) => candidate.type === type);
-		return found ? bodyFields(type, found.body, true, 8) : {};
-	};
-	const { guestWidth, ptLevels } = fieldsOf(R.X86_PV_INFO);
-	const p2mPfns = fieldsOf(R.X86_PV_P2M_FRAMES).pfns as readonly Json[] | undefined;
-	if (guestWidth === undefined || p2mPfns === undefined) return undefined;
-	return { ...pfns, guestWidth: Number(guestWidth), ptLevels: Number(ptLevels), p2mPfns: p2mPfns.map(Number) };
+/** Levels of a PV guest's page tables, by the octets of its word. */
+export const PT_LEVELS: Readonly<Record<number, number>> = { 8: 4, 4: 3 };
+
+/**
+ * How a PV guest sees its memory: its width is the live-update part's, its P2M's frames are X86_PV_P2M_FRAMES's.
+ * @returns undefined where there is no such record, or it is too short
+ */
+export function pvLayoutOf(
+	image: Uint8Array,
+	{ domain }: DomainModel,
+	pfns: Pick<PvLayout, "startPfn" | "mfns">,
+): PvLayout | undefined {
+	const found = [...libxcRecords(image)].find(({ type }) => type === R.X86_PV_P2M_FRAMES);
+	const fields: Fields = found ? bodyFields(R.X86_PV_P2M_FRAMES, found.body, true, undefined) : {};
+	const p2mPfns = fields.pfns as readonly Json[] | undefined;
+	if (p2mPfns === undefined) return undefined;
+	const guestWidth = Number(domain.guestWidth ?? 8);
+	return { ...pfns, guestWidth, ptLevels: PT_LEVELS[guestWidth] ?? 0, p2mPfns: p2mPfns.map(Number) };
+}
+
+/** How many frames the guest's P2M lies in, from the one with its first entry on. */
+export function p2mFrameCount({ startPfn, mfns, guestWidth }: PvLayout): number {
+	const perFrame = PAGE_BYTES / guestWidth;
+	return Math.floor((startPfn + mfns.length - 1) / perFrame) - Math.floor(startPfn / perFrame) + 1;
 }

@@ -3,14 +3,14 @@
  * Guests".) Everything that stands against it is told, then everything that will be different there.
  */
 import type { Core } from "../core/load.ts";
-import { CONSUMER, CREATE, DOMID, EVTCHN_STATE, KIND, LIFE } from "../format/enums.ts";
+import { CONSUMER, CREATE, DOMID, EVTCHN_STATE, KIND, LIFE, NONE32, SCHEDULER } from "../format/enums.ts";
 import { bundleRules as rules } from "../formats/bundle/rules.ts";
 import { type Findings, type FormatRule, hex, type Place } from "../formats/common/findings.ts";
 import type { Host } from "../host.ts";
 import type { DomainModel } from "../machine/model.ts";
 import { type CheckedBundle, reportResult } from "./check.ts";
-import { freeFrameCount, neededFrames } from "./receive.ts";
-import { allCpus } from "./solo.ts";
+import { arrivalPool, freeFrameCount, freeFrames, hasSameScheduler, neededFrames } from "./receive.ts";
+import { allCpus, isNarrow } from "./solo.ts";
 import { canWatch, deviceAreas, homeOf, parentOf, type Store, type StoreNode, textOfValue } from "./store.ts";
 
 type Say = (rule: FormatRule, field: string, expected: string, got: string) => void;
@@ -56,9 +56,10 @@ export function reportOnto(core: Core, target: Host, checked: CheckedBundle, fin
 	}
 	reportPeers(domain, checked.store, alive, say, sayOfStore);
 	const needed = neededFrames(solo);
-	const free = freeFrameCount(target.model);
-	if (free < needed) say(rules.memory, "frames", `${needed} free frames`, `${free}`);
-	const notCheckable = reportMachine(target, checked, say);
+	const free = freeFrameCount(target.model, domain);
+	if (free < needed) say(rules.memory, "frames", freeFrames(needed, domain), `${free}`);
+	const notCheckable = [...reportMachine(target, checked, say), ...reportXenStart(target, domain, say)];
+	reportPlacement(target, checked, say);
 	reportPorts(domain, say);
 	if (checked.store) reportStore(checked.store, target.store, { domid, alive }, say, sayOfStore);
 	if (findings.errors.length === 0) reportResult(core, target, checked, findings, place);
@@ -158,21 +159,13 @@ function reportMachine(target: Host, { solo, xen, cpuKhz }: CheckedBundle, say: 
 	if (guestKhz !== 0 && targetKhz !== 0 && guestKhz !== targetKhz) {
 		say(rules.tsc, "khz", `${guestKhz} kHz`, `${targetKhz} kHz`);
 	}
-	const pool = Number(domain.domain.cpupoolId ?? 0);
-	const cpus = allCpus(Number(model.host.cpuCount ?? 1));
-	if (!model.poolList.some(({ poolId }) => Number(poolId) === pool)) {
-		say(rules.placement, "cpupoolId", `CPU pool ${pool}`, "no such pool");
-	}
-	const all = allCpus(Number(solo.model.host.cpuCount ?? 1));
-	(domain.hardAffinity ?? []).forEach((bits, id) => {
-		// All CPUs of the source means any CPU.
-		if (bits !== all && (bits & ~cpus) !== 0n) {
-			say(rules.placement, `hard affinity of vCPU ${id}`, `CPUs of ${hex(cpus)}`, hex(bits));
-		}
-	});
 	if (!capabilities) return [rules.guestKind.code, rules.cpuFeatures.code];
 	const missing = neededCapabilities(domain).filter((name) => !capabilities.virt.includes(name));
 	if (missing.length > 0) say(rules.guestKind, "virt_caps", missing.join(", "), capabilities.virt.join(", "));
+	const { xen: kinds } = capabilities;
+	if (isNarrow(domain) && kinds && !kinds.includes(XEN_CAP_32)) {
+		say(rules.guestKind, "xen_caps", XEN_CAP_32, kinds.join(", "));
+	}
 	for (const [i, { leaf, subleaf, register }] of FEATURE_WORDS.entries()) {
 		const row = domain.cpuidLeaves?.find(
 			(candidate) =>
@@ -185,7 +178,50 @@ function reportMachine(target: Host, { solo, xen, cpuKhz }: CheckedBundle, say: 
 		const where = `CPUID ${hex(leaf)}${subleaf === undefined ? "" : `.${subleaf}`} ${register}`;
 		say(rules.cpuFeatures, where, `bits of ${hex(Number(row[register]))}`, `${hex(word)} without ${hex(absent)}`);
 	}
-	return [];
+	return isNarrow(domain) && !kinds ? [rules.guestKind.code] : [];
+}
+
+/** What xl info's xen_caps has of a Xen that runs 32-bit PV guests. */
+const XEN_CAP_32 = "xen-3.0-x86_32p";
+
+/** A host tells where Xen's part of a 32-bit guest's addresses begins by its guests alone. */
+function reportXenStart(target: Host, domain: DomainModel, say: Say): string[] {
+	if (!isNarrow(domain)) return [];
+	const start = Number(domain.pv32?.xenStart ?? 0);
+	const starts = target.model.domains
+		.filter(isNarrow)
+		.flatMap(({ pv32 }) => (pv32 ? [Number(pv32.xenStart ?? 0)] : []));
+	const other = starts.find((candidate) => candidate !== start);
+	if (other !== undefined) say(rules.xenStart, "xenStart", hex(start), hex(other));
+	return starts.length === 0 ? [rules.xenStart.code] : [];
+}
+
+const schedulerName = (value: number | bigint | undefined): string =>
+	Object.entries(SCHEDULER).find(([, number]) => number === Number(value ?? 0))?.[0] ?? `${value ?? 0}`;
+
+/** Where on the target the domain runs, and what of its shares and its virtual nodes goes there. */
+function reportPlacement({ model }: Host, { solo }: CheckedBundle, say: Say): void {
+	const { domain } = solo;
+	const id = Number(domain.domain.cpupoolId ?? 0);
+	const pool = arrivalPool(model, domain);
+	if (Number(pool?.poolId ?? -1) !== id) say(rules.placement, "cpupoolId", `CPU pool ${id}`, "no such pool");
+	const cpus = allCpus(Number(model.host.cpuCount ?? 1));
+	const all = allCpus(Number(solo.model.host.cpuCount ?? 1));
+	(domain.hardAffinity ?? []).forEach((bits, vcpu) => {
+		// All CPUs of the source means any CPU.
+		if (bits !== all && (bits & ~cpus) !== 0n) {
+			say(rules.placement, `hard affinity of vCPU ${vcpu}`, `CPUs of ${hex(cpus)}`, hex(bits));
+		}
+	});
+	if (!hasSameScheduler(pool, domain)) {
+		const [expected, got] = [schedulerName(domain.scheduler?.scheduler), schedulerName(pool?.scheduler)];
+		say(rules.scheduler, "scheduler", expected, `${got} in pool ${Number(pool?.poolId ?? 0)}: its defaults`);
+	}
+	const placed = (domain.vnumaNodes ?? []).filter(({ physicalNode }) => Number(physicalNode ?? 0) !== NONE32);
+	if (placed.length > 0) {
+		const nodes = [...new Set(placed.map(({ physicalNode }) => Number(physicalNode ?? 0)))];
+		say(rules.virtualNodes, "VnumaNodes", "on no node in particular", `${placed.length} on nodes ${listOf(nodes)}`);
+	}
 }
 
 function neededCapabilities({ domain, grantTable }: DomainModel): string[] {

@@ -3,42 +3,69 @@
  * core's own rules can judge the result before anything moves.
  *
  *     frames         free ones of the target, 2 MiB pages stay 2 MiB pages where aligned runs are free
- *     P2M, tables    the same GFNs and PFNs, the new MFNs
+ *     P2M, tables    the same GFNs and PFNs, the new MFNs; slots of Xen's own are empty, for the target's Xen to fill
+ *     32-bit guests  frames that their part of the M2P reaches, L3 tables below 4 GiB
  *     ports          the same numbers; interdomain ends become unbound, for the other side to bind again
- *     grants         the same table and references; nobody has them mapped yet, and no entry says so
+ *     grants         the same table and references, of a PV guest with the new MFNs; nobody has them mapped yet, and no
+ *                    entry says so
  *     xenstore       the same nodes; transactions that were open cannot be committed
  *     time           deadlines as far ahead as they were
+ *     scheduling     weight, cap and reservations where the pool has that scheduler; virtual nodes on no node of the host
  *     emulators      their I/O request servers, pages and ports are made anew by themselves
  *
  * Unhappy paths: a record that names a frame that is not the domain's is told to `problem`; too little memory ends it.
  */
-import { CONSUMER, CREATE, DOMID, EVTCHN_STATE, FEATURE, NONE64, P2M_BITS, PAGE_TYPE } from "../format/enums.ts";
+import {
+	CONSUMER,
+	CREATE,
+	DOMID,
+	EVTCHN_STATE,
+	FEATURE,
+	NONE32,
+	NONE64,
+	P2M_BITS,
+	PAGE_TYPE,
+} from "../format/enums.ts";
+import { hex } from "../formats/common/findings.ts";
 import { GDT_ENTRIES_PER_FRAME } from "../formats/libxc/guestContext.ts";
-import { freeFrames } from "../handover/frames.ts";
+import { freeFrames as freeRuns } from "../handover/frames.ts";
 import { mergeRuns } from "../handover/regions.ts";
 import type { Host } from "../host.ts";
 import {
 	GRANT_ENTRIES_PER_FRAME,
 	GTF,
+	GTF_PERMIT_ACCESS,
+	readGrantPart,
 	readGrantStatus,
 	readGrantV1,
+	readGrantV2,
 	STATUS_WORDS_PER_FRAME,
+	writeGrantPart,
 	writeGrantStatusWord,
 	writeGrantV1,
+	writeGrantV2,
 } from "../machine/guestPages.ts";
 import type { DomainModel, HostModel, PreservedPages, PvLayout } from "../machine/model.ts";
 import { PAGE_BYTES } from "../machine/preserved.ts";
+import { pv32Start, xenSlots } from "../machine/references.ts";
 import { resourcePages } from "./movable.ts";
-import { allCpus, framesOf, isNone, keptMfns, type SoloDomain } from "./solo.ts";
+import { allCpus, framesOf, isNarrow, isNone, isPv, keptMfns, type SoloDomain } from "./solo.ts";
 import { parentOf, type Store, type StoreNode } from "./store.ts";
 
 const SUPERPAGE = 512;
+/** Octets of a page table's entry. */
+const ENTRY_BYTES = 8;
 const PRESENT = 1n << BigInt(P2M_BITS.present);
 const MFN_MASK = (1n << BigInt(P2M_BITS.type)) - 1n;
 const ORDER_MASK = 63n << BigInt(P2M_BITS.order);
 const ORDER_2M = 9n << BigInt(P2M_BITS.order);
 const TABLE_PRESENT = 1;
 const TWO_POW_20 = 2 ** 20;
+/** Where a 32-bit guest's window on the M2P ends (MACH2PHYS_VIRT_END), octets of an entry there. */
+const M2P_END_32 = 0xf680_0000;
+const M2P_ENTRY_BYTES_32 = 4;
+/** VMASST_TYPE_pae_extended_cr3: L3 tables may lie above 4 GiB. */
+const PAE_EXTENDED_CR3 = 1 << 3;
 const PFN_HIGH_MASK = 0xfffff;
 const FRAME_SHIFT = 12n;
 const LOW_BITS = 0xfffn;
@@ -60,16 +87,16 @@ class FreeFrames {
 
 	constructor({ frameOwners, regionList, m2pRanges, iommuRanges, domains }: HostModel) {
 		const kept = [...(iommuRanges ?? []), ...domains.flatMap(({ keptRanges }) => keptRanges ?? [])];
-		this.#runs = freeFrames(
+		this.#runs = freeRuns(
 			frameOwners,
-			regionList as Parameters<typeof freeFrames>[1],
-			kept as Parameters<typeof freeFrames>[2],
-			m2pRanges as Parameters<typeof freeFrames>[3],
+			regionList as Parameters<typeof freeRuns>[1],
+			kept as Parameters<typeof freeRuns>[2],
+			m2pRanges as Parameters<typeof freeRuns>[3],
 		).map(({ firstMfn, frameCount }) => ({ first: firstMfn, count: frameCount }));
 	}
 
-	get count(): number {
-		return this.#runs.reduce((sum, { count }) => sum + count, 0);
+	countBelow(limit: number): number {
+		return this.#runs.reduce((sum, { first, count }) => sum + Math.max(0, Math.min(count, limit - first)), 0);
 	}
 
 	/** 512 aligned frames; undefined if there are none. */
@@ -87,10 +114,12 @@ class FreeFrames {
 		return undefined;
 	}
 
-	frame(): number | undefined {
+	/** The lowest one; undefined if that is not below `limit`. */
+	frame(limit: number): number | undefined {
 		for (; this.#singlesFrom < this.#runs.length; this.#singlesFrom++) {
 			const run = this.#runs[this.#singlesFrom] as Run;
 			if (run.count === 0) continue;
+			if (run.first >= limit) return undefined;
 			run.count--;
 			return run.first++;
 		}
@@ -98,8 +127,23 @@ class FreeFrames {
 	}
 }
 
-/** How many frames a target has to give. */
-export const freeFrameCount = (model: HostModel): number => new FreeFrames(model).count;
+/**
+ * The MFN that all of a domain's frames must be below. A 32-bit guest finds its PFNs in the M2P, of which it sees what lies
+ * between the beginning of Xen's part and a fixed end: an entry of 4 octets a frame.
+ */
+export function frameLimit(domain: DomainModel): number {
+	if (!isNarrow(domain)) return Number.POSITIVE_INFINITY;
+	return Math.max(0, (M2P_END_32 - Number(domain.pv32?.xenStart ?? M2P_END_32)) / M2P_ENTRY_BYTES_32);
+}
+
+/** So many frames, as a domain can use them. */
+export function freeFrames(count: number, domain: DomainModel): string {
+	return `${count} free frames${isNarrow(domain) ? ` below ${hex(frameLimit(domain))}` : ""}`;
+}
+
+/** How many frames a target has to give to a domain. */
+export const freeFrameCount = (model: HostModel, domain: DomainModel): number =>
+	new FreeFrames(model).countBelow(frameLimit(domain));
 
 /** How many frames a domain takes: its own, less what its device model makes anew, and its page tables' in Xen. */
 export function neededFrames({ model, domain }: SoloDomain): number {
@@ -131,9 +175,13 @@ function place(solo: SoloDomain, free: FreeFrames): { placed: Placed; blocks: Se
 		for (let i = 0; i < SUPERPAGE; i++) placed.set(base + i, first + i);
 		blocks.add(gfn);
 	}
-	for (const mfn of [...own, ...keptMfns(domain)]) {
+	const limit = frameLimit(domain);
+	const isLow = isNarrow(domain) && (Number(domain.domainState.vmAssist ?? 0) & PAE_EXTENDED_CR3) === 0;
+	const low = isLow ? [...own].filter((mfn) => ((model.frameTypes[mfn] ?? 0) & 7) === PAGE_TYPE.l3) : [];
+	// Frames come by ascending number: what has to be low comes first.
+	for (const [i, mfn] of [...low, ...own, ...keptMfns(domain)].entries()) {
 		if (placed.has(mfn)) continue;
-		const found = free.frame();
+		const found = free.frame(i < low.length ? Math.min(limit, TWO_POW_20) : limit);
 		if (found === undefined) return undefined;
 		placed.set(mfn, found);
 	}
@@ -181,11 +229,19 @@ function placeP2m(p2m: BigUint64Array, blocks: ReadonlySet<number>, to: Translat
 	});
 }
 
-/** A page table's content: entries that lead out of the domain become not present, as libxc has them. */
-function placeTable(page: Uint8Array, to: Translation): Uint8Array {
+/**
+ * A page table's content: entries that lead out of the domain become not present, as libxc has them; slots of Xen's own are
+ * empty, which the target's Xen fills.
+ */
+function placeTable(page: Uint8Array, to: Translation, xen: ReturnType<typeof xenSlots>): Uint8Array {
 	const table = page.slice();
 	const view = new DataView(table.buffer);
-	for (let at = 0; at < PAGE_BYTES; at += 8) {
+	for (let at = 0; at < PAGE_BYTES; at += ENTRY_BYTES) {
+		const slot = at / ENTRY_BYTES;
+		if (slot >= xen.first && slot < xen.behind) {
+			view.setBigUint64(at, 0n, true);
+			continue;
+		}
 		const low = view.getUint32(at, true);
 		if ((low & TABLE_PRESENT) === 0) continue;
 		const high = view.getUint32(at + 4, true);
@@ -234,17 +290,19 @@ function placeDomain(
 ): DomainModel {
 	const { to, blocks } = placed;
 	const cpus = allCpus(Number(target.host.cpuCount ?? 1));
-	const pool = Number(domain.domain.cpupoolId ?? 0);
-	const hasPool = target.poolList.some(({ poolId }) => Number(poolId) === pool);
-	const { ioreqServerList: _s, ioreqPorts: _p, ioreqPages: _q, ioreqRanges: _r, p2m, ...rest } = domain;
+	const pool = arrivalPool(target, domain);
+	const { ioreqServerList: _s, ioreqPorts: _p, ioreqPages: _q, ioreqRanges: _r, p2m, ...others } = domain;
+	const { scheduler, schedulerVcpus, ...rest } = others;
 	const self = domain.domain.domid;
 	return {
 		...rest,
 		domain: {
 			...domain.domain,
 			uniqueId: BigInt(target.host.nextUniqueId ?? 1),
-			cpupoolId: hasPool ? pool : 0,
+			cpupoolId: Number(pool?.poolId ?? 0),
 		},
+		vnumaNodes: (domain.vnumaNodes ?? []).map(() => ({ physicalNode: NONE32 })),
+		...(hasSameScheduler(pool, domain) ? { scheduler, schedulerVcpus } : {}),
 		...(p2m ? { p2m: placeP2m(p2m, blocks, to) } : {}),
 		keptRoots: (domain.keptRoots ?? []).map((row) => ({ ...row, rootMfn: to.mfn(row.rootMfn, "KeptRoots") })),
 		keptRanges: rangesOf(
@@ -285,22 +343,40 @@ function placeDomain(
 		hardAffinity: onCpus(domain.hardAffinity, cpus),
 		softAffinity: onCpus(domain.softAffinity, cpus),
 		savedAffinity: onCpus(domain.savedAffinity ?? domain.hardAffinity, cpus),
-		pvVcpu: (domain.pvVcpu ?? []).map((row, id) => row && placeRegisters(row, id, to)),
+		pvVcpu: (domain.pvVcpu ?? []).map(
+			(row, id) =>
+				row && {
+					...row,
+					...placeGdt(row, id, to),
+					cr: (row.cr ?? []).map((value, i) =>
+						i === 3 || i === 1 ? to.root(BigInt(value), `vCPU ${id}, cr${i}`) : BigInt(value),
+					),
+				},
+		),
+		pv32Vcpu: (domain.pv32Vcpu ?? []).map(
+			(row, id) => row && { ...row, ...placeGdt(row, id, to), cr3: to.root(BigInt(row.cr3 ?? 0), `vCPU ${id}, cr3`) },
+		),
 	};
 }
 
 type Registers = NonNullable<NonNullable<DomainModel["pvVcpu"]>[number]>;
 
-function placeRegisters(row: Registers, id: number, to: Translation): Registers {
-	const gdtCount = Math.ceil(Number(row.gdtEntries ?? 0) / GDT_ENTRIES_PER_FRAME);
-	return {
-		...row,
-		cr: (row.cr ?? []).map((value, i) =>
-			i === 3 || i === 1 ? to.root(BigInt(value), `vCPU ${id}, cr${i}`) : BigInt(value),
-		),
-		gdtMfn: (row.gdtMfn ?? []).map((mfn, i) => (i < gdtCount ? to.mfn(mfn, `vCPU ${id}, GDT frame ${i}`) : 0n)),
-	};
+function placeGdt({ gdtEntries, gdtMfn }: Pick<Registers, "gdtEntries" | "gdtMfn">, id: number, to: Translation) {
+	const count = Math.ceil(Number(gdtEntries ?? 0) / GDT_ENTRIES_PER_FRAME);
+	return { gdtMfn: (gdtMfn ?? []).map((mfn, i) => (i < count ? to.mfn(mfn, `vCPU ${id}, GDT frame ${i}`) : 0n)) };
 }
+
+type Pool = HostModel["poolList"][number];
+
+/** The target's pool that a domain comes into: its own, or pool 0 where there is none of that number. */
+export function arrivalPool({ poolList }: HostModel, { domain }: DomainModel): Pool | undefined {
+	const find = (id: number) => poolList.find(({ poolId }) => Number(poolId ?? 0) === id);
+	return find(Number(domain.cpupoolId ?? 0)) ?? find(0);
+}
+
+/** Whether a pool's scheduler is that which a domain's figures are of; true for a domain without any. */
+export const hasSameScheduler = (pool: Pool | undefined, { scheduler }: DomainModel): boolean =>
+	scheduler === undefined || Number(scheduler.scheduler ?? 0) === Number(pool?.scheduler ?? 0);
 
 /** What of a bundle is received. */
 export interface Arriving {
@@ -346,8 +422,10 @@ function placeStore(target: Store | undefined, store: Store | undefined): Store 
 const IN_USE = GTF.reading | GTF.writing;
 
 /** Nobody has a grant mapped but the domain its own: no other entry says that it is in use. */
-function releaseGrants(domain: DomainModel, pages: PreservedPages): void {
-	const { grantTable, grantFrames, statusFrames, grantActive } = domain;
+function releaseGrants(
+	{ grantTable, statusFrames, grantFrames, grantActive }: DomainModel,
+	pages: PreservedPages,
+): void {
 	const isV2 = Number(grantTable?.version ?? 1) === 2;
 	const perFrame = isV2 ? STATUS_WORDS_PER_FRAME : GRANT_ENTRIES_PER_FRAME[1];
 	for (const [frame, { mfn }] of ((isV2 ? statusFrames : grantFrames) ?? []).entries()) {
@@ -359,6 +437,22 @@ function releaseGrants(domain: DomainModel, pages: PreservedPages): void {
 				const entry = readGrantV1(page, i);
 				if (entry.flags & IN_USE) writeGrantV1(page, i, { ...entry, flags: entry.flags & ~IN_USE });
 			}
+		}
+	}
+}
+
+/** Frames in a PV guest's grants are machine frames; one that is not the guest's stays, and is refused to whoever maps it. */
+function placeGrantedFrames({ grantTable, grantFrames }: DomainModel, pages: PreservedPages, to: Translation): void {
+	const version = Number(grantTable?.version ?? 1) === 2 ? 2 : 1;
+	for (const { mfn } of grantFrames ?? []) {
+		const page = pages.get(Number(mfn));
+		for (let i = 0; page && i < GRANT_ENTRIES_PER_FRAME[version]; i++) {
+			const entry = (version === 2 ? readGrantV2 : readGrantV1)(page, i);
+			const frame = (entry.flags & GTF.typeMask) === GTF_PERMIT_ACCESS ? to.find(entry.frame) : undefined;
+			if (frame === undefined) continue;
+			if (version === 1) writeGrantV1(page, i, { ...entry, frame });
+			else if (entry.flags & GTF.subPage) writeGrantPart(page, i, { ...entry, ...readGrantPart(page, i), frame });
+			else writeGrantV2(page, i, { ...entry, frame });
 		}
 	}
 }
@@ -388,7 +482,8 @@ export function receive(
 		const page = solo.preserved.get(from);
 		if (!page || entry === 0n) continue;
 		const level = type & 7;
-		preserved.set(mfn, level >= PAGE_TYPE.l1 && level <= PAGE_TYPE.l4 ? placeTable(page, to) : page.slice());
+		const isTable = level >= PAGE_TYPE.l1 && level <= PAGE_TYPE.l4;
+		preserved.set(mfn, isTable ? placeTable(page, to, xenSlots(type, pv32Start(solo.domain))) : page.slice());
 	}
 	const deltaNs = BigInt(model.host.systemTimeNs ?? 0) - systemTimeNs;
 	const domain = placeDomain(solo, model, { to, blocks: found.blocks }, deltaNs);
@@ -396,6 +491,7 @@ export function receive(
 	const needed =
 		(Number(domain.domain.createFlags ?? 0) & CREATE.hap ? FEATURE.hap : 0) | (hasXsave ? FEATURE.xsave : 0);
 	releaseGrants(domain, preserved);
+	if (isPv(domain)) placeGrantedFrames(domain, preserved, to);
 	const { domid } = domain.domain;
 	const placedLayout = layout && { ...layout, mfns: layout.mfns.map((mfn) => to.find(mfn) ?? -1) };
 	return {

@@ -7,13 +7,10 @@ import { XluError } from "../errors.ts";
 import { decodeRecord } from "../format/decode.ts";
 import { FRAME, FRAME_OWNER_MASK, KIND, NONE64 } from "../format/enums.ts";
 import type { Row } from "../format/layout.ts";
-import { recordByName } from "../format/schema.ts";
+import { recordByName, records } from "../format/schema.ts";
 import { sliceRuns } from "../inspect/extents.ts";
 import { walkRecords } from "../inspect/stream.ts";
 import { affinityWords, type DomainModel, type HostModel, type PreservedPages } from "../machine/model.ts";
-
-/** Version of a bundle's live-update part: what is put onto another host is what that version has. */
-export const SOLO_FORMAT = 1;
 
 /** A domain without its host. */
 export interface SoloDomain {
@@ -146,18 +143,20 @@ const bitmapOf = (words: readonly Row[]): bigint =>
  * The domain that a stream holds. The core has opened and planned the stream: framing, checksums, counts and sizes hold.
  * @param preserved the pages that go with it
  * @returns undefined if the stream holds no domain, or several
- * @throws XLU_E_IMAGE for tables of more frames than `MOST_FRAMES`
+ * @throws XLU_E_IMAGE for tables of more frames than `MOST_FRAMES`; XLU_E_REFUSED (XLU-R017) without a mandatory record
  */
 export function soloDomain(stream: Uint8Array, preserved: PreservedPages): SoloDomain | undefined {
 	const host: Draft = {};
 	const drafts = new Map<number, Draft>();
 	const slices: Record<string, Slice[]> = { P2m: [], FrameOwners: [], FrameTypes: [] };
+	const missing = new Set(records.filter(({ cardinality, section }) => cardinality === "one" && section !== "-"));
 	for (const { def, body, domid, pass } of walkRecords(stream)) {
 		if (!def || def.section === "-" || pass === undefined || domid === undefined) continue;
+		missing.delete(def);
 		const isHost = def.section === "H" || def.section === "1h";
 		let draft = isHost ? host : drafts.get(domid);
 		if (!draft) {
-			draft = { vcpu: [], pvVcpu: [], pvFpu: [], pvTraps: [], pvExtended: [], pvXsave: [], pvMsrs: [] };
+			draft = { vcpu: [], pvVcpu: [], pv32Vcpu: [], pvFpu: [], pvTraps: [], pvExtended: [], pvXsave: [], pvMsrs: [] };
 			Object.assign(draft, { hardAffinity: [], softAffinity: [], savedAffinity: [] });
 			drafts.set(domid, draft);
 		}
@@ -165,6 +164,15 @@ export function soloDomain(stream: Uint8Array, preserved: PreservedPages): SoloD
 	}
 	const [entry] = drafts;
 	if (drafts.size !== 1 || !entry) return undefined;
+	for (const { name } of missing) {
+		// The core finds that when it checks, which needs the domain's peers.
+		throw new XluError("XLU_E_REFUSED", `expected ${name}, got none.`, {
+			rule: "XLU-R017",
+			record: name,
+			expected: "one",
+			got: "none",
+		});
+	}
 	const domain = finish(entry[1], slices.P2m as Slice[]);
 	const length = lengthOf([...(slices.FrameOwners as Slice[]), ...(slices.FrameTypes as Slice[])]);
 	const model = {
@@ -222,7 +230,8 @@ function readVcpu(draft: Draft, name: string, head: Row, parts: Parts, body: Uin
 			put("savedAffinity", bitmapOf(rows(2)));
 			break;
 		case "LU_PV_VCPU":
-			put("pvVcpu", head);
+		case "LU_PV32_VCPU":
+			put(name === "LU_PV_VCPU" ? "pvVcpu" : "pv32Vcpu", head);
 			put(
 				"pvFpu",
 				Uint8Array.from(rows(0), ({ value }) => Number(value)),
@@ -235,8 +244,11 @@ function readVcpu(draft: Draft, name: string, head: Row, parts: Parts, body: Uin
 		case "X86_PV_VCPU_XSAVE":
 			put("pvXsave", body.slice(recordByName(name).head?.size));
 			break;
-		default:
+		case "X86_PV_VCPU_MSRS":
 			put("pvMsrs", rows(0));
+			break;
+		default:
+			throw new Error(`no table of a bundle's domain for ${name}`);
 	}
 }
 
@@ -260,6 +272,10 @@ export function keptMfns({ keptRanges }: DomainModel): number[] {
 }
 
 export const isPv = ({ domain }: DomainModel): boolean => domain.kind === KIND.pv;
+
+/** A 32-bit PV guest: contexts and page tables of its own form. */
+export const isNarrow = ({ domain }: DomainModel): boolean =>
+	domain.kind === KIND.pv && Number(domain.guestWidth) === 4;
 
 export const isNone = (mfn: number | bigint | undefined): boolean => mfn === undefined || BigInt(mfn) === NONE64;
 

@@ -146,6 +146,7 @@ function countGrants(model: HostModel, domain: DomainModel, mapper: (domid: numb
 
 const ENTRIES = PAGE_BYTES / 8;
 const DESCRIPTORS_PER_FRAME = PAGE_BYTES / 8;
+/** Slots of an L4 table that are Xen's. */
 const XEN_SLOTS = { first: 256, behind: 272 } as const;
 /** A 32-bit guest's L3 table has an entry for each GiB; its L2 tables one for each 2 MiB. */
 const PAE_L3_ENTRIES = 4;
@@ -181,15 +182,15 @@ interface Mapped {
 }
 
 /** Of a 32-bit PV guest, where Xen's part of its 4 GiB begins. */
-function pv32Start({ domain, pv32 }: DomainModel): number | undefined {
+export function pv32Start({ domain, pv32 }: DomainModel): number | undefined {
 	return Number(domain.guestWidth) === 4 ? Number(pv32?.xenStart ?? 2 ** 32) : undefined;
 }
 
-/** Slots of a table that are the guest's to fill, from the first on. */
-function guestSlots(type: number, xenStart: number | undefined): number {
-	if (xenStart === undefined) return ENTRIES;
-	if ((type & 7) === PAGE_TYPE.l3) return PAE_L3_ENTRIES;
-	return type & PAGE_TYPE_FLAG.paeXenL2 ? Math.floor((xenStart % GIB) / L2_ENTRY_BYTES) : ENTRIES;
+/** Slots of a table that are Xen's own, if any. `xenStart` is a 32-bit guest's. */
+export function xenSlots(type: number, xenStart: number | undefined): { first: number; behind: number } {
+	if ((type & 7) === PAGE_TYPE.l4) return XEN_SLOTS;
+	const isShared = (type & PAGE_TYPE_FLAG.paeXenL2) !== 0 && xenStart !== undefined;
+	return { first: isShared ? Math.floor((xenStart % GIB) / L2_ENTRY_BYTES) : ENTRIES, behind: ENTRIES };
 }
 
 /** One table of a domain: its pin, and what its entries hold. `xenStart` is a 32-bit guest's. */
@@ -210,9 +211,10 @@ function countTable(
 	if (!page) return;
 	const view = new DataView(page.buffer, page.byteOffset, page.byteLength);
 	const level = type & 7;
-	for (let slot = 0; slot < guestSlots(type, xenStart); slot++) {
-		// Of an L4 table some slots are Xen's.
-		if (level === PAGE_TYPE.l4 && slot >= XEN_SLOTS.first && slot < XEN_SLOTS.behind) continue;
+	const entries = level === PAGE_TYPE.l3 && xenStart !== undefined ? PAE_L3_ENTRIES : ENTRIES;
+	const { first, behind } = xenSlots(type, xenStart);
+	for (let slot = 0; slot < entries; slot++) {
+		if (slot >= first && slot < behind) continue;
 		const low = view.getUint32(8 * slot, true);
 		if (!(low & PRESENT)) continue;
 		const mfn = (view.getUint32(8 * slot + 4, true) & PFN_HIGH_MASK) * PFN_LOW + (low >>> 12);

@@ -8,6 +8,7 @@ import { readStore } from "../../src/bundle/storeStream.ts";
 import { readCapture } from "../../src/capture/read.ts";
 import { XluError } from "../../src/errors.ts";
 import { libxcRecords } from "../../src/formats/bundle/parts.ts";
+import type { StreamItem } from "../../src/formats/common/record.ts";
 import { LIBXC_RECORD } from "../../src/formats/libxc/layout.ts";
 import { emptyHost, Machine } from "../../src/machine/live/index.ts";
 import { parseSynthetic, syntheticHost } from "../../src/machine/synthetic/index.ts";
@@ -155,7 +156,7 @@ describe("living and synthetic guests", () => {
 		expect(error.domid).toBe(1);
 	});
 
-	it("refuses what a stream of version 1 cannot hold: the live-update part is one", () => {
+	it("has what a stream of version 1 cannot hold in one of version 2", async () => {
 		const host = captured("pv");
 		const numa = { vnumaNodes: [{}], vnumaDistances: [{ distance: 10 }] };
 		const domains = host.model.domains.map((model) => {
@@ -163,7 +164,12 @@ describe("living and synthetic guests", () => {
 			const vnumaVcpus = Array.from({ length: Number(model.domain.maxVcpus) }, () => ({}));
 			return { ...model, ...numa, vnumaVcpus };
 		});
-		const error = refusal(() => extractDomain(core, { ...host, model: { ...host.model, domains } }, 1));
-		expect(error).toMatchObject({ rule: "XLU-R047", domid: 1, record: "LU_VNUMA", code: "XLU_E_VERSION" });
+		const { bundle } = extractDomain(core, { ...host, model: { ...host.model, domains } }, 1);
+		const versionOf = (items: readonly StreamItem[]) =>
+			items.find(({ layer, kind }) => layer === "xlu" && kind === "header")?.fields.version;
+		const { items, findings } = await read(bundle);
+		expect(findings.errors).toEqual([]);
+		expect([versionOf(items), versionOf((await read(capturedBundle("pv"))).items)]).toEqual([2, 1]);
+		expect(items.find(({ name }) => name === "LU_VNUMA")?.fields).toMatchObject({ nodeCount: 1 });
 	});
 });

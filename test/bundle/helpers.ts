@@ -20,6 +20,7 @@ import { emptyHost, Machine, type Operation } from "../../src/machine/live/index
 import type { DomainModel, PvLayout } from "../../src/machine/model.ts";
 import { newCore, root } from "../support/core.ts";
 import { mustRun } from "../support/living.ts";
+import type { TinyHost } from "../support/tinyHost.ts";
 
 export const core = newCore();
 
@@ -137,3 +138,13 @@ export async function changed(octets: Uint8Array, change: (apart: Apart) => void
 
 /** The store of a bundle may change: its nodes as a map. */
 export const nodesOf = (store: Store) => store.nodes as Map<string, { value: Uint8Array; perms: readonly string[] }>;
+
+/** A host in which a domain has no grants of others mapped, so that it may move. */
+export function withoutMappings({ model, preserved }: TinyHost, domid: number): Host {
+	const domains = model.domains.map((domain) => {
+		const isIt = domain.domain.domid === domid;
+		const grantActive = domain.grantActive?.map((row) => (Number(row?.grantee) === domid ? undefined : row));
+		return { ...domain, ...(grantActive ? { grantActive } : {}), ...(isIt ? { maptrack: [] } : {}) };
+	});
+	return { name: "second", model: { ...model, domains }, preserved, assumptions: [] };
+}

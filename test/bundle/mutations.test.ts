@@ -31,10 +31,19 @@ const bundles = (() => {
 	mustRun(machine, [
 		...baseOperations.slice(0, 2),
 		{ op: "domain_create", domid: 2, kind: "hvm", frames: 40, vcpus: 1 },
+		{ op: "domain_create", domid: 3, kind: "pv", width: 32, frames: 30, vcpus: 1 },
+		{ op: "domain_set_weight", domid: 3, weight: 300, cap: 0 },
 	]);
+	// Virtual NUMA, which no operation makes.
+	Object.assign(machine.domain(3).tables, {
+		vnumaNodes: [{ physicalNode: 0 }],
+		vnumaDistances: [{ distance: 10 }],
+		vnumaVcpus: [{ node: 0 }],
+		vnumaRanges: [{ start: 0n, end: 0x1e000n, node: 0, flags: 0 }],
+	});
 	mustRun(
 		machine,
-		[1, 2].map((domid) => ({ op: "domain_unpause", domid }) as const),
+		[1, 2, 3].map((domid) => ({ op: "domain_unpause", domid }) as const),
 	);
 	const nodes = new Map(
 		["", "/name", "/device", "/device/vbd", "/device/vbd/1", "/device/vbd/1/backend", "/device/vbd/1/state"].map(
@@ -43,7 +52,7 @@ const bundles = (() => {
 	);
 	const store = { nodes, daemon: undefined };
 	const host = machine.toHost();
-	return [1, 2].map((domid) => extractDomain(core, { ...host, store }, domid).bundle);
+	return [1, 2, 3].map((domid) => extractDomain(core, { ...host, store }, domid).bundle);
 })();
 
 const put = (octets: Uint8Array, offset: number, value: number): void => {

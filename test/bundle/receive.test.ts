@@ -28,9 +28,23 @@ function grantEntries(host: Host, domain: DomainModel | undefined) {
 	);
 }
 
-/** The same, none in use: GTF_reading and GTF_writing are what Xen notes of mappings, which do not move. */
-const unmapped = (entries: ReturnType<typeof grantEntries>): ReturnType<typeof grantEntries> =>
-	new Map([...entries].map(([ref, entry]) => [ref, { ...entry, flags: entry.flags & ~0x18 }]));
+/**
+ * The same where they are received: none in use (GTF_reading and GTF_writing are what Xen notes of mappings, which do not
+ * move), and a PV guest's with its new machine frames.
+ */
+function arrived(
+	entries: ReturnType<typeof grantEntries>,
+	from: Float64Array | undefined,
+	to: Float64Array | undefined,
+) {
+	const placed = new Map([...(from ?? [])].map((mfn, i) => [mfn, to?.[i] as number]));
+	return new Map(
+		[...entries].map(([ref, entry]) => {
+			const frame = (entry.flags & 3) === 1 ? (placed.get(entry.frame) ?? entry.frame) : entry.frame;
+			return [ref, { ...entry, frame, flags: entry.flags & ~0x18 }];
+		}),
+	);
+}
 
 async function received(name: CaptureName): Promise<{ host: Host; again: Uint8Array }> {
 	const host = await receiveBundle(capturedBundle(name), captured(other[name]), { module });
@@ -74,7 +88,10 @@ describe.each(names)("the guest of the captured %s host", (name) => {
 		for (const table of ["statusFrames", "controlBlocks", "eventArrays"] as const) {
 			expect(pages(host, domain?.[table])).toEqual(pages(captured(name), source?.[table]));
 		}
-		expect(grantEntries(host, domain)).toEqual(unmapped(grantEntries(captured(name), source)));
+		const layouts = [captured(name), host].map(({ pvLayouts }) => pvLayouts?.get(domid)?.mfns);
+		const [from, to] = layouts;
+		expect(grantEntries(host, domain)).toEqual(arrived(grantEntries(captured(name), source), from, to));
+		if (name === "pv") expect(from).not.toEqual(to);
 		expect(domain?.vcpuIds).toEqual(source?.vcpuIds);
 		expect(domain?.domain.handle?.map(Number)).toEqual(source?.domain.handle?.map(Number));
 	});

@@ -2,13 +2,13 @@
 import { describe, expect, it } from "vitest";
 import { extractDomain } from "../../src/bundle/extract.ts";
 import type { Store, StoreNode, StoreWatch } from "../../src/bundle/store.ts";
-import { CREATE } from "../../src/format/enums.ts";
+import { CREATE, NONE32, SCHEDULER } from "../../src/format/enums.ts";
 import { bundleRuleList } from "../../src/formats/bundle/rules.ts";
 import type { FormatFinding } from "../../src/formats/common/findings.ts";
 import type { Host } from "../../src/host.ts";
 import { emptyHost, Machine } from "../../src/machine/live/index.ts";
 import type { DomainModel } from "../../src/machine/model.ts";
-import { baseOperations, mustRun } from "../support/living.ts";
+import { baseOperations, machineWithNarrow, mustRun, NARROW } from "../support/living.ts";
 import { parse } from "../support/restitch.ts";
 import { type Apart, bareHost, capturedBundle, changed, core, nodesOf, onto, type Read, read } from "./helpers.ts";
 import {
@@ -36,6 +36,7 @@ const living = (() => {
 })();
 const pv = extractDomain(core, living, 1).bundle;
 const hvm = extractDomain(core, living, 2).bundle;
+const narrow = extractDomain(core, machineWithNarrow().toHost(), NARROW).bundle;
 /** A captured guest with its daemon's state. */
 const dumped = extractDomain(core, dumpedHost("pvh"), 1).bundle;
 const bare = bareHost(4096);
@@ -395,6 +396,19 @@ const cases: Record<string, Case> = {
 		expected: "4",
 		got: "5",
 	},
+	"XLU-B030": {
+		what: "a 32-bit guest's P2M in as many frames as a 64-bit guest's",
+		make: () =>
+			changed(narrow, (apart) => {
+				const { layout } = apart;
+				apart.layout = layout && { ...layout, p2mPfns: [0, 1] };
+			}),
+		offset: at(LIBXC, "stream"),
+		record: "X86_PV_P2M_FRAMES",
+		field: "pfns",
+		expected: "1 frames",
+		got: "2",
+	},
 	"XLU-B040": {
 		what: "the host that it comes from",
 		make: () => pv,
@@ -602,7 +616,54 @@ const cases: Record<string, Case> = {
 		expected: "given anew by the tool stack",
 		got: "1 ranges",
 	},
+	"XLU-B059": {
+		what: "a target whose Xen has more of a 32-bit guest's addresses",
+		make: () => narrow,
+		target: hostWithNarrow(0xf500_0000),
+		offset: at(LIVE_UPDATE, "stream"),
+		record: "LIVE_UPDATE",
+		field: "xenStart",
+		expected: "0xf5800000",
+		got: "0xf5000000",
+	},
+	"XLU-B060": {
+		what: "virtual nodes that are on nodes of the host",
+		make: () =>
+			changeDomain(hvm, ({ domain }) => {
+				domain.vnumaNodes = [{ physicalNode: 3 }, { physicalNode: 1 }, { physicalNode: NONE32 }];
+				domain.vnumaDistances = Array.from({ length: 9 }, (_, i) => ({ distance: i % 4 === 0 ? 10 : 20 }));
+				domain.vnumaVcpus = Array.from({ length: Number(domain.domain.maxVcpus) }, () => ({ node: 2 }));
+			}),
+		target: bare,
+		offset: at(LIVE_UPDATE, "stream"),
+		record: "LIVE_UPDATE",
+		field: "VnumaNodes",
+		expected: "on no node in particular",
+		got: "2 on nodes 3, 1",
+	},
+	"XLU-B061": {
+		what: "a weight of another scheduler",
+		make: () =>
+			changed(hvm, ({ domain, solo }) => {
+				Object.assign(domain, { scheduler: { scheduler: SCHEDULER.credit, weight: 256 } });
+				for (const row of solo.model.poolList) Object.assign(row, { scheduler: SCHEDULER.credit });
+			}),
+		target: bare,
+		offset: at(LIVE_UPDATE, "stream"),
+		record: "LIVE_UPDATE",
+		field: "scheduler",
+		expected: "credit",
+		got: "credit2 in pool 0: its defaults",
+	},
 };
+
+/** The bare host with a 32-bit guest whose Xen's part begins elsewhere. */
+function hostWithNarrow(xenStart: number): Host {
+	const machine = Machine.fromHost(bare);
+	mustRun(machine, [{ op: "domain_create", domid: 9, kind: "pv", width: 32, frames: 20, vcpus: 1 }]);
+	machine.domain(9).tables.pv32 = { xenStart };
+	return machine.toHost();
+}
 
 /** The dumped bundle with another xenstore part. */
 function withStream(xenstore: Uint8Array): Promise<Uint8Array> {
@@ -644,6 +705,7 @@ describe("every rule", () => {
 describe("sound bundles", () => {
 	it.each([
 		["a PV guest's", pv, bare],
+		["a 32-bit PV guest's", narrow, bare],
 		["an HVM guest's", hvm, bare],
 		["a captured guest's", dumped, emptied],
 	] as const)("%s break none", async (_, octets, target) => {

@@ -71,9 +71,13 @@ export function* libxcItems(image: Uint8Array): Generator<NestedItem> {
 		version: view.getUint32(12),
 		type: view.getUint32(LIBXC_HEADER_BYTES, true),
 	});
+	let guestWidth: 4 | 8 = 8;
 	for (const { type, offset, end, body } of libxcRecords(image)) {
 		const name = libxcRecordNames[type] ?? `unknown ${hex(type)}`;
 		const place = { type, name, offset, length: body.length };
-		yield nestedRecord("libxc", place, image.subarray(offset, end), (octets) => bodyFields(type, octets, true, 8));
+		if (type === LIBXC_RECORD.X86_PV_INFO) guestWidth = body[0] === 4 ? 4 : 8;
+		// The one of this record, not of those behind it: fields are made when they are asked for.
+		const width = guestWidth;
+		yield nestedRecord("libxc", place, image.subarray(offset, end), (octets) => bodyFields(type, octets, true, width));
 	}
 }

@@ -206,6 +206,13 @@ export const bundleRules = {
 		"Where a frontend is connected (state 4), so is its backend, upon which that connects again.",
 		"The device was being set up or torn down, and goes on with that on the target.",
 	),
+	p2mFrames: formatRule(
+		"XLU-B030",
+		"refused",
+		"Xen, LibXenCtrl Domain Image Format, section 4.4",
+		"X86_PV_P2M_FRAMES has as many frames as the guest's P2M takes, 512 entries each, 1024 of a 32-bit guest: frames of the guest, each once.",
+		AGAIN,
+	),
 	domidTaken: formatRule(
 		"XLU-B040",
 		"refused",
@@ -223,15 +230,15 @@ export const bundleRules = {
 	memory: formatRule(
 		"XLU-B042",
 		"refused",
-		"docs/FORMAT.md, LU_FRAMES",
-		"The target has as many free frames as the domain needs.",
-		"Free memory on the target.",
+		"docs/FORMAT.md, LU_FRAMES; Xen, public/arch-x86/xen-x86_32.h",
+		"The target has as many free frames as the domain needs; for a 32-bit PV guest below what its part of the M2P reaches, and for its L3 tables below 4 GiB unless it has the VM assist pae_extended_cr3.",
+		"Free memory on the target, low memory for a 32-bit PV guest.",
 	),
 	guestKind: formatRule(
 		"XLU-B043",
 		"refused",
 		"xl info, virt_caps",
-		"The target runs guests of this kind, with hardware-assisted paging where the domain has it and its grant-table version.",
+		"The target runs guests of this kind and width, with hardware-assisted paging where the domain has it and its grant-table version.",
 		"Choose a target with these capabilities.",
 	),
 	xenVersion: formatRule(
@@ -331,6 +338,27 @@ export const bundleRules = {
 		"docs/FORMAT.md, LU_CAPS",
 		"Permissions for I/O ports, I/O memory and interrupts are a machine's own: the domain arrives without.",
 		"Have the target's tool stack give those that the domain needs.",
+	),
+	xenStart: formatRule(
+		"XLU-B059",
+		"refused",
+		"Xen, public/version.h, XENVER_platform_parameters; docs/FORMAT.md, LU_PV32",
+		"Xen's part of a 32-bit PV guest's address space begins on the target, as its 32-bit guests tell, where the guest has it.",
+		"The guest finds the M2P there, and has mappings of its own below: choose a target of about the same memory.",
+	),
+	virtualNodes: formatRule(
+		"XLU-B060",
+		"warning",
+		"docs/FORMAT.md, LU_VNUMA",
+		"Nodes are a machine's own: the domain's virtual nodes stay as they are, with their distances, vCPUs and memory, but are on no node of the target in particular.",
+		"Place the domain by CPU affinities on the target; its virtual topology may differ from what it runs on.",
+	),
+	scheduler: formatRule(
+		"XLU-B061",
+		"warning",
+		"docs/FORMAT.md, LU_SCHEDULER",
+		"The pool that the domain comes into has the scheduler that its weight, cap and reservations are of.",
+		"It runs with that scheduler's defaults until it is given shares: xl sched-credit, xl sched-credit2, xl sched-rtds.",
 	),
 } as const;
 
