@@ -361,7 +361,7 @@ function wallclockOf(drafts: readonly Draft[], preserved: PreservedPages, ledger
 		ledger.note(undefined, "wall clock", "defaulted to 0");
 		return {};
 	}
-	const { seconds, nanoseconds } = readWallclock(page);
+	const { seconds, nanoseconds } = readWallclock(page, Number(guest.model.domain.guestWidth));
 	ledger.note(undefined, "wall clock", `derived from the shared_info of domain ${guest.captured.domid}`);
 	return { wallclockSec: seconds, wallclockNsec: nanoseconds };
 }
