@@ -656,7 +656,7 @@ describe("a synthetic host with 32-bit PV guests", () => {
 		expect(told.some((port) => port >= 32)).toBe(true);
 		// Whose vcpu_info has the word's bit: evtchn_pending_sel stands at octet 4.
 		for (const port of told) {
-			expect(bit(64 * Number(guest.ports?.[port]?.notifyVcpu) + 4, Math.floor(port / 32))).toBe(1);
+			expect(bit(64 * Number(guest.ports?.[port]?.notifyVcpu ?? 0) + 4, Math.floor(port / 32))).toBe(1);
 		}
 		const many = host("domains=4,memory=4M,ports=1000,width=mixed").model.domains.filter(
 			({ domain }) => domain.guestWidth === 4,

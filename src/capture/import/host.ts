@@ -13,7 +13,6 @@
  */
 import { CREATE, DOMID, FEATURE, FRAME, KIND, LIFE, PAGE_TYPE, REGION, SCHEDULER } from "../../format/enums.ts";
 import type { GuestImage } from "../../formats/guestImage.ts";
-import type { GuestContext } from "../../formats/libxc/guestContext.ts";
 import { readWallclock } from "../../machine/guestPages.ts";
 import type { DomainModel, HostModel, PreservedPages } from "../../machine/model.ts";
 import type { CapturedDomain, CapturedHost } from "../read.ts";
@@ -24,6 +23,7 @@ import { importGrantTable, importMaptracks } from "./grants.ts";
 import { HvmMemory } from "./hvmMemory.ts";
 import { importIoreqServers } from "./ioreq.ts";
 import { contradiction, hex, type ImportedHost, Ledger, plural } from "./ledger.ts";
+import { type PvContext, pvContexts } from "./pvContext.ts";
 import { PvMemory } from "./pvMemory.ts";
 import {
 	allocatedFlag,
@@ -38,7 +38,6 @@ import {
 	importHvmContext,
 	importPvContexts,
 	importVcpus,
-	pvContexts,
 	type VcpuState,
 } from "./vcpus.ts";
 
@@ -65,7 +64,7 @@ interface Draft {
 	captured: CapturedDomain;
 	model: DomainModel;
 	memory:
-		| { kind: "pv"; image: GuestImage; contexts: Map<number, GuestContext>; layout: PvMemory }
+		| { kind: "pv"; image: GuestImage; contexts: Map<number, PvContext>; layout: PvMemory }
 		| { kind: "hvm"; layout: HvmMemory }
 		| PlainMemory;
 }
