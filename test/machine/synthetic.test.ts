@@ -564,6 +564,12 @@ describe("layouts of a synthetic host", () => {
 	});
 });
 
+interface TableEntry {
+	slot: number;
+	mfn: number;
+	isWritable: boolean;
+}
+
 describe("a synthetic host with 32-bit PV guests", () => {
 	const made = host("domains=10,memory=16M,vcpus=3,ports=60,seed=5,width=mixed");
 	const { model, preserved } = made;
@@ -575,7 +581,7 @@ describe("a synthetic host with 32-bit PV guests", () => {
 		const page = preserved.get(mfn) as Uint8Array;
 		return new DataView(page.buffer, page.byteOffset, page.byteLength);
 	};
-	const entriesOf = (mfn: number) =>
+	const entriesOf = (mfn: number): TableEntry[] =>
 		Array.from({ length: 512 }, (_, slot) => ({ slot, entry: viewOf(mfn).getBigUint64(8 * slot, true) }))
 			.filter(({ entry }) => (entry & 1n) === 1n)
 			.map(({ slot, entry }) => ({
@@ -606,7 +612,7 @@ describe("a synthetic host with 32-bit PV guests", () => {
 			const [root] = roots as unknown as [number];
 			const { pinned, validated, paeXenL2 } = PAGE_TYPE_FLAG;
 			expect(typeOf(root)).toBe(PAGE_TYPE.l3 | validated | pinned);
-			const [user, kernel] = entriesOf(root) as [{ slot: number; mfn: number }, { slot: number; mfn: number }];
+			const [user, kernel] = entriesOf(root) as [TableEntry, TableEntry];
 			expect([entriesOf(root).length, user.slot, kernel.slot]).toEqual([2, 0, 3]);
 			expect([user, kernel].map(({ mfn }) => typeOf(mfn))).toEqual([
 				PAGE_TYPE.l2 | validated,

@@ -29,6 +29,7 @@ const FRAME_HIGH_MASK = 0xfffff;
 const PINNED_BIT = 8;
 const LEVEL_MASK = 7;
 const L1 = 1;
+const L2 = 2;
 const L3 = 3;
 const L4 = 4;
 const CR_FRAME_SHIFT = 12n;
@@ -246,9 +247,11 @@ export class PvMemory {
 			if (content === undefined || this.#levelOf(pfn) !== L3) {
 				continue;
 			}
-			const low = viewOf(content).getUint32(8 * PAE_XEN_SLOT, true);
-			if (low & PTE_PRESENT) {
-				this.#xenL2.add(frameOf(low, viewOf(content).getUint32(8 * PAE_XEN_SLOT + 4, true)));
+			const view = viewOf(content);
+			const low = view.getUint32(8 * PAE_XEN_SLOT, true);
+			const target = frameOf(low, view.getUint32(8 * PAE_XEN_SLOT + 4, true));
+			if (low & PTE_PRESENT && this.#levelOf(target) === L2) {
+				this.#xenL2.add(target);
 			}
 		}
 	}
