@@ -9,7 +9,7 @@
  * What no file says is assigned or defaulted, and told in `assumptions`.
  *
  * Unhappy paths: XLU_E_CAPTURE where dumps and images contradict each other, with domain, field, expected and got;
- * XLU_E_VERSION for what version 1 of the stream refuses by name; XLU_E_IMAGE from an image's own P2M.
+ * XLU_E_VERSION for what the stream refuses by name; XLU_E_IMAGE from an image's own P2M.
  */
 import { CREATE, DOMID, FEATURE, FRAME, KIND, LIFE, PAGE_TYPE, REGION, SCHEDULER } from "../../format/enums.ts";
 import type { GuestImage } from "../../formats/guestImage.ts";
