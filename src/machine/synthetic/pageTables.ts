@@ -12,7 +12,7 @@
  *        └ [3] ─> L2 with Xen's part ─ [0..n] ─────────────────> L1 ... ─ [0..511] ─> frames of the domain
  *                                    └ [below Xen's, downwards] ─> L1 ... ─ [0..511] ─> shared_info, frames of others
  *
- * The second branch has an entry for each grant of another domain that the host's tables map, and for each page that an
+ * The branch with shared_info has an entry for each grant of another domain that the tables map, and for each page that an
  * emulator has acquired: dom0's are many. Its tables lie beside the domain's memory, which may have fewer frames.
  *
  * What is mapped writable has that type in use, but for frames of PVH and HVM guests; tables and descriptor frames are
