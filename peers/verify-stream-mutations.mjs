@@ -13,7 +13,9 @@ import { runnerImport } from "vite";
 
 const root = join(dirname(fileURLToPath(import.meta.url)), "..");
 const load = async (path) => (await runnerImport(join(root, path), { configFile: false })).module;
-const { errorsOf, imageNames, itemsOf, joined, mutate, smallImage } = await load("test/support/images.ts");
+const { capturedImage, errorsOf, imageNames, itemsOf, joined, mutate, smallImage, smallImageOf } =
+	await load("test/support/images.ts");
+const { narrowImage } = await load("test/support/narrowImage.ts");
 const { checkpointed, verified } = await load("test/support/checkpoints.ts");
 const { imageFormat } = await load("src/formats/image.ts");
 const { convertImage } = await load("src/formats/libxc/convert.ts");
@@ -80,8 +82,13 @@ const withoutXl = (items) => items.filter(({ layer }) => layer !== "xl");
 const libxcAlone = (items) => items.filter(({ layer }) => layer === "libxc");
 /** Whole streams: name, peer's name of the format, items. */
 const whole = [];
-for (const name of imageNames) {
-	const items = await smallImage(name);
+/** A 32-bit PV guest's is made of the captured one, whole and with few pages. */
+const narrow = narrowImage(capturedImage("pv"));
+const smallImages = [
+	...(await Promise.all(imageNames.map(async (name) => [name, await smallImage(name)]))),
+	["32-bit pv", await smallImageOf(narrow)],
+];
+for (const [name, items] of smallImages) {
 	const second = await converted(items, 2);
 	whole.push([`${name} xl`, "xl", items], [`${name} xl, version 2`, "xl", second]);
 	whole.push([`${name} libxl`, "libxl", withoutXl(items)], [`${name} libxc`, "libxc", libxcAlone(items)]);
@@ -102,7 +109,9 @@ await each(whole, async ([name, format, items]) => {
 	const ours = await errorsOf(octets);
 	if (ours.length > 0) fail(`${name}: refused here by ${ours[0].rule.code}`);
 });
-console.log(`verify-stream: ${whole.length} whole streams`);
+const all = await peer(narrow, "xl");
+if (!all.isAccepted) fail(`32-bit pv with all pages: the peer refuses it: ${all.text}`);
+console.log(`verify-stream: ${whole.length + 1} whole streams`);
 
 const counts = { both: 0, neither: 0, oursOnly: new Map() };
 const seeds = Array.from({ length: Number(mutations) }, (_, i) => i + 1);

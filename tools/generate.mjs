@@ -370,18 +370,29 @@ function diagram(struct) {
 		return ` ${letter}`.padEnd(room);
 	};
 	const rows = [];
-	for (const field of struct.fields) {
-		const width = scalarBytes[field.type] * field.length;
-		if (row === "") start = field.offset;
-		if (width >= 8) {
-			const name = field.length > 1 ? `${field.name} (${field.length} x ${field.type})` : field.name;
-			rows.push({ start, row: `${cell(name, 8)}|`, isWhole: true });
-			continue;
-		}
-		row += `${cell(field.reserved ? "(0)" : field.name, width)}|`;
-		if (field.offset + width - start === 8) {
+	const put = (name, offset, bytes) => {
+		if (row === "") start = offset;
+		row += `${cell(name, bytes)}|`;
+		if (offset + bytes - start === 8) {
 			rows.push({ start, row, isWhole: false });
 			row = "";
+		}
+	};
+	for (const { name, type, length, offset, reserved } of struct.fields) {
+		const end = offset + scalarBytes[type] * length;
+		const label = reserved ? "(0)" : length > 1 && end - offset >= 8 ? `${name} (${length} x ${type})` : name;
+		let at = offset;
+		// An array may begin in the middle of a line and end in the middle of another.
+		while (at < end) {
+			const text = at === offset ? label : `${name}, the rest`;
+			if (row !== "" || end - at < 8) {
+				const bytes = Math.min(end - at, row === "" ? 8 : 8 - (at - start));
+				put(text, at, bytes);
+				at += bytes;
+			} else {
+				rows.push({ start: at, row: `${cell(text, 8)}|`, isWhole: true });
+				at += (end - at) & ~7;
+			}
 		}
 	}
 	if (row) rows.push({ start, row, isWhole: false });

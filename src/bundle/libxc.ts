@@ -17,7 +17,7 @@ import { FieldReader } from "../formats/common/values.ts";
 import { imageFormat } from "../formats/image.ts";
 import { bodyFields, bodyOctets } from "../formats/libxc/bodies.ts";
 import { GDT_ENTRIES_PER_FRAME, guestContext64, TRAP_COUNT, trapInfo, VGCF } from "../formats/libxc/guestContext.ts";
-import { guestContext32, trapInfo32 } from "../formats/libxc/guestContext32.ts";
+import { cr3OfPfn, guestContext32, trapInfo32 } from "../formats/libxc/guestContext32.ts";
 import {
 	LIBXC_TYPE_X86_HVM,
 	LIBXC_TYPE_X86_PV,
@@ -107,9 +107,6 @@ function registers64(domain: DomainModel, vcpu: Vcpu): object {
 	return { ...registers, flags, cr, gdtFrames: gdtPfns(registers, vcpu) };
 }
 
-/** As xen_pfn_to_cr3 packs it (public/arch-x86/xen-x86_32.h). */
-const packedCr3 = (pfn: bigint): bigint => BigInt.asUintN(32, pfn << FRAME_SHIFT) | (pfn >> 20n);
-
 function registers32(domain: DomainModel, vcpu: Vcpu): object {
 	const { id, domid, pfns } = vcpu;
 	const registers = domain.pv32Vcpu?.[id] ?? {};
@@ -118,7 +115,7 @@ function registers32(domain: DomainModel, vcpu: Vcpu): object {
 		...registers,
 		// Whose context libxc saves is online, and comes up again by this.
 		flags: Number(registers.flags ?? 0) | VGCF.online,
-		cr: [cr0, 0, cr2, packedCr3(pfns.needPfn(BigInt(cr3 ?? 0) >> FRAME_SHIFT, `vCPU ${id}, cr3`, domid)), cr4],
+		cr: [cr0, 0, cr2, cr3OfPfn(Number(pfns.needPfn(BigInt(cr3 ?? 0) >> FRAME_SHIFT, `vCPU ${id}, cr3`, domid))), cr4],
 		gdtFrames: gdtPfns(registers, vcpu),
 		eventCallback: eventCallbackEip,
 		failsafeCallback: failsafeCallbackEip,

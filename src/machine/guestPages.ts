@@ -4,7 +4,14 @@
  */
 import { array, type RowInput, reserved, u16, u32, u64 } from "../format/fields.ts";
 import { layOut, type Row, readStruct, type Struct, writeStruct } from "../format/layout.ts";
-import { LEGACY_VCPUS, sharedInfo, sharedInfo32, vcpuInfo, vcpuInfo32 } from "../formats/libxc/sharedInfo.ts";
+import {
+	archSharedInfo32,
+	LEGACY_VCPUS,
+	sharedInfo,
+	sharedInfo32,
+	vcpuInfo,
+	vcpuInfo32,
+} from "../formats/libxc/sharedInfo.ts";
 
 export const PAGE_BYTES = 4096;
 
@@ -12,7 +19,6 @@ export const PAGE_BYTES = 4096;
 export const portsPerWord = (guestWidth: number): number => 8 * guestWidth;
 /** Ports of the 2-level ABI: 4096 of a 64-bit guest, 1024 of a 32-bit one. */
 export const twoLevelPorts = (guestWidth: number): number => portsPerWord(guestWidth) ** 2;
-export const TWO_LEVEL_PORTS = twoLevelPorts(8);
 
 const grantV1Fields = [u16("flags", "GTF bits."), u16("domid", "Grantee."), u32("frame", "GFN.")] as const;
 const grantV1 = layOut("grant_entry_v1", "A grant, version 1.", grantV1Fields);
@@ -88,20 +94,6 @@ function writeBit(view: DataView, offset: number, bit: number, value: boolean): 
 	view.setUint8(octet, value ? view.getUint8(octet) | mask : view.getUint8(octet) & ~mask);
 }
 
-/** Writes a port's bits of the 2-level ABI, and where it is pending the word's bit in its vCPU's selector. */
-export function writeTwoLevelPort(
-	page: Uint8Array,
-	port: { port: number; pending: boolean; masked: boolean; selector?: boolean; notifyVcpu: number },
-): void {
-	const view = viewOf(page);
-	writeBit(view, at(sharedInfo, "evtchnPending"), port.port, port.pending);
-	writeBit(view, at(sharedInfo, "evtchnMask"), port.port, port.masked);
-	if (port.selector === true && port.notifyVcpu < LEGACY_VCPUS) {
-		const selector = port.notifyVcpu * vcpuInfo.size + at(vcpuInfo, "evtchnPendingSel");
-		writeBit(view, selector, port.port >>> 6, true);
-	}
-}
-
 /** A port's bits in shared_info (2-level). `guestWidth`: octets of the guest's word. */
 export function readTwoLevelPort(page: Uint8Array, port: number, guestWidth: number): PortBits {
 	const layout = guestWidth === 4 ? sharedInfo32 : sharedInfo;
@@ -164,7 +156,20 @@ export function vcpuInfoView(page: Uint8Array, offset: number, guestWidth: numbe
 	};
 }
 
-/** Writes a vCPU's upcall flags; no effect for a vCPU that has no place in shared_info. */
+/** Writes a port's bits of the 2-level ABI, and where it asks for that the word's bit in its vCPU's selector in shared_info. */
+export function writeTwoLevelPort(
+	page: Uint8Array,
+	port: { port: number; pending: boolean; masked: boolean; selector?: boolean; notifyVcpu: number },
+	guestWidth: number,
+): void {
+	setSharedBit(page, "pending", port.port, port.pending, guestWidth);
+	setSharedBit(page, "mask", port.port, port.masked, guestWidth);
+	const info = sharedVcpuInfo(port.notifyVcpu);
+	if (port.selector !== true || info === undefined) return;
+	vcpuInfoView(page, info, guestWidth).setSelector(Math.floor(port.port / portsPerWord(guestWidth)), true);
+}
+
+/** Writes a vCPU's upcall flags, which stand in one place in either width; no effect for a vCPU that has no place in shared_info. */
 export function writeUpcall(page: Uint8Array, vcpu: number, pending: boolean, mask: boolean): void {
 	if (vcpu < LEGACY_VCPUS) {
 		const view = viewOf(page);
@@ -173,12 +178,13 @@ export function writeUpcall(page: Uint8Array, vcpu: number, pending: boolean, ma
 	}
 }
 
-/** Wall clock at system time 0, as the guest was told. */
-export function readWallclock(page: Uint8Array): { seconds: bigint; nanoseconds: number } {
+/** Wall clock at system time 0, as the guest was told. `guestWidth`: octets of its word. */
+export function readWallclock(page: Uint8Array, guestWidth: number): { seconds: bigint; nanoseconds: number } {
 	const view = viewOf(page);
-	const low = BigInt(view.getUint32(at(sharedInfo, "wcSec"), true));
-	const high = BigInt(view.getUint32(at(sharedInfo, "wcSecHi"), true));
-	return { seconds: (high << 32n) | low, nanoseconds: view.getUint32(at(sharedInfo, "wcNsec"), true) };
+	const layout = guestWidth === 4 ? sharedInfo32 : sharedInfo;
+	const high = guestWidth === 4 ? at(layout, "arch") + at(archSharedInfo32, "wcSecHi") : at(layout, "wcSecHi");
+	const seconds = (BigInt(view.getUint32(high, true)) << 32n) | BigInt(view.getUint32(at(layout, "wcSec"), true));
+	return { seconds, nanoseconds: view.getUint32(at(layout, "wcNsec"), true) };
 }
 
 /** Writes a grant's entry; `index` counts from the start of that frame. */

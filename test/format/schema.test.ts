@@ -387,3 +387,22 @@ describe("Xen's public interface, where the format and the core speak of it", ()
 		});
 	});
 });
+
+test("diagrams: 8 octets a line, in offsets that ascend, wherever an array begins", () => {
+	for (const document of ["FORMAT", "BUNDLE"]) {
+		const blocks = readFileSync(join(root, `docs/${document}.md`), "utf8")
+			.split("```")
+			.filter((_, i) => i % 2 === 1);
+		let lines = 0;
+		for (const block of blocks.filter((text) => text.includes("+-----+"))) {
+			let last = -1;
+			for (const [line, offset] of block.matchAll(/^ *(\d+) \|.*$/gm)) {
+				expect(line.length, line).toBeLessThanOrEqual(54);
+				expect(Number(offset), line).toBeGreaterThan(last);
+				last = Number(offset);
+				lines++;
+			}
+		}
+		expect(lines).toBeGreaterThan(5);
+	}
+});

@@ -1,4 +1,4 @@
-import { mkdtempSync, rmSync } from "node:fs";
+import { mkdtempSync, readdirSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import fc from "fast-check";
@@ -22,6 +22,7 @@ import {
 } from "../../src/format/enums.ts";
 import { type Host, loadHost } from "../../src/host.ts";
 import { EVENT_WORD, EVENT_WORDS_PER_FRAME } from "../../src/machine/guestPages.ts";
+import { Machine } from "../../src/machine/live/index.ts";
 import type { DomainModel } from "../../src/machine/model.ts";
 import { countReferences } from "../../src/machine/references.ts";
 import {
@@ -31,17 +32,29 @@ import {
 	type SyntheticSpec,
 	syntheticHost,
 	syntheticName,
+	widths,
 } from "../../src/machine/synthetic/index.ts";
 import { liveUpdate } from "../../src/update.ts";
 import { xlu } from "../cli/xlu.ts";
 import { coreModule, openCheck, restoreAll, saveModel } from "../support/core.ts";
+import { imageDifference, updateMachine } from "../support/living.ts";
+import { checkInvariants, done } from "../support/operations.ts";
 
 const MIB = 2 ** 20;
 const host = (keys: string): Host => syntheticHost(parseSynthetic(`synthetic:${keys}`));
 
 describe("synthetic: spec", () => {
 	it("every key has a default", () => {
-		const defaults = { domains: 8, memory: 256 * MIB, vcpus: 2, layout: "typical", ports: 8, grants: 16, seed: 1 };
+		const defaults = {
+			domains: 8,
+			memory: 256 * MIB,
+			vcpus: 2,
+			layout: "typical",
+			ports: 8,
+			grants: 16,
+			seed: 1,
+			width: "64",
+		};
 		expect(parseSynthetic("synthetic:")).toEqual(defaults);
 		expect(parseSynthetic("synthetic:seed=9,layout=fragmented")).toEqual({
 			...defaults,
@@ -65,10 +78,17 @@ describe("synthetic: spec", () => {
 			"",
 			"memory=5000K,seed=0",
 			"domains=3,memory=2G,vcpus=128,layout=adversarial,ports=0,grants=0",
+			"width=mixed",
+			"seed=7,width=32",
 		]) {
 			const spec = parseSynthetic(`synthetic:${text}`);
 			expect(parseSynthetic(syntheticName(spec))).toEqual(spec);
 		}
+		const usual = "synthetic:domains=8,memory=256M,vcpus=2,layout=typical,ports=8,grants=16,seed=1";
+		expect(["width=64", "width=32"].map((width) => syntheticName(parseSynthetic(`synthetic:${width}`)))).toEqual([
+			usual,
+			`${usual},width=32`,
+		]);
 	});
 
 	it.each([
@@ -86,6 +106,7 @@ describe("synthetic: spec", () => {
 		["domains=512,memory=4M,ports=1024", "ports", "120000", "512 domains"],
 		["seed=4294967296", "seed", "4294967295", "4294967296"],
 		["layout=dense", "layout", "superpages, typical, fragmented, adversarial", "dense"],
+		["width=16", "width", "64, 32, mixed", "16"],
 		["seed", "seed", "seed=VALUE", "no value"],
 		["seed=", "seed", "seed=VALUE", "no value"],
 		["seed=1,seed=1", "seed", "one value", "second"],
@@ -138,6 +159,7 @@ describe("a synthetic host is valid", () => {
 			ports: fc.constantFrom(0, 1, 8, 200, 1024),
 			grants: fc.constantFrom(0, 1, 16, 300, 1024),
 			seed: fc.nat(2 ** 32 - 1),
+			width: fc.constantFrom(...widths),
 		});
 
 	it.each(layouts)("%s: checked, restored, identical, counts included", (layout) => {
@@ -539,5 +561,163 @@ describe("layouts of a synthetic host", () => {
 				true,
 			]);
 		}
+	});
+});
+
+interface TableEntry {
+	slot: number;
+	mfn: number;
+	isWritable: boolean;
+}
+
+describe("a synthetic host with 32-bit PV guests", () => {
+	const made = host("domains=10,memory=16M,vcpus=3,ports=60,seed=5,width=mixed");
+	const { model, preserved } = made;
+	const narrow = model.domains.filter(({ domain }) => domain.guestWidth === 4);
+	const references = countReferences(model, preserved);
+	const countsOf = (mfn: number) => [references.frames[2 * mfn], references.frames[2 * mfn + 1]];
+	const typeOf = (mfn: number) => model.frameTypes[mfn] as number;
+	const viewOf = (mfn: number) => {
+		const page = preserved.get(mfn) as Uint8Array;
+		return new DataView(page.buffer, page.byteOffset, page.byteLength);
+	};
+	const entriesOf = (mfn: number): TableEntry[] =>
+		Array.from({ length: 512 }, (_, slot) => ({ slot, entry: viewOf(mfn).getBigUint64(8 * slot, true) }))
+			.filter(({ entry }) => (entry & 1n) === 1n)
+			.map(({ slot, entry }) => ({
+				slot,
+				mfn: Number((entry >> 12n) & 0xff_ffff_ffffn),
+				isWritable: (entry & 2n) !== 0n,
+			}));
+
+	it("of PV guests first one of 64 bits, then two of 32, of which one has 2-level and one FIFO channels", () => {
+		const kinds = model.domains.map(({ domain }) => [domain.kind, domain.guestWidth]);
+		const [pv, pvh, hvm] = [KIND.pv, KIND.pvh, KIND.hvm];
+		const others = [
+			[pvh, 8],
+			[hvm, 8],
+		];
+		// dom0; the guests; the dead one.
+		expect(kinds).toEqual([[pv, 8], [pv, 8], ...others, [pv, 4], ...others, [pv, 4], ...others, [pv, 8], [pv, 8]]);
+		expect(narrow.map(({ evtchn }) => evtchn?.abi)).toEqual([EVTCHN_ABI.twoLevel, EVTCHN_ABI.fifo]);
+		const all = host("domains=4,memory=4M,width=32").model.domains;
+		expect(all.map(({ domain }) => domain.guestWidth)).toEqual([8, 4, 8, 8, 4, 8]);
+	});
+
+	it("tables of three levels: one L3 of two entries, pinned, whose last leads to the L2 with Xen's part", () => {
+		for (const { domain, pv32, pv32Vcpu, pvVcpu } of narrow) {
+			expect([domain.domid, pv32?.xenStart, pvVcpu]).toEqual([domain.domid, 0xf580_0000, undefined]);
+			const roots = new Set(pv32Vcpu?.flatMap((row) => (row ? [Number(row.cr3) / 4096] : [])));
+			expect(roots.size).toBe(1);
+			const [root] = roots as unknown as [number];
+			const { pinned, validated, paeXenL2 } = PAGE_TYPE_FLAG;
+			expect(typeOf(root)).toBe(PAGE_TYPE.l3 | validated | pinned);
+			const [user, kernel] = entriesOf(root) as [TableEntry, TableEntry];
+			expect([entriesOf(root).length, user.slot, kernel.slot]).toEqual([2, 0, 3]);
+			expect([user, kernel].map(({ mfn }) => typeOf(mfn))).toEqual([
+				PAGE_TYPE.l2 | validated,
+				PAGE_TYPE.l2 | validated | paeXenL2,
+			]);
+			// Slot 0x1ac is where 0xf5800000 lies in the last GiB.
+			const slots = entriesOf(kernel.mfn).filter(({ slot }) => slot < 0x1ac);
+			expect(entriesOf(kernel.mfn).length).toBe(slots.length + 2);
+			expect(slots.length).toBeGreaterThanOrEqual(2);
+			for (const { mfn } of slots) expect(typeOf(mfn)).toBe(PAGE_TYPE.l1 | validated);
+			const first = slots.find(({ slot }) => slot === 0)?.mfn as number;
+			expect(entriesOf(user.mfn).map(({ slot, mfn }) => [slot, mfn])).toEqual([
+				[64, first],
+				[511, user.mfn],
+			]);
+			// Allocated, its own entry in an L1, and: pinned and run on by each vCPU; the entry above; two entries above.
+			const vcpus = pv32Vcpu?.filter((row) => row).length as number;
+			const mapped = (mfn: number) =>
+				slots.flatMap((slot) => entriesOf(slot.mfn)).filter((entry) => entry.mfn === mfn).length;
+			const counts = (mfn: number, types: number) => expect(countsOf(mfn)).toEqual([1 + mapped(mfn) + types, types]);
+			counts(root, 1 + vcpus);
+			counts(user.mfn, 1);
+			counts(kernel.mfn, 1);
+			counts(first, 2);
+		}
+	});
+
+	it("contexts of 32 bits, that run within the guest's part of the addresses", () => {
+		for (const { pv32Vcpu, vcpu, pvTraps } of narrow) {
+			const rows = pv32Vcpu?.filter((row) => row) ?? [];
+			expect(rows.length).toBe(vcpu.filter((row) => Number(row?.flags) & VCPU_FLAG.initialised).length);
+			for (const row of rows) expect([row?.cs, Number(row?.eip) >>> 24]).toEqual([0xe019, 0xc1]);
+			for (const { address } of pvTraps?.[0] ?? []) expect(Number(address)).toBeLessThan(0xf580_0000);
+			for (const row of vcpu) expect(Number(row?.runstateAddress)).toBeLessThan(2 ** 32);
+		}
+	});
+
+	it("2-level bits in words of 32, behind 32 vcpu_info; a guest with more channels than they have room for has FIFO", () => {
+		const [guest] = narrow as [DomainModel];
+		const page = viewOf(Number(guest.sharedInfo?.mfn));
+		const bit = (at: number, port: number) => (page.getUint8(at + (port >>> 3)) >> (port & 7)) & 1;
+		const ports =
+			guest.ports?.flatMap((row, port) => (Number(row?.state ?? 0) > EVTCHN_STATE.reserved ? [port] : [])) ?? [];
+		const pending = ports.filter((port) => bit(2048, port) === 1);
+		expect(pending.length).toBeGreaterThan(0);
+		const told = pending.filter((port) => bit(2048 + 128, port) === 0);
+		expect(told.some((port) => port >= 32)).toBe(true);
+		// Whose vcpu_info has the word's bit: evtchn_pending_sel stands at octet 4.
+		for (const port of told) {
+			expect(bit(64 * Number(guest.ports?.[port]?.notifyVcpu ?? 0) + 4, Math.floor(port / 32))).toBe(1);
+		}
+		const many = host("domains=4,memory=4M,ports=1000,width=mixed").model.domains.filter(
+			({ domain }) => domain.guestWidth === 4,
+		);
+		expect(many.map(({ evtchn, ports }) => [evtchn?.abi, Number(ports?.length) > 1024])).toEqual([
+			[EVTCHN_ABI.fifo, true],
+		]);
+	});
+
+	it("virtual NUMA of these guests, and shares of every living domain, of a pool with reservations too", () => {
+		expect(narrow.map(({ vnumaNodes, vnumaVcpus }) => [vnumaNodes?.length, vnumaVcpus?.length])).toEqual([
+			[2, 3],
+			[2, 3],
+		]);
+		const living = model.domains.filter(({ domain }) => domain.life === LIFE.alive);
+		const pools = new Map(model.poolList.map(({ poolId, scheduler }) => [poolId, scheduler]));
+		for (const { domain, scheduler } of living) expect(scheduler?.scheduler).toBe(pools.get(Number(domain.cpupoolId)));
+		expect(narrow.map(({ schedulerVcpus }) => schedulerVcpus?.length)).toEqual([undefined, 3]);
+	});
+
+	it("the core restores it with the same counts; saved for a xen#2 that knows version 1, it is refused by name", async () => {
+		const report = await liveUpdate(made, { module: coreModule });
+		expect([report.identical, report.difference, report.host]).toEqual([true, null, made.name]);
+		const spec = "synthetic:domains=4,memory=4M,width=mixed";
+		expect(xlu(["audit", spec])).toMatchObject({ status: 0, stdout: expect.stringContaining("clean") });
+		const directory = mkdtempSync(join(tmpdir(), "xlu-"));
+		try {
+			const file = join(directory, "host.xlu");
+			expect(xlu(["save", spec, "--format", "1", "-o", file])).toMatchObject({
+				status: 1,
+				stderr: expect.stringMatching(/XLU-R047.*LU_PV32, domain 4/),
+			});
+			expect(readdirSync(directory)).toEqual([]);
+			expect(xlu(["save", spec, "-o", file]).status).toBe(0);
+			const inspected = xlu(["inspect", file]).stdout;
+			for (const name of ["LU_PV32 ", "LU_PV32_VCPU", "LU_VNUMA", "LU_SCHEDULER"]) expect(inspected).toContain(name);
+		} finally {
+			rmSync(directory, { recursive: true });
+		}
+	});
+
+	it("lives on: a machine made of it takes operations on its tables, and an update between them", () => {
+		const machine = Machine.fromHost(made);
+		checkInvariants(machine);
+		const [guest] = narrow as [DomainModel];
+		const { domid } = guest.domain;
+		const root = Number(guest.pv32Vcpu?.[0]?.cr3) / 4096;
+		const { mfn: user } = entriesOf(root)[0] as { mfn: number };
+		const { mfn: lowest } = entriesOf(user)[0] as { mfn: number };
+		const remove = { op: "mmu_update", domid, table: user, slot: 64, value: "0x0" };
+		const before = machine.frames.typeReferences(lowest);
+		done(machine, remove);
+		const { machine: updated, before: image, after } = updateMachine(machine);
+		expect(imageDifference(image, after)).toBeUndefined();
+		expect(updated.frames.typeReferences(lowest)).toBe(before - 1);
+		checkInvariants(updated);
 	});
 });

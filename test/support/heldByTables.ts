@@ -34,6 +34,11 @@ export function heldByTables(updated: Updated, domid: number) {
 		for (const root of [registers.cr[1], registers.cr[3]] as bigint[]) if (root > 0n) hold(Number(root / 4096n), true);
 		for (const mfn of registers.gdtMfn.slice(0, (registers.gdtEntries + 511) / 512)) hold(Number(mfn), true);
 	}
+	for (const row of updated.bigRows("Pv32Vcpu", domid)) {
+		const registers = row as unknown as { cr3: bigint; gdtMfn: bigint[]; gdtEntries: number };
+		if (registers.cr3 > 0n) hold(Number(registers.cr3 / 4096n), true);
+		for (const mfn of registers.gdtMfn.slice(0, (registers.gdtEntries + 511) / 512)) hold(Number(mfn), true);
+	}
 	const of = (mfn: number) => held.get(mfn) ?? { references: 0, typeReferences: 0 };
 	const sum = { references: 0, typeReferences: 0 };
 	for (const { references, typeReferences } of held.values()) {

@@ -64,8 +64,11 @@ function fewPages(item: StreamItem, kept: number): StreamItem {
 }
 
 /** A captured image with two PAGE_DATA records of a few pages. */
-export async function smallImage(name: ImageName): Promise<StreamItem[]> {
-	const items = await itemsOf(capturedImage(name));
+export const smallImage = (name: ImageName): Promise<StreamItem[]> => smallImageOf(capturedImage(name));
+
+/** The same of any image. */
+export async function smallImageOf(octets: Uint8Array): Promise<StreamItem[]> {
+	const items = await itemsOf(octets);
 	let pages = 0;
 	return items.flatMap((item) => (item.name !== "PAGE_DATA" ? [item] : pages++ < 2 ? [fewPages(item, 2)] : []));
 }

@@ -11,6 +11,7 @@ import {
 	SHUTDOWN_STATE,
 } from "../../format/enums.ts";
 import type { DomainModel } from "../../machine/model.ts";
+import { XEN_START_32 } from "../../machine/pae.ts";
 import type { CapturedDomain } from "../read.ts";
 import { contradiction, hex, type Ledger, refusedByFormat } from "./ledger.ts";
 import { cpuidRows, msrRows } from "./rows.ts";
@@ -19,24 +20,20 @@ import { cpuidRows, msrRows } from "./rows.ts";
 const EMULATION_FLAGS: Readonly<Record<number, number>> = { [KIND.pv]: 0, [KIND.pvh]: 0x001, [KIND.hvm]: 0x3ff };
 const GRANT_VERSION_LIMIT = 2;
 const GUEST_WIDTH = 8;
+/** Of a 32-bit PV guest. */
+const NARROW_WIDTH = 4;
 const DYING_HALFWAY = 1;
 const PAUSED_IN_XEN = 4;
 const U32_MASK = 0xffff_ffffn;
 
-/**
- * Refuses what the stream cannot carry, and 32-bit PV guests, which version 2 can: their images have tables of three levels
- * by PFN, which are not read here.
- */
-export function refuseUnsupported({ domid, info, image }: CapturedDomain): void {
+/** Refuses what the stream cannot carry. */
+export function refuseUnsupported({ domid, info }: CapturedDomain): void {
 	if (info.dying === DYING_HALFWAY) {
 		throw refusedByFormat(domid, "dying", "0 (alive) or 2 (dead)", "1: its teardown is half done");
 	}
 	const inXen = info.vcpus.find(({ pauseFlags }) => (pauseFlags & PAUSED_IN_XEN) !== 0);
 	if (inXen !== undefined && info.dying === 0) {
 		throw refusedByFormat(domid, `vCPU ${inXen.id}`, "a vCPU that is not blocked in Xen", "pause_flags with bit 2");
-	}
-	if (image?.pvInfo?.guestWidth === 4) {
-		throw refusedByFormat(domid, "guest_width", "8", "4: a capture of a 32-bit PV guest is not read");
 	}
 	if (info.pagingAssistance.includes("shadow")) {
 		throw refusedByFormat(domid, "paging assistance", "hap", "shadow");
@@ -109,6 +106,9 @@ export function draftDomain(captured: CapturedDomain, kind: number, ledger: Ledg
 			] as const
 		).flatMap(([capKind, ranges]) => ranges.map(({ start, end }) => ({ kind: capKind, first: start, last: end }))),
 	};
+	if (image?.pvInfo?.guestWidth === NARROW_WIDTH) {
+		model.pv32 = { xenStart: XEN_START_32 };
+	}
 	if (image?.cpuidPolicy !== undefined) {
 		model.cpuidLeaves = cpuidRows(image.cpuidPolicy);
 	}
@@ -132,6 +132,10 @@ function noteDomain({ domid, kind, info, image }: CapturedDomain, model: DomainM
 			`defaulted to ${hex(Number(model.domain.emulationFlags))}, as xl gives them`,
 		);
 		ledger.note(domid, "word width of the guest", "defaulted to 64 bits");
+	}
+	if (model.pv32 !== undefined) {
+		const start = hex(XEN_START_32);
+		ledger.note(domid, "where Xen's part of its address space begins", `defaulted to ${start}: no image says`);
 	}
 	if (kind === "dom0") {
 		ledger.note(domid, "creation flags", "defaulted to privileged, hardware domain, console");

@@ -11,7 +11,7 @@ import {
 	EVENT_WORD,
 	EVENT_WORDS_PER_FRAME,
 	PAGE_BYTES,
-	TWO_LEVEL_PORTS,
+	twoLevelPorts,
 	writeEventWord,
 	writeQueueHead,
 	writeTwoLevelPort,
@@ -44,7 +44,8 @@ export function importEvents(
 	const { domid, info, events } = captured;
 	const highest = events.ports.at(-1)?.port ?? 0;
 	const isFifo = events.abi === "fifo";
-	const limit = isFifo ? FIFO_PORTS : TWO_LEVEL_PORTS;
+	const guestWidth = Number(model.domain.guestWidth);
+	const limit = isFifo ? FIFO_PORTS : twoLevelPorts(guestWidth);
 	if (highest >= limit) {
 		throw contradiction(domid, "port", `below ${limit} (${events.abi})`, String(highest), "debugkey-e.txt");
 	}
@@ -67,7 +68,7 @@ export function importEvents(
 		importFifo(captured, model, ports, spareFrames, frames, preserved, ledger);
 	} else if (sharedInfo !== undefined) {
 		for (const port of events.ports) {
-			writeTwoLevelPort(sharedInfo, port);
+			writeTwoLevelPort(sharedInfo, port, guestWidth);
 		}
 	}
 	noteEvents(captured, ledger);

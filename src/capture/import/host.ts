@@ -9,11 +9,10 @@
  * What no file says is assigned or defaulted, and told in `assumptions`.
  *
  * Unhappy paths: XLU_E_CAPTURE where dumps and images contradict each other, with domain, field, expected and got;
- * XLU_E_VERSION for what version 1 of the stream refuses by name; XLU_E_IMAGE from an image's own P2M.
+ * XLU_E_VERSION for what the stream refuses by name; XLU_E_IMAGE from an image's own P2M.
  */
 import { CREATE, DOMID, FEATURE, FRAME, KIND, LIFE, PAGE_TYPE, REGION, SCHEDULER } from "../../format/enums.ts";
 import type { GuestImage } from "../../formats/guestImage.ts";
-import type { GuestContext } from "../../formats/libxc/guestContext.ts";
 import { readWallclock } from "../../machine/guestPages.ts";
 import type { DomainModel, HostModel, PreservedPages } from "../../machine/model.ts";
 import type { CapturedDomain, CapturedHost } from "../read.ts";
@@ -24,6 +23,7 @@ import { importGrantTable, importMaptracks } from "./grants.ts";
 import { HvmMemory } from "./hvmMemory.ts";
 import { importIoreqServers } from "./ioreq.ts";
 import { contradiction, hex, type ImportedHost, Ledger, plural } from "./ledger.ts";
+import { type PvContext, pvContexts } from "./pvContext.ts";
 import { PvMemory } from "./pvMemory.ts";
 import {
 	allocatedFlag,
@@ -38,7 +38,6 @@ import {
 	importHvmContext,
 	importPvContexts,
 	importVcpus,
-	pvContexts,
 	type VcpuState,
 } from "./vcpus.ts";
 
@@ -65,7 +64,7 @@ interface Draft {
 	captured: CapturedDomain;
 	model: DomainModel;
 	memory:
-		| { kind: "pv"; image: GuestImage; contexts: Map<number, GuestContext>; layout: PvMemory }
+		| { kind: "pv"; image: GuestImage; contexts: Map<number, PvContext>; layout: PvMemory }
 		| { kind: "hvm"; layout: HvmMemory }
 		| PlainMemory;
 }
@@ -361,7 +360,7 @@ function wallclockOf(drafts: readonly Draft[], preserved: PreservedPages, ledger
 		ledger.note(undefined, "wall clock", "defaulted to 0");
 		return {};
 	}
-	const { seconds, nanoseconds } = readWallclock(page);
+	const { seconds, nanoseconds } = readWallclock(page, Number(guest.model.domain.guestWidth));
 	ledger.note(undefined, "wall clock", `derived from the shared_info of domain ${guest.captured.domid}`);
 	return { wallclockSec: seconds, wallclockNsec: nanoseconds };
 }

@@ -1,20 +1,22 @@
 /**
  * Memory of a PV guest: its own P2M table holds the real MFNs, so nothing is assigned. Page types come from the image,
  * but Xen reports a stale type as well as one in use; in use are tables that are pinned, that a vCPU runs on, or that a
- * table in use points at. From them also follows which frames are mapped writable.
+ * table in use points at. From them also follows which frames are mapped writable. A 32-bit guest's tables have three
+ * levels; of these a part is Xen's (machine/pae.ts), of which an image says nothing.
  *
  * Unhappy paths, all XLU_E_CAPTURE: the P2M and the dump disagree in the number of frames, the P2M and the image in
  * which PFNs have one, two PFNs share a frame, a page-table entry names a PFN outside the P2M.
  */
 import { FRAME, PAGE_TYPE, PAGE_TYPE_FLAG } from "../../format/enums.ts";
 import type { GuestImage } from "../../formats/guestImage.ts";
-import { GDT_ENTRIES_PER_FRAME, type GuestContext } from "../../formats/libxc/guestContext.ts";
 import { FIRST_TYPE_WITHOUT_DATA, PAGE_TYPE as PFN_TYPE } from "../../formats/libxc/layout.ts";
 import { pvP2m } from "../../formats/libxc/p2m.ts";
 import type { PreservedPages, PvLayout } from "../../machine/model.ts";
+import { firstXenSlot, PAE_L3_ENTRIES, PAE_XEN_SLOT, XEN_START_32 } from "../../machine/pae.ts";
 import type { CapturedDomain } from "../read.ts";
 import type { MachineFrames } from "./frames.ts";
 import { contradiction, hex, type Ledger, plural } from "./ledger.ts";
+import { gdtPfns, type PvContext, rootPfns } from "./pvContext.ts";
 
 const ENTRIES_PER_TABLE = 512;
 const TABLE_BYTES = 4096;
@@ -27,8 +29,9 @@ const FRAME_HIGH_MASK = 0xfffff;
 const PINNED_BIT = 8;
 const LEVEL_MASK = 7;
 const L1 = 1;
+const L2 = 2;
+const L3 = 3;
 const L4 = 4;
-const CR_PRESENT = 1n;
 const CR_FRAME_SHIFT = 12n;
 
 /** A page-table entry's frame number, of its two halves. */
@@ -36,24 +39,16 @@ const frameOf = (low: number, high: number): number => (high & FRAME_HIGH_MASK) 
 
 const viewOf = (page: Uint8Array): DataView => new DataView(page.buffer, page.byteOffset, page.byteLength);
 
-/** PFNs of the tables that a vCPU runs on: CR3, and CR1 where it is one. */
-function rootsOf(context: GuestContext): number[] {
-	const [, user = 0n, , kernel = 0n] = context.cr;
-	return [kernel, ...(user & CR_PRESENT ? [user] : [])].map((value) => Number(value >> CR_FRAME_SHIFT));
-}
-
-/** PFNs of a vCPU's GDT. */
-export function gdtPfns(context: GuestContext): number[] {
-	const frames = Math.ceil(Number(context.gdtEntries) / GDT_ENTRIES_PER_FRAME);
-	return context.gdtFrames.slice(0, frames).map(Number);
-}
-
 export class PvMemory {
 	readonly #domid: number;
 	readonly #file: string | undefined;
 	readonly #image: GuestImage;
 	readonly #startPfn: number;
 	readonly #mfns: Float64Array;
+	/** A 32-bit guest. */
+	readonly #isNarrow: boolean;
+	/** PFNs of a 32-bit guest's L2 tables with Xen's part. */
+	readonly #xenL2 = new Set<number>();
 	/** PFNs of page tables in use, and their levels. */
 	readonly #tables = new Map<number, number>();
 	readonly #writable = new Set<number>();
@@ -63,6 +58,7 @@ export class PvMemory {
 		this.#domid = domid;
 		this.#file = imageFile;
 		this.#image = image;
+		this.#isNarrow = image.pvInfo?.guestWidth === 4;
 		const p2m = pvP2m(image);
 		this.#startPfn = p2m.startPfn;
 		this.#mfns = p2m.mfns;
@@ -138,8 +134,13 @@ export class PvMemory {
 		return (BigInt(mfn) << CR_FRAME_SHIFT) | (value & 0xfffn);
 	}
 
+	/** Machine address of the table in a 32-bit vCPU's CR3. */
+	rootAddress(context: PvContext, name: string): bigint {
+		return BigInt(this.#needMfn(rootPfns(context)[0] as number, name)) << CR_FRAME_SHIFT;
+	}
+
 	/** MFNs of a vCPU's GDT. */
-	gdtMfns(context: GuestContext): number[] {
+	gdtMfns(context: PvContext): number[] {
 		return gdtPfns(context).map((pfn, index) => this.#needMfn(pfn, `gdt_frames[${index}]`));
 	}
 
@@ -148,14 +149,14 @@ export class PvMemory {
 	 * MFNs in their entries.
 	 */
 	importPageTables(
-		contexts: Iterable<GuestContext>,
+		contexts: Iterable<PvContext>,
 		frames: MachineFrames,
 		preserved: PreservedPages,
 		ledger: Ledger,
 	): void {
 		const roots: number[] = [];
 		for (const context of contexts) {
-			roots.push(...rootsOf(context));
+			roots.push(...rootPfns(context));
 			for (const pfn of gdtPfns(context)) {
 				this.#gdt.add(pfn);
 			}
@@ -175,7 +176,8 @@ export class PvMemory {
 		for (const [pfn, level] of this.#tables) {
 			const mfn = this.#needMfn(pfn, "page table");
 			const pinned = (pages.typeOf(pfn) as number) & PINNED_BIT ? PAGE_TYPE_FLAG.pinned : 0;
-			frames.setType(mfn, level, PAGE_TYPE_FLAG.validated | pinned);
+			const xenL2 = this.#xenL2.has(pfn) ? PAGE_TYPE_FLAG.paeXenL2 : 0;
+			frames.setType(mfn, level, PAGE_TYPE_FLAG.validated | pinned | xenL2);
 			preserved.set(mfn, this.#translated(pfn, level));
 		}
 		for (const pfn of this.#gdt) {
@@ -200,24 +202,26 @@ export class PvMemory {
 		ledger.note(
 			this.#domid,
 			"page-table entries that point at Xen's or another domain's frames",
-			"defaulted to not present, and Xen's own slots of each L4 to zero: libxc leaves both out of an image. " +
-				"What the guest has mapped by them (grants of others among it) holds no reference",
+			`defaulted to not present, and Xen's own slots of ${this.#isNarrow ? "an L2 with its part" : "each L4"} to zero: ` +
+				"libxc leaves both out of an image. What the guest has mapped by them (grants of others among it) holds no reference",
 		);
 	}
 
 	/** Marks the tables that `roots` reach, and what their L1 entries map writable. */
 	#walk(roots: number[]): void {
 		const { pages } = this.#image;
+		const highest = this.#isNarrow ? L3 : L4;
+		if (this.#isNarrow) this.#markXenL2(roots);
 		const left = [...roots];
 		for (let pfn = left.pop(); pfn !== undefined; pfn = left.pop()) {
-			const level = (pages.typeOf(pfn) ?? 0) & LEVEL_MASK;
+			const level = this.#levelOf(pfn);
 			const content = pages.content(pfn);
-			if (this.#tables.has(pfn) || content === undefined || level < L1 || level > L4) {
+			if (this.#tables.has(pfn) || content === undefined || level < L1 || level > highest) {
 				continue;
 			}
 			this.#tables.set(pfn, level);
 			const view = viewOf(content);
-			for (let entry = 0; entry < ENTRIES_PER_TABLE; entry++) {
+			for (let entry = 0; entry < this.#guestSlots(pfn, level); entry++) {
 				const low = view.getUint32(8 * entry, true);
 				if ((low & PTE_PRESENT) === 0) {
 					continue;
@@ -232,12 +236,41 @@ export class PvMemory {
 		}
 	}
 
+	#levelOf(pfn: number): number {
+		return (this.#image.pages.typeOf(pfn) ?? 0) & LEVEL_MASK;
+	}
+
+	/** The last entry of a 32-bit guest's L3 table leads to Xen's part. An L3 table is one that a vCPU runs on, or pinned. */
+	#markXenL2(roots: readonly number[]): void {
+		for (const pfn of roots) {
+			const content = this.#image.pages.content(pfn);
+			if (content === undefined || this.#levelOf(pfn) !== L3) {
+				continue;
+			}
+			const view = viewOf(content);
+			const low = view.getUint32(8 * PAE_XEN_SLOT, true);
+			const target = frameOf(low, view.getUint32(8 * PAE_XEN_SLOT + 4, true));
+			if (low & PTE_PRESENT && this.#levelOf(target) === L2) {
+				this.#xenL2.add(target);
+			}
+		}
+	}
+
+	/** Slots of a table that are the guest's, from the first on; of those behind them an image has nothing to say. */
+	#guestSlots(pfn: number, level: number): number {
+		if (this.#isNarrow && level === L3) {
+			return PAE_L3_ENTRIES;
+		}
+		return this.#xenL2.has(pfn) ? firstXenSlot(XEN_START_32) : ENTRIES_PER_TABLE;
+	}
+
 	/** A table's content with MFNs where libxc put PFNs: in its present entries. */
 	#translated(pfn: number, level: number): Uint8Array {
+		const slots = this.#guestSlots(pfn, level);
 		const page = new Uint8Array(TABLE_BYTES);
-		page.set(this.#image.pages.content(pfn) as Uint8Array);
+		page.set((this.#image.pages.content(pfn) as Uint8Array).subarray(0, 8 * slots));
 		const view = viewOf(page);
-		for (let entry = 0; entry < ENTRIES_PER_TABLE; entry++) {
+		for (let entry = 0; entry < slots; entry++) {
 			const low = view.getUint32(8 * entry, true);
 			if ((low & PTE_PRESENT) === 0) {
 				continue;

@@ -4,12 +4,13 @@
  */
 import { NONE64, VCPU_FLAG } from "../../format/enums.ts";
 import type { GuestImage } from "../../formats/guestImage.ts";
-import { type GuestContext, readGuestContext, VGCF } from "../../formats/libxc/guestContext.ts";
+import { VGCF } from "../../formats/libxc/guestContext.ts";
 import type { DomainModel } from "../../machine/model.ts";
 import type { CapturedVcpu } from "../domains.ts";
 import type { CapturedRegisters } from "../host.ts";
 import type { CapturedDomain } from "../read.ts";
 import { contradiction, type Ledger } from "./ledger.ts";
+import type { PvContext } from "./pvContext.ts";
 import type { PvMemory } from "./pvMemory.ts";
 import { msrRows } from "./rows.ts";
 
@@ -121,22 +122,18 @@ function noteVcpus(
 
 // --- PV ---
 
-/** The contexts of an image, by vCPU. */
-export function pvContexts(image: GuestImage): Map<number, GuestContext> {
-	return new Map([...image.vcpuBasic].map(([id, octets]) => [id, readGuestContext(octets)]));
-}
-
 /** Puts a PV guest's registers into the model. */
 export function importPvContexts(
 	{ domid, info }: CapturedDomain,
 	image: GuestImage,
-	contexts: ReadonlyMap<number, GuestContext>,
+	contexts: ReadonlyMap<number, PvContext>,
 	memory: PvMemory,
 	model: DomainModel,
 	ledger: Ledger,
 ): Map<number, VcpuState> {
 	const states = new Map<number, VcpuState>();
 	const pvVcpu: NonNullable<DomainModel["pvVcpu"]>[number][] = [];
+	const pv32Vcpu: NonNullable<DomainModel["pv32Vcpu"]>[number][] = [];
 	const pvFpu: (Uint8Array | undefined)[] = [];
 	const pvTraps: NonNullable<DomainModel["pvTraps"]>[number][] = [];
 	const pvExtended: (Uint8Array | undefined)[] = [];
@@ -148,32 +145,76 @@ export function importPvContexts(
 			states.set(id, "down");
 			continue;
 		}
-		states.set(id, "up");
-		const { fpu, traps, cr, gdtFrames: _pfns, flags, ldtEntries, gdtEntries, ...registers } = context;
-		pvVcpu[id] = {
-			...registers,
-			cr: cr.map((value, index) =>
-				index === 3 || (index === 1 && value & 1n) ? memory.translateCr(value, `vCPU ${id}, cr${index}`) : value,
-			),
-			gdtMfn: memory.gdtMfns(context),
-			vcpuId: id,
-			flags,
-			ldtEntries,
-			gdtEntries,
-		};
+		const { fpu, traps, flags } = context.registers;
+		states.set(id, (Number(flags) & VGCF.online) === 0 ? "offline" : "up");
+		if (context.width === 4) {
+			pv32Vcpu[id] = narrowRow(id, context, memory);
+		} else {
+			pvVcpu[id] = wideRow(id, context, memory);
+		}
 		pvFpu[id] = fpu;
 		pvTraps[id] = traps;
 		pvExtended[id] = image.vcpuExtended.get(id);
 		pvXsave[id] = image.vcpuXsave.get(id);
 		const msrs = image.vcpuMsrs.get(id);
 		pvMsrs[id] = msrs === undefined ? undefined : msrRows(msrs);
-		if ((Number(flags) & VGCF.online) === 0) {
-			states.set(id, "offline");
-		}
 	}
-	Object.assign(model, { pvVcpu, pvFpu, pvTraps, pvExtended, pvXsave, pvMsrs });
-	ledger.note(domid, "vCPU 0's rdx", "taken as the image has it: libxc put start_info's PFN where its MFN was");
+	const isNarrow = image.pvInfo?.guestWidth === 4;
+	Object.assign(model, isNarrow ? { pv32Vcpu } : { pvVcpu }, { pvFpu, pvTraps, pvExtended, pvXsave, pvMsrs });
+	const register = isNarrow ? "edx" : "rdx";
+	ledger.note(domid, `vCPU 0's ${register}`, "taken as the image has it: libxc put start_info's PFN where its MFN was");
 	return states;
+}
+
+type Of<Width> = PvContext & { width: Width };
+
+function wideRow(vcpuId: number, context: Of<8>, memory: PvMemory): NonNullable<DomainModel["pvVcpu"]>[number] {
+	const {
+		fpu: _fpu,
+		traps: _traps,
+		cr,
+		gdtFrames: _pfns,
+		flags,
+		ldtEntries,
+		gdtEntries,
+		...registers
+	} = context.registers;
+	return {
+		...registers,
+		cr: cr.map((value, index) =>
+			index === 3 || (index === 1 && value & 1n) ? memory.translateCr(value, `vCPU ${vcpuId}, cr${index}`) : value,
+		),
+		gdtMfn: memory.gdtMfns(context),
+		vcpuId,
+		flags,
+		ldtEntries,
+		gdtEntries,
+	};
+}
+
+/** Of its control registers a 32-bit vCPU has use of these four; its callbacks have code selectors. */
+function narrowRow(vcpuId: number, context: Of<4>, memory: PvMemory): NonNullable<DomainModel["pv32Vcpu"]>[number] {
+	const {
+		fpu: _fpu,
+		traps: _traps,
+		cr,
+		gdtFrames: _pfns,
+		eventCallback: eventCallbackEip,
+		failsafeCallback: failsafeCallbackEip,
+		...registers
+	} = context.registers;
+	const [cr0 = 0, , cr2 = 0, , cr4 = 0] = cr;
+	return {
+		...registers,
+		cr0,
+		cr2,
+		cr3: memory.rootAddress(context, `vCPU ${vcpuId}, cr3`),
+		cr4,
+		gdtMfn: memory.gdtMfns(context),
+		vcpuId,
+		eventCallbackEip,
+		failsafeCallbackEip,
+	};
 }
 
 // --- HVM and PVH ---

@@ -1,32 +1,48 @@
-/** struct vcpu_guest_context of a 32-bit PV guest (public/arch-x86/xen.h and xen-x86_32.h). */
-import { array, nested, reserved, sparse, u8, u16, u32 } from "../../format/fields.ts";
-import { layOut } from "../../format/layout.ts";
+/**
+ * What X86_PV_VCPU_BASIC holds of a 32-bit guest: struct vcpu_guest_context of Xen's public interface (public/arch-x86/xen.h and
+ * xen-x86_32.h). The one place with these offsets. Frame numbers are PFNs, as in a 64-bit guest's.
+ */
+import { array, nested, type RowOf, reserved, sparse, u8, u16, u32 } from "../../format/fields.ts";
+import { layOut, readStruct } from "../../format/layout.ts";
 import { fxsave } from "../x86/fpu.ts";
 import { TRAP_COUNT } from "./guestContext.ts";
 
-export const trapInfo32 = layOut("trap_info_x86_32", "One entry of the trap table.", [
+const trapFields = [
 	u8("vector", "Vector."),
 	u8("flags", "Bits 0-1: privilege level; bit 2: clears the event-enable flag.", "hex"),
 	u16("cs", "Code selector.", "hex"),
 	u32("address", "Handler.", "hex"),
-]);
+] as const;
+export const trapInfo32 = layOut("trap_info_x86_32", "One entry of the trap table.", trapFields);
 
-const hex32 = (name: string) => u32(name, `${name.toUpperCase()}.`, "hex");
-const selector = (name: string) => [u16(name, `${name.toUpperCase()}.`, "hex"), reserved(`pad_${name}`, 2)] as const;
-
-export const guestContext32 = layOut("vcpu_guest_context_x86_32", "A 32-bit PV vCPU's context.", [
+const contextFields = [
 	nested("fpu", fxsave, "FXSAVE area."),
 	u32("flags", "VGCF bits.", "hex"),
-	...["ebx", "ecx", "edx", "esi", "edi", "ebp", "eax"].map(hex32),
+	u32("ebx", "EBX.", "hex"),
+	u32("ecx", "ECX.", "hex"),
+	u32("edx", "EDX.", "hex"),
+	u32("esi", "ESI.", "hex"),
+	u32("edi", "EDI.", "hex"),
+	u32("ebp", "EBP.", "hex"),
+	u32("eax", "EAX.", "hex"),
 	u16("errorCode", "Error code of the last exception.", "hex"),
 	u16("entryVector", "Vector of the last entry.", "hex"),
-	hex32("eip"),
+	u32("eip", "EIP.", "hex"),
 	u16("cs", "CS.", "hex"),
 	u8("savedUpcallMask", "Event mask as the last bounce frame saved it."),
 	reserved("padMask", 1),
-	hex32("eflags"),
-	hex32("esp"),
-	...["ss", "es", "ds", "fs", "gs"].flatMap(selector),
+	u32("eflags", "EFLAGS.", "hex"),
+	u32("esp", "ESP.", "hex"),
+	u16("ss", "SS.", "hex"),
+	reserved("padSs", 2),
+	u16("es", "ES.", "hex"),
+	reserved("padEs", 2),
+	u16("ds", "DS.", "hex"),
+	reserved("padDs", 2),
+	u16("fs", "FS.", "hex"),
+	reserved("padFs", 2),
+	u16("gs", "GS.", "hex"),
+	reserved("padGs", 2),
 	sparse("traps", trapInfo32, "Trap table, by vector.", TRAP_COUNT),
 	u32("ldtBase", "LDT, guest virtual address.", "hex"),
 	u32("ldtEntries", "Entries of it."),
@@ -41,4 +57,36 @@ export const guestContext32 = layOut("vcpu_guest_context_x86_32", "A 32-bit PV v
 	u32("failsafeCallbackCs", "Failsafe callback's selector.", "hex"),
 	u32("failsafeCallback", "Failsafe callback.", "hex"),
 	u32("vmAssist", "VM assists.", "hex"),
-]);
+] as const;
+export const guestContext32 = layOut("vcpu_guest_context_x86_32", "A 32-bit PV vCPU's context.", contextFields);
+
+export type TrapInfo32 = RowOf<typeof trapFields>;
+/** A vCPU's context as the image has it; frame numbers are PFNs. */
+export type GuestContext32 = Omit<RowOf<typeof contextFields>, "traps" | "fpu"> & {
+	/** FXSAVE area, 512 octets. */
+	fpu: Uint8Array;
+	/** 256 entries, by vector. */
+	traps: TrapInfo32[];
+};
+
+/**
+ * Reads the context of a 32-bit PV vCPU.
+ *
+ * @param octets 2800 octets, as the reader of the image guarantees
+ */
+export function readGuestContext32(octets: Uint8Array): GuestContext32 {
+	const view = new DataView(octets.buffer, octets.byteOffset, octets.byteLength);
+	const row = readStruct(guestContext32, view, 0) as unknown as RowOf<typeof contextFields>;
+	const trapView = new DataView(Uint8Array.from(row.traps).buffer);
+	const traps = Array.from(
+		{ length: TRAP_COUNT },
+		(_, vector) => readStruct(trapInfo32, trapView, vector * trapInfo32.size) as unknown as TrapInfo32,
+	);
+	return { ...row, fpu: Uint8Array.from(row.fpu), traps };
+}
+
+/** The frame that a 32-bit guest's CR3 names, which has its high bits in the low ones (xen_cr3_to_pfn of xen-x86_32.h). */
+export const pfnOfCr3 = (cr3: number): number => ((cr3 >>> 12) | (cr3 << 20)) >>> 0;
+
+/** The way back (xen_pfn_to_cr3). */
+export const cr3OfPfn = (pfn: number): number => ((pfn << 12) | (pfn >>> 20)) >>> 0;

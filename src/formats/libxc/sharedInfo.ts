@@ -43,12 +43,15 @@ function vcpuInfoOf(width: GuestWidth): Struct {
 	]);
 }
 
-function sharedInfoOf(width: GuestWidth, vcpuInfo: Struct): Struct {
+function archSharedInfoOf(width: GuestWidth): Struct {
 	const wordsOf = (name: string) => word(width, name, `${name}.`);
-	const arch = layOut(`arch_shared_info${suffix(width)}`, "x86's part.", [
+	return layOut(`arch_shared_info${suffix(width)}`, "x86's part.", [
 		...["maxPfn", "pfnToMfnFrameListList", "nmiReason", "p2mCr3", "p2mVaddr", "p2mGeneration"].map(wordsOf),
 		...(width === 4 ? [u32("wcSecHi", "Seconds of the wall clock, bits 63-32.")] : []),
 	]);
+}
+
+function sharedInfoOf(width: GuestWidth, vcpuInfo: Struct, arch: Struct): Struct {
 	return layOut(`shared_info${suffix(width)}`, "What every guest shares with the hypervisor.", [
 		sparse("vcpuInfo", vcpuInfo, "vcpu_info of the first vCPUs.", LEGACY_VCPUS),
 		words(width, 8 * width, "evtchnPending", "Ports that are pending (2-level)."),
@@ -63,5 +66,6 @@ function sharedInfoOf(width: GuestWidth, vcpuInfo: Struct): Struct {
 
 export const vcpuInfo = vcpuInfoOf(8);
 export const vcpuInfo32 = vcpuInfoOf(4);
-export const sharedInfo = sharedInfoOf(8, vcpuInfo);
-export const sharedInfo32 = sharedInfoOf(4, vcpuInfo32);
+export const archSharedInfo32 = archSharedInfoOf(4);
+export const sharedInfo = sharedInfoOf(8, vcpuInfo, archSharedInfoOf(8));
+export const sharedInfo32 = sharedInfoOf(4, vcpuInfo32, archSharedInfo32);

@@ -22,6 +22,7 @@ import {
 	SHUTDOWN_STATE,
 	VCPU_FLAG,
 } from "../../format/enums.ts";
+import { firstXenSlot, PAE_XEN_SLOT, XEN_START_32 } from "../pae.ts";
 import type { DomainTables, VcpuRow } from "../readImage.ts";
 import { forgetRequests } from "./activity.ts";
 import { Domain } from "./domain.ts";
@@ -32,7 +33,7 @@ import { emptyHvmContext, placeCpuEntry } from "./hvmContext.ts";
 import { dropServers } from "./ioreq.ts";
 import type { Machine } from "./machine.ts";
 import { dropP2m, makeRoot, populate } from "./p2m.ts";
-import { dropAllTables, firstXenSlot, isUnseen, makeEntry, pinTable, setGdt } from "./pageTables.ts";
+import { dropAllTables, isUnseen, makeEntry, pinTable, setGdt } from "./pageTables.ts";
 import { initialise, now, RUNSTATE } from "./vcpus.ts";
 
 const MOST_VCPUS = 128;
@@ -45,11 +46,8 @@ const MAX_MAPTRACK_FRAMES = 4;
 const ENTRIES = 512;
 /** Where Linux has its map of all memory: a slot of the L4 table, of a 32-bit guest's L3 table. */
 const DIRECT_MAP_SLOT = 272;
-const DIRECT_MAP_SLOT_32 = 3;
 const KERNEL_ENTRY = 0xffff_ffff_8100_0000n;
 const KERNEL_ENTRY_32 = 0xc100_0000n;
-/** Where Xen's part of a 32-bit guest's addresses begins (__HYPERVISOR_VIRT_START_PAE). */
-const XEN_START_32 = 0xf580_0000;
 const PV_ASSISTS = 0x2d;
 const EMULATION_FLAGS: Readonly<Record<number, number>> = { [KIND.pv]: 0, [KIND.pvh]: 1, [KIND.hvm]: 0x3ff };
 
@@ -288,7 +286,7 @@ function buildPv(machine: Machine, domain: Domain, count: number): void {
 	l1.forEach((mfn, i) => {
 		memory.setEntry(l2, i, makeEntry(mfn, true));
 	});
-	memory.setEntry(l3, isNarrow ? DIRECT_MAP_SLOT_32 : 0, makeEntry(l2, true));
+	memory.setEntry(l3, isNarrow ? PAE_XEN_SLOT : 0, makeEntry(l2, true));
 	if (l4 !== undefined) memory.setEntry(l4, DIRECT_MAP_SLOT, makeEntry(l3, true));
 	pinTable(machine, domid, root, domain.rootLevel);
 	initialise(machine, domid, 0, root, isNarrow ? KERNEL_ENTRY_32 : KERNEL_ENTRY);

@@ -21,6 +21,7 @@
  * Stricter than Xen in one thing: a linear entry may name its own table, but no other one of its level.
  */
 import { CAP, DOMID, PAGE_TYPE, PAGE_TYPE_FLAG } from "../../format/enums.ts";
+import { firstXenSlot, PAE_L3_ENTRIES, PAE_XEN_SLOT } from "../pae.ts";
 import type { Domain } from "./domain.ts";
 import { need, refuse } from "./errno.ts";
 import type { Machine } from "./machine.ts";
@@ -41,11 +42,6 @@ const PTE_ATTRIBUTES = 0x98n;
 const PAE_L3_ATTRIBUTES = 0xfff0_0000_0000_0100n;
 /** Slots of an L4 table that are Xen's own. */
 const XEN_SLOTS = { first: 256, last: 271 } as const;
-/** A 32-bit guest's L3 table has an entry for each GiB; the last one's is Xen's in part. */
-const PAE_L3_ENTRIES = 4;
-const PAE_XEN_SLOT = PAE_L3_ENTRIES - 1;
-/** Octets that an L2 entry maps, as a shift. */
-const L2_SLOT_SHIFT = 21;
 const XEN_L2 = PAGE_TYPE.l2 | PAGE_TYPE_FLAG.paeXenL2;
 const DESCRIPTORS_PER_FRAME = 512;
 const MOST_DESCRIPTORS = 14 * DESCRIPTORS_PER_FRAME;
@@ -70,9 +66,6 @@ function isGuestSlot({ isNarrow, tables }: Domain, type: number, slot: number): 
 	if (type === PAGE_TYPE.l3 && isNarrow) return slot < PAE_L3_ENTRIES;
 	return type !== XEN_L2 || slot < firstXenSlot(Number(tables.pv32?.xenStart));
 }
-
-/** First slot of an L2 table with Xen's part in it that is Xen's. @param xenStart the address that its part begins at */
-export const firstXenSlot = (xenStart: number): number => (xenStart >>> L2_SLOT_SHIFT) % ENTRIES;
 
 function needAllowed({ isNarrow, tables }: Domain, level: number, entry: bigint): void {
 	const hasDevices = tables.capRanges.some(({ kind }) => kind === CAP.ioMemory || kind === CAP.ioPort);

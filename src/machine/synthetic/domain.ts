@@ -33,13 +33,27 @@ const GRANTED = { first: 352, count: 112 } as const;
 /** VGA's memory: an HVM guest has none of its own there. */
 export const VGA_HOLE = { first: 0xa0, count: 0x20 } as const;
 
-const GUEST_WIDTH = 8;
+/** Octets of a guest's word. */
+const WORD = { wide: 8, narrow: 4 } as const;
 const GRANT_VERSION_LIMIT = 2;
 const MAX_GRANT_FRAMES = 64;
 const MAX_MAPTRACK_FRAMES = 4096;
 /** XEN_X86_EMU bits that xl gives: all but the vPCI for HVM, the local APIC for PVH. */
 const EMULATION_FLAGS: Readonly<Record<number, number>> = { [KIND.pv]: 0, [KIND.pvh]: 0x001, [KIND.hvm]: 0x3ff };
 const PORT_STEP = 64;
+/** Ports that a 32-bit guest's 2-level ABI has, less what closing and rounding leave out. */
+const FEW_PORTS = 900;
+
+/** Octets of the word of a guest of that role. */
+function widthOf({ kind, index }: DomainRole, { width }: SyntheticSpec): number {
+	if (kind !== KIND.pv || index < 0 || width === "64") return WORD.wide;
+	// Every third guest is a PV one; each second one of these has FIFO channels.
+	const turn = Math.floor(index / 3) % 4;
+	return width === "32" || turn === 1 || turn === 2 ? WORD.narrow : WORD.wide;
+}
+
+/** Most ports that a guest binds: its channels, and what bindOwn gives each vCPU. */
+const mostPorts = ({ ports, vcpus }: SyntheticSpec): number => 16 + ports + 6 * vcpus;
 
 export interface DomainRole {
 	domid: number;
@@ -53,6 +67,8 @@ export class SyntheticDomain {
 	readonly kind: number;
 	readonly index: number;
 	readonly isDead: boolean;
+	/** Octets of its word. */
+	readonly guestWidth: number;
 	readonly isFifo: boolean;
 	readonly grantVersion: 1 | 2;
 	readonly memory: DomainFrames;
@@ -90,8 +106,10 @@ export class SyntheticDomain {
 		this.kind = kind;
 		this.index = index;
 		this.isDead = index === -2;
-		// dom0 has too many channels for bitmaps, as a rule; guests take turns, so that every kind has each of them.
-		this.isFifo = domid === 0 || index % 2 === 0;
+		this.guestWidth = widthOf(role, spec);
+		// dom0 has too many channels for bitmaps, as a rule, and so may a 32-bit guest, whose bitmaps are short; other guests take
+		// turns, so that every kind has each of them.
+		this.isFifo = domid === 0 || index % 2 === 0 || (this.isNarrow && 1.1 * mostPorts(spec) > FEW_PORTS);
 		this.grantVersion = index > 0 && (index % 4 === 1 || index % 4 === 2) ? 2 : 1;
 		this.vcpuCount = this.isDead ? 0 : spec.vcpus;
 		this.onlineVcpus = index >= 0 && spec.vcpus > 1 ? spec.vcpus - 1 : this.vcpuCount;
@@ -101,6 +119,11 @@ export class SyntheticDomain {
 		this.#preserved = preserved;
 		this.#stride = spec.layout === "adversarial" && kind !== KIND.pv ? 2 : 1;
 		this.model = this.#identity(spec);
+	}
+
+	/** A 32-bit PV guest. */
+	get isNarrow(): boolean {
+		return this.guestWidth === WORD.narrow;
 	}
 
 	#identity(spec: SyntheticSpec): DomainModel {
@@ -126,7 +149,7 @@ export class SyntheticDomain {
 				grantVersionLimit: GRANT_VERSION_LIMIT,
 				emulationFlags: EMULATION_FLAGS[kind] ?? 0,
 				cpupoolId: index % 8 === 7 ? 1 : 0,
-				guestWidth: GUEST_WIDTH,
+				guestWidth: this.guestWidth,
 			},
 			vcpuIds: [],
 			vcpu: [],

@@ -117,7 +117,8 @@ function closeTwoLevel(domain: SyntheticDomain, page: Uint8Array): void {
 		const pending = domain.random.chance(0.2);
 		const masked = domain.random.chance(0.2);
 		const notifyVcpu = Number(row.notifyVcpu ?? 0);
-		writeTwoLevelPort(page, { port, pending, masked, selector: pending && !masked, notifyVcpu });
+		const selector = pending && !masked;
+		writeTwoLevelPort(page, { port, pending, masked, selector, notifyVcpu }, domain.guestWidth);
 	});
 }
 

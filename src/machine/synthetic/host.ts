@@ -4,9 +4,9 @@
  *   1. frames   the arena is dealt out to dom0, the guests and the dead domain, as the layout says
  *   2. wiring   grants, then channels and I/O servers, which all have two ends
  *   3. domains  vCPUs and page tables, event bits, grant frames; P2Ms last, which map what the wiring brought
- *   4. host     regions, M2P, interrupts, devices
+ *   4. host     CPU pools and shares of them, regions, M2P, interrupts, devices
  *
- * Guests are PV, PVH and HVM in turn. Domids: 0 is dom0, guests count from 1, the dead domain comes behind them.
+ * Guests are PV, PVH and HVM in turn, PV ones of the width that the spec asks for. Domids: 0 is dom0, guests count from 1, the dead domain comes behind them.
  */
 import { CAP, EVTCHN_STATE, FEATURE, FRAME, KEPT_FORMAT, KIND, SCHEDULER } from "../../format/enums.ts";
 import type { Host } from "../../host.ts";
@@ -21,6 +21,7 @@ import { makeServers } from "./ioreq.ts";
 import { arenaFrames, dealFrames, needsGiants } from "./layouts.ts";
 import { makeP2m, mostTables } from "./p2m.ts";
 import { mostMappingTables } from "./pageTables.ts";
+import { addShares, reservedPool } from "./shares.ts";
 import { type SyntheticSpec, syntheticName } from "./spec.ts";
 import { CPU_COUNT, CPU_KHZ, makeVcpus, SYSTEM_TIME_NS } from "./vcpus.ts";
 
@@ -32,6 +33,8 @@ const DEVICE_IRQS = [9, 16, 24, 25, 26, 27] as const;
 const EMULATED_IRQS = [16, 17, 20] as const;
 const VIRQ_DOM_EXC = 3;
 const IOMMU_TABLES = 4;
+/** CPUs of the pool that schedules nothing. */
+const CPUS_ALONE = 2;
 /** A domain's frames behind the arena, beside its P2M's page tables and its grant frames: shared_info, extra ones. */
 const FRAMES_BESIDE = 16;
 const STORE_AND_CONSOLE = 2;
@@ -80,9 +83,12 @@ export function syntheticHost(spec: SyntheticSpec): Host {
 		const own = mappings.get(domain.domid);
 		if (own) makeP2m(domain, own);
 	}
+	const hasNarrow = domains.some(({ isNarrow }) => isNarrow);
+	const pools = cpuPools(hasNarrow);
+	if (hasNarrow) addShares(domains, spec, pools.poolList);
 	const model: HostModel = {
 		...hostHead(domains),
-		...cpuPools(),
+		...pools,
 		...hardware(frames),
 		m2pRanges: frames.takeM2p(),
 		regionList: frames.regions,
@@ -185,13 +191,21 @@ function hostHead(
 	};
 }
 
-function cpuPools(): Pick<HostModel, "poolList" | "poolCpus"> {
+/** The last CPUs are those of a pool without a scheduler; with 32-bit guests, those before them of a pool of reservations. */
+function cpuPools(hasNarrow: boolean): Pick<HostModel, "poolList" | "poolCpus"> {
+	const alone = CPU_COUNT - CPUS_ALONE;
+	const reserved = hasNarrow ? alone - reservedPool.cpus : alone;
+	const poolOf = (cpu: number): number => {
+		if (cpu < reserved) return 0;
+		return cpu < alone ? reservedPool.row.poolId : 1;
+	};
 	return {
 		poolList: [
 			{ poolId: 0, scheduler: SCHEDULER.credit2, granularity: 1 },
 			{ poolId: 1, scheduler: SCHEDULER.null, granularity: 1 },
+			...(hasNarrow ? [reservedPool.row] : []),
 		],
-		poolCpus: Array.from({ length: CPU_COUNT }, (_, cpu) => ({ poolId: cpu < CPU_COUNT - 2 ? 0 : 1, cpu })),
+		poolCpus: Array.from({ length: CPU_COUNT }, (_, cpu) => ({ poolId: poolOf(cpu), cpu })),
 	};
 }
 

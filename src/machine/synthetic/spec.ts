@@ -20,6 +20,15 @@ export const SYNTHETIC_PREFIX = "synthetic:";
 export const layouts = ["superpages", "typical", "fragmented", "adversarial"] as const;
 export type Layout = (typeof layouts)[number];
 
+/**
+ * Bits of PV guests' words; dom0 has 64.
+ * - 64: of all
+ * - 32: of all, which only version 2 of the stream has; with them come virtual NUMA and shares of the CPU pools
+ * - mixed: one of 64 bits, two of 32, two of 64, and so on: of each width some with either ABI of event channels
+ */
+export const widths = ["64", "32", "mixed"] as const;
+export type Width = (typeof widths)[number];
+
 export interface SyntheticSpec {
 	/** Guests that live: PV, PVH, HVM in turn. dom0 and a dead domain come on top. */
 	domains: number;
@@ -34,6 +43,7 @@ export interface SyntheticSpec {
 	grants: number;
 	/** The same spec gives the same host again; another seed, another one. */
 	seed: number;
+	width: Width;
 }
 
 export const syntheticDefaults: Readonly<SyntheticSpec> = {
@@ -44,13 +54,16 @@ export const syntheticDefaults: Readonly<SyntheticSpec> = {
 	ports: 8,
 	grants: 16,
 	seed: 1,
+	width: "64",
 };
 
 const SUFFIXES: Readonly<Record<string, number>> = { "": 1, K: 2 ** 10, M: 2 ** 20, G: 2 ** 30 };
 const PAGE = 4096;
 
+type NumberKey = Exclude<keyof SyntheticSpec, "layout" | "width">;
+
 /** Least and greatest value of each number. 128 vCPUs share one page of I/O requests. */
-export const syntheticLimits: Readonly<Record<Exclude<keyof SyntheticSpec, "layout">, readonly [number, number]>> = {
+export const syntheticLimits: Readonly<Record<NumberKey, readonly [number, number]>> = {
 	domains: [1, 512],
 	memory: [4 * 2 ** 20, 64 * 2 ** 30],
 	vcpus: [1, 128],
@@ -87,7 +100,7 @@ function sizeText(octets: number): string {
 	return `${octets / (SUFFIXES[unit] as number)}${unit}`;
 }
 
-function parseNumber(key: Exclude<keyof SyntheticSpec, "layout">, text: string): number {
+function parseNumber(key: NumberKey, text: string): number {
 	const [least, most] = syntheticLimits[key];
 	const show = key === "memory" ? sizeText : String;
 	const kind = key === "memory" ? "a size such as 256M (K, M or G), a multiple of 4K," : "a whole number";
@@ -99,10 +112,10 @@ function parseNumber(key: Exclude<keyof SyntheticSpec, "layout">, text: string):
 	return value;
 }
 
-function parseLayout(text: string): Layout {
-	const layout = layouts.find((name) => name === text);
-	if (layout === undefined) throw refuse("layout", `one of ${layouts.join(", ")}`, text);
-	return layout;
+function parseName<T extends string>(key: string, names: readonly T[], text: string): T {
+	const found = names.find((name) => name === text);
+	if (found === undefined) throw refuse(key, `one of ${names.join(", ")}`, text);
+	return found;
 }
 
 /**
@@ -123,7 +136,8 @@ export function parseSynthetic(text: string): SyntheticSpec {
 		if (value === "") throw refuse(key, `${key}=VALUE`, "no value");
 		if (seen.has(key)) throw refuse(key, "one value", "a second one");
 		seen.add(key);
-		if (key === "layout") spec.layout = parseLayout(value);
+		if (key === "layout") spec.layout = parseName(key, layouts, value);
+		else if (key === "width") spec.width = parseName(key, widths, value);
 		else spec[key] = parseNumber(key, value);
 	}
 	const all = (spec.domains + 1) * spec.memory;
@@ -139,9 +153,14 @@ export function parseSynthetic(text: string): SyntheticSpec {
 	return spec;
 }
 
-/** A spec with all its keys: what a report names, and what makes the same host again. */
+/**
+ * A spec with all its keys: what a report names, and what makes the same host again. A width that is the default is left out:
+ * so the host has the name that it had when there was no other.
+ */
 export function syntheticName(spec: SyntheticSpec): string {
-	const keys = Object.keys(syntheticDefaults) as (keyof SyntheticSpec)[];
+	const keys = (Object.keys(syntheticDefaults) as (keyof SyntheticSpec)[]).filter(
+		(key) => key !== "width" || spec.width !== syntheticDefaults.width,
+	);
 	return `${SYNTHETIC_PREFIX}${keys
 		.map((key) => `${key}=${key === "memory" ? sizeText(spec.memory) : spec[key]}`)
 		.join(",")}`;

@@ -3,8 +3,9 @@ import { KIND, NONE32, NONE64, PAGE_TYPE, PV_VCPU_FLAG, TIME_AREA, VCPU_FLAG } f
 import { writeStruct } from "../../format/layout.ts";
 import { HVM_DESCRIPTOR_BYTES, hvmCpu, hvmEntryTypes } from "../../formats/hvm/context.ts";
 import { affinityWords, type DomainModel } from "../model.ts";
+import { XEN_START_32 } from "../pae.ts";
 import type { SyntheticDomain } from "./domain.ts";
-import { makePageTables } from "./pageTables.ts";
+import { makePaeTables, makePageTables } from "./pageTables.ts";
 
 export const CPU_COUNT = 16;
 export const CPU_KHZ = 2_596_118;
@@ -15,7 +16,11 @@ const VCPU_INFOS_PER_FRAME = 64;
 const GDT_ENTRIES = 16;
 const FPU_BYTES = 512;
 const EXTENDED_BYTES = 128;
-const KERNEL_TEXT = 0xffff_ffff_8100_0000n;
+/** Where a kernel's code stands, its flat segments, and what it has mapped all of its memory at. */
+const KERNEL = {
+	wide: { text: 0xffff_ffff_8100_0000n, memory: 0xffff_8880_0000_0000n, cs: 0xe033, ss: 0xe02b },
+	narrow: { text: 0xc100_0000n, memory: 0xc000_0000n, cs: 0xe019, ss: 0xe021 },
+} as const;
 /** Vectors that a kernel's trap table has: exceptions, and the old system call. */
 const TRAPS = [0, 1, 3, 4, 6, 13, 14, 17, 19, 128] as const;
 /** XCR0: x87, SSE, AVX; length of the area without and with AVX. */
@@ -58,6 +63,7 @@ function isInitialised(domain: SyntheticDomain, id: number): boolean {
 
 function vcpuRow(domain: SyntheticDomain, id: number, polls: boolean): NonNullable<DomainModel["vcpu"][number]> {
 	const { random } = domain;
+	const { memory } = KERNEL[domain.isNarrow ? "narrow" : "wide"];
 	const isDown = id >= domain.onlineVcpus;
 	const isBlocked = polls || (!isDown && random.chance(0.3));
 	const running = isBlocked ? RUNSTATE.blocked : random.chance(0.5) ? RUNSTATE.running : RUNSTATE.runnable;
@@ -72,7 +78,7 @@ function vcpuRow(domain: SyntheticDomain, id: number, polls: boolean): NonNullab
 		runstateEntryNs: SYSTEM_TIME_NS - BigInt(random.below(2 ** 30)),
 		runstateNs: Array.from({ length: 4 }, () => random.below(2 ** 40)),
 		runstateArea: domain.kind === KIND.pv ? TIME_AREA.guestAddress : TIME_AREA.none,
-		runstateAddress: domain.kind === KIND.pv ? 0xffff_8880_0000_0000n + BigInt(random.below(2 ** 20) * 64) : 0,
+		runstateAddress: domain.kind === KIND.pv ? memory + BigInt(random.below(2 ** 20) * 64) : 0,
 		periodicPeriodNs: domain.index % 4 === 3 && !isDown ? 10_000_000 : 0,
 		singleshotNs: isDown || random.chance(0.5) ? 0 : SYSTEM_TIME_NS + BigInt(random.below(2 ** 26)),
 		pollPort: polls && port > 0 ? port : 0,
@@ -93,38 +99,81 @@ function vcpuInfos(domain: SyntheticDomain): { vcpuInfoMfn: number | bigint; vcp
 
 // --- PV ---
 
+type Slots<T> = (T | undefined)[];
+
 function makePvRegisters(domain: SyntheticDomain): void {
 	const { model, random } = domain;
 	const initialised = model.vcpuIds.filter((id) => isInitialised(domain, id));
 	const gdts = initialised.map(() => domain.specialFrame().mfn);
 	for (const mfn of gdts) domain.setType(mfn, PAGE_TYPE.segDesc);
-	const { kernelRoot, userRoot } = makePageTables(domain, gdts);
-	const text = (): bigint => KERNEL_TEXT + BigInt(random.below(2 ** 24));
 	const octets = (length: number): Uint8Array => Uint8Array.from({ length }, () => random.below(256));
-	const of = <T>(make: (index: number) => T): (T | undefined)[] =>
+	const of = <T>(make: (index: number) => T): Slots<T> =>
 		model.vcpuIds.map((id) => (initialised.includes(id) ? make(initialised.indexOf(id)) : undefined));
+	if (domain.isNarrow) narrowRegisters(domain, gdts, of);
+	else wideRegisters(domain, gdts, of);
+	const { text, cs } = KERNEL[domain.isNarrow ? "narrow" : "wide"];
+	model.pvFpu = of(() => octets(FPU_BYTES));
+	model.pvTraps = of(() => TRAPS.map((vector) => ({ vector, cs, address: text + BigInt(random.below(2 ** 24)) })));
+	model.pvExtended = of(() => octets(EXTENDED_BYTES));
+	model.pvXsave = of((index) => xsaveArea(index % 2 === 0 ? XSAVE.avx : XSAVE.legacy));
+	model.pvMsrs = of((index) => (index % 2 === 0 ? [{ index: MSR_TSC_AUX, value: BigInt(index) }] : []));
+}
+
+type OfVcpus = <T>(make: (index: number) => T) => Slots<T>;
+
+function wideRegisters(domain: SyntheticDomain, gdts: readonly number[], of: OfVcpus): void {
+	const { model, random } = domain;
+	const { kernelRoot, userRoot } = makePageTables(domain, gdts);
+	const { cs, ss } = KERNEL.wide;
+	const text = (): bigint => KERNEL.wide.text + BigInt(random.below(2 ** 24));
 	model.pvVcpu = of((index) => ({
 		rip: text(),
 		rsp: random.word64(),
 		rax: random.word64(),
 		rbx: random.word64(),
 		rflags: 0x246,
-		cs: 0xe033,
-		ss: 0xe02b,
+		cs,
+		ss,
 		cr: [0x8005_0033n, userRoot * 4096, 0, kernelRoot * 4096, 0x5_0660],
 		gdtMfn: [gdts[index] as number],
 		gdtEntries: GDT_ENTRIES,
-		kernelSs: 0xe02b,
+		kernelSs: ss,
 		eventCallback: text(),
 		failsafeCallback: text(),
 		syscallCallback: text(),
 		flags: PV_VCPU_FLAG.i387Valid | PV_VCPU_FLAG.inKernel,
 	}));
-	model.pvFpu = of(() => octets(FPU_BYTES));
-	model.pvTraps = of(() => TRAPS.map((vector) => ({ vector, cs: 0xe033, address: text() })));
-	model.pvExtended = of(() => octets(EXTENDED_BYTES));
-	model.pvXsave = of((index) => xsaveArea(index % 2 === 0 ? XSAVE.avx : XSAVE.legacy));
-	model.pvMsrs = of((index) => (index % 2 === 0 ? [{ index: MSR_TSC_AUX, value: BigInt(index) }] : []));
+}
+
+function narrowRegisters(domain: SyntheticDomain, gdts: readonly number[], of: OfVcpus): void {
+	const { model, random } = domain;
+	const root = makePaeTables(domain, gdts, XEN_START_32);
+	const { cs, ss } = KERNEL.narrow;
+	const text = (): number => Number(KERNEL.narrow.text) + random.below(2 ** 24);
+	const word = (): number => random.below(2 ** 32);
+	model.pv32 = { xenStart: XEN_START_32 };
+	model.pv32Vcpu = of((index) => ({
+		eip: text(),
+		esp: word(),
+		eax: word(),
+		ebx: word(),
+		eflags: 0x246,
+		cs,
+		ss,
+		ds: ss,
+		es: ss,
+		cr0: 0x8005_0033,
+		cr3: root * 4096,
+		cr4: 0x660,
+		gdtMfn: [gdts[index] as number],
+		gdtEntries: GDT_ENTRIES,
+		kernelSs: ss,
+		eventCallbackCs: cs,
+		eventCallbackEip: text(),
+		failsafeCallbackCs: cs,
+		failsafeCallbackEip: text(),
+		flags: PV_VCPU_FLAG.i387Valid | PV_VCPU_FLAG.inKernel,
+	}));
 }
 
 function xsaveArea(features: bigint): Uint8Array {
@@ -172,7 +221,7 @@ function makeHvmContext(domain: SyntheticDomain): void {
 		at += HVM_DESCRIPTOR_BYTES;
 		if (name === "HEADER") view.setUint32(at, HVM_MAGIC, true);
 		if (name === "CPU") {
-			const rip = KERNEL_TEXT + BigInt(random.below(2 ** 24));
+			const rip = KERNEL.wide.text + BigInt(random.below(2 ** 24));
 			const cr3 = BigInt(random.below(0x100) * 4096);
 			writeStruct(hvmCpu, view, at, {
 				rip,

@@ -7,18 +7,23 @@ import { describe, expect, test } from "vitest";
 import { EVTCHN_STATE, FRAME, KIND, PAGE_TYPE } from "../../../src/format/enums.ts";
 import { type Host, loadHost } from "../../../src/host.ts";
 import { Machine, type Operation, propose, resultText, runOperation } from "../../../src/machine/live/index.ts";
-import { fixtures } from "../../support/hosts.ts";
+import { copies, fixtures } from "../../support/hosts.ts";
 import { imageDifference, memoryDifference, updateMachine } from "../../support/living.ts";
+import { narrowImage } from "../../support/narrowImage.ts";
 import { checkInvariants, done, doneAll, drawFor, hex, references, refused } from "../../support/operations.ts";
 
 const SEQUENCES = 2;
 const LENGTH = 12;
 const DOM0 = 0;
 
-const hosts = ["pv", "pvh", "hvm"] as const;
+/** The captured ones, and the PV host with its guest made one of 32 bits. */
+const hosts = ["pv", "pvh", "hvm", "pv32"] as const;
+const copy = copies();
+const directoryOf = (name: string): string =>
+	name === "pv32" ? copy("pv").image("pv1.xlsave", (image) => narrowImage(image)).path : join(fixtures, name);
 const loaded = new Map<string, Host>();
 function live(name: string): Machine {
-	const host = loaded.get(name) ?? loadHost(join(fixtures, name));
+	const host = loaded.get(name) ?? loadHost(directoryOf(name));
 	loaded.set(name, host);
 	return Machine.fromHost(host);
 }
@@ -55,6 +60,7 @@ function usualOperations(machine: Machine): Operation[] {
 	const [backend] = portsOf(machine, DOM0, EVTCHN_STATE.interdomain).slice(-1) as [number];
 	const [a, b, c] = plainGfns(machine, domid, 3) as [number, number, number];
 	const now = Number(machine.host.host.systemTimeNs);
+	const kernel = machine.domain(domid).isNarrow ? "0xc1001000" : "0xffffffff81001000";
 	return [
 		{ op: "domain_unpause", domid },
 		{ op: "evtchn_send", domid, port: channel },
@@ -67,7 +73,7 @@ function usualOperations(machine: Machine): Operation[] {
 		{ op: "evtchn_close", domid, port: ipi },
 		{ op: "evtchn_bind_ipi", domid, vcpu: 1 },
 		{ op: "evtchn_drain", domid: DOM0, vcpu: 0 },
-		{ op: "vcpu_set_register", domid, vcpu: 0, register: "rip", value: "0xffffffff81001000" },
+		{ op: "vcpu_set_register", domid, vcpu: 0, register: "rip", value: kernel },
 		{ op: "vcpu_set_singleshot", domid, vcpu: 0, deadline: now + 5_000_000 },
 		{ op: "time_advance", nanoseconds: 10_000_000 },
 		{ op: "memory_write", domid, gfn: a, slot: 0, value: "0x1234" },
@@ -151,34 +157,40 @@ describe.each(hosts)("the captured %s host", (name) => {
 describe("a real PV guest's page tables", () => {
 	const GUEST = 1;
 
-	test("give up all references when no vCPU runs on them and no pin holds them, and take them back", () => {
-		const machine = live("pv");
-		const { frames } = machine;
-		const before = { counts: frames.counts.slice(), types: frames.types.slice() };
-		const roots = new Set<number>();
-		const pinned: { mfn: number; level: number }[] = [];
-		frames.types.forEach((type, mfn) => {
-			if (frames.ownerOf(mfn) === GUEST && frames.isPinned(mfn)) pinned.push({ mfn, level: type & 7 });
-		});
-		for (const row of machine.domain(GUEST).tables.pvVcpu) {
-			for (const register of [3, 1]) roots.add(Number((row?.cr[register] ?? 0n) >> 12n));
-		}
-		expect(pinned.length).toBeGreaterThan(10);
-		// Unpinned, those that vCPUs run on stay in use, and with them what they hold.
-		for (const { mfn } of pinned) done(machine, { op: "mmuext_unpin_table", domid: GUEST, mfn });
-		for (const mfn of roots) if (mfn !== 0) expect(frames.typeOf(mfn)).toBe(PAGE_TYPE.l4);
-		const inUse = frames.types.filter(
-			(type, mfn) => frames.ownerOf(mfn) === GUEST && (type & 7) === PAGE_TYPE.l1,
-		).length;
-		expect(inUse).toBeGreaterThan(0);
-		checkInvariants(machine);
-		for (const { mfn, level } of [...pinned].reverse()) {
-			done(machine, { op: "mmuext_pin_table", domid: GUEST, mfn, level });
-		}
-		// Compared as octets: these tables have 1.6 million numbers.
-		expect(Buffer.compare(new Uint8Array(frames.counts.buffer), new Uint8Array(before.counts.buffer))).toBe(0);
-		expect(Buffer.compare(frames.types, before.types)).toBe(0);
-	});
+	test.each([
+		["pv", PAGE_TYPE.l4],
+		["pv32", PAGE_TYPE.l3],
+	])(
+		"%s: give up all references when no vCPU runs on them and no pin holds them, and take them back",
+		(name, level) => {
+			const machine = live(name);
+			const { frames } = machine;
+			const before = { counts: frames.counts.slice(), types: frames.types.slice() };
+			const roots = new Set<number>();
+			const pinned: { mfn: number; level: number }[] = [];
+			frames.types.forEach((type, mfn) => {
+				if (frames.ownerOf(mfn) === GUEST && frames.isPinned(mfn)) pinned.push({ mfn, level: type & 7 });
+			});
+			const { pvVcpu, pv32Vcpu } = machine.domain(GUEST).tables;
+			for (const row of pvVcpu) for (const register of [3, 1]) roots.add(Number((row?.cr[register] ?? 0n) >> 12n));
+			for (const row of pv32Vcpu) roots.add(Number((row?.cr3 ?? 0n) >> 12n));
+			expect(pinned.length).toBeGreaterThan(10);
+			// Unpinned, those that vCPUs run on stay in use, and with them what they hold.
+			for (const { mfn } of pinned) done(machine, { op: "mmuext_unpin_table", domid: GUEST, mfn });
+			for (const mfn of roots) if (mfn !== 0) expect(frames.typeOf(mfn)).toBe(level);
+			const inUse = frames.types.filter(
+				(type, mfn) => frames.ownerOf(mfn) === GUEST && (type & 7) === PAGE_TYPE.l1,
+			).length;
+			expect(inUse).toBeGreaterThan(0);
+			checkInvariants(machine);
+			for (const { mfn, level: pin } of [...pinned].reverse()) {
+				done(machine, { op: "mmuext_pin_table", domid: GUEST, mfn, level: pin });
+			}
+			// Compared as octets: these tables have 1.6 million numbers.
+			expect(Buffer.compare(new Uint8Array(frames.counts.buffer), new Uint8Array(before.counts.buffer))).toBe(0);
+			expect(Buffer.compare(frames.types, before.types)).toBe(0);
+		},
+	);
 
 	test("change entry by entry", () => {
 		const machine = live("pv");
