@@ -416,7 +416,7 @@ describe("virtual NUMA and shares", () => {
 
 	it("that make no topology are refused by the stream's rule", async () => {
 		const far = await changed(seconds, ({ domain }) => {
-			Object.assign(domain.vnumaDistances?.[0] as object, { distance: 9 });
+			Object.assign(domain.vnumaVcpus?.[0] as object, { node: 9 });
 		});
 		expect(codes((await read(far)).findings)).toEqual(["XLU-R103"]);
 	});
