@@ -18,6 +18,7 @@ import {
 	structs,
 	WANTS,
 } from "../format/schema.ts";
+import { faultValues } from "./faultValues.ts";
 
 /** What the module exports; every u32 arrives signed and is brought back by `>>> 0`. */
 interface Exports {
@@ -510,10 +511,6 @@ const codes: Record<string, "XLU_E_SPACE" | "XLU_E_MEMORY" | "XLU_E_PASS"> = {
 	NOT_CHECKED: "XLU_E_PASS",
 };
 
-function value(number: bigint): string {
-	return number > 9n ? `${number} (0x${number.toString(16)})` : `${number}`;
-}
-
 /** Turns a fault into the error that people read: what must hold, where, what was expected, what was found. */
 export function faultError(fault: Fault, what: string): XluError {
 	const rule = ruleByNumber(fault.rule);
@@ -525,15 +522,16 @@ export function faultError(fault: Fault, what: string): XluError {
 		fault.pass && `section ${fault.pass}`,
 		`offset ${fault.offset}`,
 	].filter(Boolean);
-	const message = `${what} refused by ${fault.ruleId}: ${rule?.doc ?? "unknown rule"} At ${place.join(", ")}: expected ${value(fault.expected)}, found ${value(fault.got)}.`;
+	const { expected, got } = faultValues(fault, rule?.name);
+	const message = `${what} refused by ${fault.ruleId}: ${rule?.doc ?? "unknown rule"} At ${place.join(", ")}: expected ${expected}, found ${got}.`;
 	return new XluError(code, message, {
 		rule: fault.ruleId,
 		domid: fault.domid,
 		record: fault.record,
 		offset: fault.offset,
 		field: fault.field,
-		expected: value(fault.expected),
-		got: value(fault.got),
+		expected,
+		got,
 	});
 }
 

@@ -738,7 +738,9 @@ section (H, 0, 1h, 1d, 2), and the offset in octets from the start of the stream
 and as properties of the library's \`XluError\`, the same facts stand apart: \`rule\`, \`domid\`, \`record\`, \`offset\`, \`field\`,
 \`expected\`, \`got\` ([CLI.md](CLI.md), [ERRORS.md](ERRORS.md)). From the core itself they come as numbers in the fault
 record ([CORE.md](CORE.md)). Where a rule is about names and not amounts, \`expected\` is the nearest value that would
-have been accepted, such as the highest known number of an enumeration.
+have been accepted, such as the highest known number of an enumeration. A number that stands for something has it in
+parentheses: a type of records its name, a chunk's fault what is wrong. \`other than N\` is a value that may come near N and
+not be it.
 
 Checking stops at the first rule that is broken ([The order of checks](#the-order-of-checks)). A refusal leaves the target
 image as it was.
