@@ -4,7 +4,7 @@
  */
 import { readFile } from "node:fs/promises";
 import { XluError } from "../errors.ts";
-import { fieldAt } from "../format/decode.ts";
+import { fieldAt, slotAt } from "../format/decode.ts";
 import { DOMID, KIND, PASS } from "../format/enums.ts";
 import { readStruct, type Struct } from "../format/layout.ts";
 import { ruleByNumber, ruleId } from "../format/rules.ts";
@@ -74,6 +74,8 @@ export interface Fault {
 	record?: string;
 	offset: number;
 	field?: string;
+	/** Of a row of a sparse table: the port, reference or handle that it is of. */
+	slot?: number;
 	expected: bigint;
 	got: bigint;
 }
@@ -270,6 +272,8 @@ export class Context {
 		if (type !== NONE) fault.record = recordByType(type)?.name ?? `0x${type.toString(16).padStart(8, "0")}`;
 		if (number("field") !== NONE && stream) {
 			fault.field = fieldAt(this.#core.bytes(stream), fault.offset, type, number("field"));
+			const slot = slotAt(this.#core.bytes(stream), fault.offset, type, number("field"));
+			if (slot !== undefined) fault.slot = slot;
 		}
 		return fault;
 	}
@@ -517,7 +521,7 @@ export function faultError(fault: Fault, what: string): XluError {
 	const code = (rule && codes[rule.name]) ?? (rule ? severities[rule.severity] : "XLU_E_INTERNAL");
 	const place = [
 		fault.record,
-		fault.field && `field ${fault.field}`,
+		fault.field && `field ${fault.field}${fault.slot === undefined ? "" : ` (slot ${fault.slot})`}`,
 		fault.domid !== undefined && fault.domid < DOMID.FIRST_RESERVED && `domain ${fault.domid}`,
 		fault.pass && `section ${fault.pass}`,
 		`offset ${fault.offset}`,

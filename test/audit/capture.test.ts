@@ -98,3 +98,10 @@ describe("words of the dump that no update goes on with", () => {
 		expect(load).toThrow(expect.objectContaining({ code, message: expect.stringMatching(message) }));
 	});
 });
+
+test("a port that is wrong is named by its number, not by its row", async () => {
+	const host = copy("hvm").replace("debugkey-e.txt", "s=3 n=0 x=0 d=4 p=2", "s=3 n=0 x=0 d=4 p=3");
+	const [first] = (await auditHost(loadHost(host.path), core)).findings;
+	expect(first).toMatchObject({ rule: "XLU-R082", domid: 0, field: "Ports[26].remotePort" });
+	expect(first?.message).toContain("field Ports[26].remotePort (slot 27), domain 0");
+});
