@@ -24,7 +24,7 @@ export interface Host {
 	readonly preserved: PreservedPages;
 	/** What a capture does not hold and was assigned or defaulted. */
 	readonly assumptions: readonly Assumption[];
-	/** References as a living machine's history made them; without them they are counted from the tables. */
+	/** References as a living machine's history made them, or a capture's dump counts them; without them they are counted from the tables. */
 	readonly references?: References;
 	/** What goes on beside the state: what an update waits for, and what it does not begin with. */
 	readonly activity?: Activity;
@@ -61,7 +61,7 @@ export function loadHost(path: string): Host {
 		});
 	}
 	const capture = readCapture(path);
-	const { model, preserved, assumptions, pvLayouts } = importCapture(capture);
+	const { model, preserved, assumptions, references, pvLayouts } = importCapture(capture);
 	const capabilities = capabilitiesOf(capture.xlInfo);
 	let store: { readonly found: Store | undefined } | undefined;
 	return {
@@ -69,6 +69,7 @@ export function loadHost(path: string): Host {
 		model,
 		preserved,
 		assumptions,
+		references,
 		pvLayouts,
 		...(capabilities ? { capabilities } : {}),
 		// Few ask for it: read when it is asked for.

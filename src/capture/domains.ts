@@ -88,6 +88,8 @@ export interface DomainDump {
 	systemTimeNs: bigint;
 	/** By domid, in the dump's order. */
 	domains: Map<number, CapturedDomainInfo>;
+	/** Frames that domains share by memory sharing (mem_sharing); 0 if the dump does not say. */
+	sharedFrames: number;
 }
 
 /** A domain under construction: what must not be missing is still allowed to be. */
@@ -431,6 +433,7 @@ export function parseDomainDump(text: string, file = "debugkey-q.txt"): DomainDu
 	const dump = new DumpText(text, file);
 	const parser = new DomainParser(dump);
 	let systemTimeNs: bigint | undefined;
+	let sharedFrames = 0;
 	for (const row of dump.lines()) {
 		if (systemTimeNs === undefined && row.text.includes("dumping domain info")) {
 			const digits = /\(now ?= ?(\d{1,18})\)|now=0x([0-9a-f]{1,16})/i.exec(row.text);
@@ -438,6 +441,11 @@ export function parseDomainDump(text: string, file = "debugkey-q.txt"): DomainDu
 				throw dump.badRow(row, "`dumping domain info (now = NANOSECONDS)`");
 			}
 			systemTimeNs = BigInt(digits[1] ?? `0x${digits[2]}`);
+			continue;
+		}
+		const shared = /^Shared frames (\d{1,15}) /.exec(row.text);
+		if (shared !== null) {
+			sharedFrames = dump.decimal(shared[1], row, "shared frames");
 			continue;
 		}
 		parser.read(row);
@@ -453,5 +461,5 @@ export function parseDomainDump(text: string, file = "debugkey-q.txt"): DomainDu
 		const { headerLine: _line, have: _have, ...domain } = draft;
 		domains.set(domain.domid, domain);
 	}
-	return { systemTimeNs, domains };
+	return { systemTimeNs, domains, sharedFrames };
 }

@@ -81,6 +81,8 @@ export interface CapturedHost {
 	totalFrames?: number;
 	/** Xen's system time when the domains were dumped, nanoseconds. */
 	systemTimeNs: bigint;
+	/** Frames that domains share by memory sharing. */
+	sharedFrames: number;
 	/** Ascending by domid. */
 	domains: CapturedDomain[];
 	/** Registers of dom0's vCPUs (debug key `0`). */
@@ -383,6 +385,7 @@ export function readCapture(directory: string): CapturedHost {
 		cpus: xlInfo?.cpus ?? cpusSeen(q.domains),
 		totalFrames: totalMemoryMb === undefined ? undefined : totalMemoryMb * FRAMES_PER_MIB,
 		systemTimeNs: q.systemTimeNs,
+		sharedFrames: q.sharedFrames,
 		domains,
 		dom0Registers: files.optional("debugkey-0.txt", parseRegisterDump),
 		freeMemory: files.optional("debugkey-m.txt", parseMemoryDump),

@@ -4,7 +4,7 @@
  */
 import { readFile } from "node:fs/promises";
 import { XluError } from "../errors.ts";
-import { fieldAt } from "../format/decode.ts";
+import { fieldAt, slotAt } from "../format/decode.ts";
 import { DOMID, KIND, PASS } from "../format/enums.ts";
 import { readStruct, type Struct } from "../format/layout.ts";
 import { ruleByNumber, ruleId } from "../format/rules.ts";
@@ -18,6 +18,7 @@ import {
 	structs,
 	WANTS,
 } from "../format/schema.ts";
+import { faultValues } from "./faultValues.ts";
 
 /** What the module exports; every u32 arrives signed and is brought back by `>>> 0`. */
 interface Exports {
@@ -73,6 +74,8 @@ export interface Fault {
 	record?: string;
 	offset: number;
 	field?: string;
+	/** Of a row of a sparse table: the port, reference or handle that it is of. */
+	slot?: number;
 	expected: bigint;
 	got: bigint;
 }
@@ -269,6 +272,8 @@ export class Context {
 		if (type !== NONE) fault.record = recordByType(type)?.name ?? `0x${type.toString(16).padStart(8, "0")}`;
 		if (number("field") !== NONE && stream) {
 			fault.field = fieldAt(this.#core.bytes(stream), fault.offset, type, number("field"));
+			const slot = slotAt(this.#core.bytes(stream), fault.offset, type, number("field"));
+			if (slot !== undefined) fault.slot = slot;
 		}
 		return fault;
 	}
@@ -510,30 +515,27 @@ const codes: Record<string, "XLU_E_SPACE" | "XLU_E_MEMORY" | "XLU_E_PASS"> = {
 	NOT_CHECKED: "XLU_E_PASS",
 };
 
-function value(number: bigint): string {
-	return number > 9n ? `${number} (0x${number.toString(16)})` : `${number}`;
-}
-
 /** Turns a fault into the error that people read: what must hold, where, what was expected, what was found. */
 export function faultError(fault: Fault, what: string): XluError {
 	const rule = ruleByNumber(fault.rule);
 	const code = (rule && codes[rule.name]) ?? (rule ? severities[rule.severity] : "XLU_E_INTERNAL");
 	const place = [
 		fault.record,
-		fault.field && `field ${fault.field}`,
+		fault.field && `field ${fault.field}${fault.slot === undefined ? "" : ` (slot ${fault.slot})`}`,
 		fault.domid !== undefined && fault.domid < DOMID.FIRST_RESERVED && `domain ${fault.domid}`,
 		fault.pass && `section ${fault.pass}`,
 		`offset ${fault.offset}`,
 	].filter(Boolean);
-	const message = `${what} refused by ${fault.ruleId}: ${rule?.doc ?? "unknown rule"} At ${place.join(", ")}: expected ${value(fault.expected)}, found ${value(fault.got)}.`;
+	const { expected, got } = faultValues(fault, rule?.name);
+	const message = `${what} refused by ${fault.ruleId}: ${rule?.doc ?? "unknown rule"} At ${place.join(", ")}: expected ${expected}, found ${got}.`;
 	return new XluError(code, message, {
 		rule: fault.ruleId,
 		domid: fault.domid,
 		record: fault.record,
 		offset: fault.offset,
 		field: fault.field,
-		expected: value(fault.expected),
-		got: value(fault.got),
+		expected,
+		got,
 	});
 }
 

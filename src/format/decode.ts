@@ -95,6 +95,21 @@ function fieldIn(struct: Struct, offset: number): string | undefined {
 	return `${field.name}[${Math.floor((offset - field.offset) / scalarBytes[field.type])}]`;
 }
 
+/** Of a row of a sparse table that holds the octet `field` of a body: the slot that the row is of, such as a port. */
+export function slotAt(stream: Uint8Array, offset: number, type: number, field: number): number | undefined {
+	const def = recordByType(type);
+	if (!def) return undefined;
+	const length = new DataView(stream.buffer, stream.byteOffset + offset).getUint32(4, true);
+	const body = stream.subarray(offset + RECORD_HEADER_BYTES, offset + RECORD_HEADER_BYTES + length);
+	for (const placed of placeParts(def, body)) {
+		if (placed.part.kind !== "sparse" || field < placed.rowsOffset || field >= placed.offset + placed.length) continue;
+		const view = new DataView(body.buffer, body.byteOffset, body.byteLength);
+		const slots = sparseSlots(view, placed.offset, placed.rowsOffset, placed.rowCount);
+		return slots[Math.floor((field - placed.rowsOffset) / placed.part.row.size)];
+	}
+	return undefined;
+}
+
 /**
  * Name of the field that stands `field` octets into the body of the record at `offset`: `maxVcpus`, `Ports[3].state`.
  */

@@ -733,12 +733,15 @@ A refusal names the rule, the place, what was expected and what was found. As te
 open refused by XLU-R001: The stream holds every record whole, up to END. At LU_SECTION, field length, offset 504: expected 456 (0x1c8), found 1432 (0x598).
 \`\`\`
 
-The place is, as far as it is known: the record's type, the field (of its head, or \`Part[row].field\`), the domain, the
-section (H, 0, 1h, 1d, 2), and the offset in octets from the start of the stream to the record's header. With \`--json\`,
+The place is, as far as it is known: the record's type, the field (of its head, or \`Part[row].field\`; in a sparse table
+with the slot, which is the port, reference or handle), the domain, the section (H, 0, 1h, 1d, 2), and the offset in octets
+from the start of the stream to the record's header. With \`--json\`,
 and as properties of the library's \`XluError\`, the same facts stand apart: \`rule\`, \`domid\`, \`record\`, \`offset\`, \`field\`,
 \`expected\`, \`got\` ([CLI.md](CLI.md), [ERRORS.md](ERRORS.md)). From the core itself they come as numbers in the fault
 record ([CORE.md](CORE.md)). Where a rule is about names and not amounts, \`expected\` is the nearest value that would
-have been accepted, such as the highest known number of an enumeration.
+have been accepted, such as the highest known number of an enumeration. A number that stands for something has it in
+parentheses: a type of records its name, a chunk's fault what is wrong. \`other than N\` is a value that may come near N and
+not be it.
 
 Checking stops at the first rule that is broken ([The order of checks](#the-order-of-checks)). A refusal leaves the target
 image as it was.

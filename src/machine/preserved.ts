@@ -4,11 +4,13 @@
  */
 import { XluError } from "../errors.ts";
 import { alignUp, readStruct, writeStruct } from "../format/layout.ts";
+import { ruleId, rules } from "../format/rules.ts";
 import { imageStructs, MEMORY_MAGIC } from "../format/schema.ts";
 import type { PreservedPages } from "./model.ts";
 
 export const PAGE_BYTES = 4096;
 const { MemoryHeader } = imageStructs;
+const memoryRule = ruleId(rules.find(({ name }) => name === "MEMORY")?.id ?? 0);
 
 /** Hashes octets with XXH3-64; the core's function, so that both sides agree. */
 export type Hash = (data: Uint8Array) => bigint;
@@ -35,12 +37,17 @@ export function packPreserved(pages: PreservedPages, streamHash: bigint, hash: H
 /** Looks at a window's frame alone: is it preserved memory at all, and whole? The core checks the rest. */
 export function checkPreservedFrame(bytes: Uint8Array, file: string): void {
 	const fault = (expected: string, got: string) =>
-		new XluError("XLU_E_MEMORY", `${file} is not the preserved memory of a stream.`, {
-			record: file,
-			offset: 0,
-			expected,
-			got,
-		});
+		new XluError(
+			"XLU_E_MEMORY",
+			`${file} is not the preserved memory of a stream (${memoryRule}): expected ${expected}, found ${got}.`,
+			{
+				rule: memoryRule,
+				record: file,
+				offset: 0,
+				expected,
+				got,
+			},
+		);
 	if (bytes.length < MemoryHeader.size) throw fault(`at least ${MemoryHeader.size} octets`, `${bytes.length}`);
 	const header = readStruct(MemoryHeader, new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength), 0);
 	if (header.magic !== MEMORY_MAGIC)

@@ -39,7 +39,8 @@ describe.each([...new Set(allCases.map(({ rule }) => rule))])("%s", (name) => {
 		expect(fault.ruleId).toBe(`XLU-R${String(rule?.id).padStart(3, "0")}`);
 		const code = name === "MEMORY" ? "XLU_E_MEMORY" : severityCodes[rule?.severity ?? "refused"];
 		expect(error).toMatchObject({ code, rule: fault.ruleId, offset: fault.offset });
-		expect(error.message).toContain(`expected ${fault.expected}`);
+		const isBound = fault.expected === fault.got;
+		expect(error.message).toContain(`expected ${isBound ? "other than " : ""}${fault.expected}`);
 		// The offset leads to the record that is named.
 		if (fault.record && !fault.record.startsWith("0x")) {
 			const def = records.find((entry) => entry.name === fault.record);

@@ -72,7 +72,7 @@ function moveDom0Ports(guest: GuestDumps, first: number): number {
 	return next;
 }
 
-/** Adds guests to a host's dumps. dom0's blocks, its refcnt among them, stay the host's own. */
+/** Adds guests to a host's dumps. dom0 is referred to once more by each that it emulates devices for. */
 export function addGuests(host: EditedHost, guests: readonly GuestDumps[]): void {
 	host.map("debugkey-e.txt", (text) => {
 		const { head, blocks } = blocksOf(text, EVENTS);
@@ -93,7 +93,9 @@ export function addGuests(host: EditedHost, guests: readonly GuestDumps[]): void
 	});
 	host.map("debugkey-q.txt", (text) => {
 		const end = text.indexOf("(XEN) Notifying guest");
-		return text.slice(0, end) + guests.map(({ q }) => q).join("") + text.slice(end);
+		const served = guests.filter(({ q }) => q.includes("ioreq_server")).length;
+		const dom0 = text.slice(0, end).replace(/refcnt=(\d+)/, (_, count: string) => `refcnt=${Number(count) + served}`);
+		return dom0 + guests.map(({ q }) => q).join("") + text.slice(end);
 	});
 	if (guests.some(({ s }) => s)) {
 		host.map("debugkey-s.txt", (text) => text + guests.map(({ s }) => s).join(""));

@@ -117,10 +117,10 @@ const framing: RuleCase[] = [
 	},
 	{
 		rule: "MARKER",
-		what: "the id is libxc's",
-		fault: "stream -: 1481397587, not 1480937030",
+		what: "the id is none that is known",
+		fault: "stream -: 1481397587, not 1481397588",
 		octets: (s) => {
-			view(s).setUint32(8, 0x58454e46);
+			view(s).setUint32(8, 0x584c5554);
 			return s;
 		},
 	},

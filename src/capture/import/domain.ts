@@ -38,6 +38,9 @@ export function refuseUnsupported({ domid, info }: CapturedDomain): void {
 	if (info.pagingAssistance.includes("shadow")) {
 		throw refusedByFormat(domid, "paging assistance", "hap", "shadow");
 	}
+	if (info.pagingAssistance.includes("log_dirty")) {
+		throw refusedByFormat(domid, "paging assistance", "no log_dirty", "log_dirty: a migration is running");
+	}
 }
 
 /** PV, PVH or HVM: only the image's configuration tells the last two apart, or else a device model. */

@@ -16,13 +16,14 @@ import type { GuestImage } from "../../formats/guestImage.ts";
 import { readWallclock } from "../../machine/guestPages.ts";
 import type { DomainModel, HostModel, PreservedPages } from "../../machine/model.ts";
 import type { CapturedDomain, CapturedHost } from "../read.ts";
+import { dumpedReferences } from "./counts.ts";
 import { draftDomain, kindOf, refuseUnsupported } from "./domain.ts";
 import { importEvents } from "./events.ts";
 import { type FrameRun, MachineFrames, SUPERPAGE_FRAMES } from "./frames.ts";
 import { importGrantTable, importMaptracks } from "./grants.ts";
 import { HvmMemory } from "./hvmMemory.ts";
 import { importIoreqServers } from "./ioreq.ts";
-import { contradiction, hex, type ImportedHost, Ledger, plural } from "./ledger.ts";
+import { contradiction, hex, type ImportedHost, Ledger, plural, refusedByFormat } from "./ledger.ts";
 import { type PvContext, pvContexts } from "./pvContext.ts";
 import { PvMemory } from "./pvMemory.ts";
 import {
@@ -31,6 +32,7 @@ import {
 	claimSpecialPages,
 	importSharedInfo,
 	isWritableInUse,
+	needPlainUse,
 } from "./specialPages.ts";
 import {
 	dom0Roots,
@@ -79,6 +81,9 @@ export function importCapture(host: CapturedHost): ImportedHost {
 	const frames = new MachineFrames(host.totalFrames);
 	const preserved: PreservedPages = new Map();
 	host.domains.forEach(refuseUnsupported);
+	if (host.sharedFrames > 0) {
+		throw refusedByFormat(undefined, "Shared frames of debugkey-q.txt", "0", `${host.sharedFrames}: memory is shared`);
+	}
 	if (host.totalFrames === undefined) {
 		ledger.note(undefined, "size of the machine's memory", "assigned: as much as its domains need");
 	}
@@ -114,7 +119,8 @@ export function importCapture(host: CapturedHost): ImportedHost {
 			memory.kind === "pv" ? [[captured.domid, memory.layout.layout] as const] : [],
 		),
 	);
-	return { name: host.name, model, preserved, assumptions: ledger.assumptions, pvLayouts };
+	const references = dumpedReferences(host.domains, model, preserved);
+	return { name: host.name, model, preserved, assumptions: ledger.assumptions, references, pvLayouts };
 }
 
 // --- 1. facts ---
@@ -164,6 +170,7 @@ function claimDead({ domid, info }: CapturedDomain, memory: PlainMemory, frames:
 		);
 	}
 	for (const page of info.domPages) {
+		needPlainUse(domid, page, "DomPage of debugkey-q.txt");
 		frames.own(page.mfn, domid, allocatedFlag(page), "DomPage of debugkey-q.txt");
 		memory.known.add(page.mfn);
 		if (isWritableInUse(page)) {

@@ -4,6 +4,7 @@
  */
 import { XluError } from "../../errors.ts";
 import type { HostModel, PreservedPages, PvLayout } from "../../machine/model.ts";
+import type { References } from "../../machine/references.ts";
 
 /** One thing that the capture does not say. */
 export interface Assumption {
@@ -23,6 +24,8 @@ export interface ImportedHost {
 	/** Frames whose content matters to the hypervisor's state: MFN -> 4096 octets. */
 	preserved: PreservedPages;
 	assumptions: Assumption[];
+	/** Counts as the dump has them. */
+	references: References;
 	/** Of each PV guest that has an image: how it sees its own memory. */
 	pvLayouts: ReadonlyMap<number, PvLayout>;
 }
@@ -62,8 +65,9 @@ export function contradiction(
 }
 
 /** What the format refuses by name, or what a capture does not tell enough of. */
-export function refusedByFormat(domid: number, field: string, expected: string, got: string): XluError {
-	return new XluError("XLU_E_VERSION", `domain ${domid}: ${field}: expected ${expected}, got ${got}`, {
+export function refusedByFormat(domid: number | undefined, field: string, expected: string, got: string): XluError {
+	const place = domid === undefined ? "captured host" : `domain ${domid}`;
+	return new XluError("XLU_E_VERSION", `${place}: ${field}: expected ${expected}, got ${got}`, {
 		rule: "XLU-R044",
 		domid,
 		field,

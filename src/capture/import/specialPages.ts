@@ -8,11 +8,15 @@ import type { DomainModel, PreservedPages } from "../../machine/model.ts";
 import type { CapturedPage } from "../domains.ts";
 import type { CapturedDomain } from "../read.ts";
 import type { MachineFrames } from "./frames.ts";
-import { contradiction, hex, type Ledger, plural } from "./ledger.ts";
+import { contradiction, hex, type Ledger, plural, refusedByFormat } from "./ledger.ts";
 
 /** Bits of the dump's count and type words, the same in every Xen of interest. */
 const CAF_ALLOCATED = 1n << 63n;
+const CAF_XENHEAP = 1n << 62n;
 const TAF_TYPE_SHIFT = 61n;
+const TAF_PINNED = 1n << 59n;
+const TAF_VALIDATED = 1n << 58n;
+const TAF_PARTIAL = 1n << 56n;
 const TAF_COUNT_MASK = (1n << 55n) - 1n;
 const CAF_COUNT_MASK = (1n << 54n) - 1n;
 
@@ -26,12 +30,41 @@ export interface SpecialPages {
 /** Flags of a page's frame-owner entry: a dead domain's frames are owned without being allocated. */
 export const allocatedFlag = (page: CapturedPage): number => (page.caf & CAF_ALLOCATED ? FRAME.allocated : 0);
 
-/** References to a page, for telling pages apart that the dump does not name. */
-export const referencesOf = (page: CapturedPage): number => Number(page.caf & CAF_COUNT_MASK);
+/** References to a page. */
+export const referencesOf = ({ caf }: Pick<CapturedPage, "caf">): number => Number(caf & CAF_COUNT_MASK);
+
+/** References to a page by its type. */
+export const typeReferencesOf = ({ taf }: Pick<CapturedPage, "taf">): number => Number(taf & TAF_COUNT_MASK);
 
 /** A stale type (count 0) is none; of the types, only `writable` is taken from the dump. */
 export function isWritableInUse(page: CapturedPage): boolean {
 	return page.taf >> TAF_TYPE_SHIFT === BigInt(PAGE_TYPE.writable) && (page.taf & TAF_COUNT_MASK) > 0n;
+}
+
+/**
+ * A page that Xen shares with its owner, or that a dead domain left behind, is in use as writable or not at all.
+ * @param what the list and its file
+ * @throws XLU_E_CAPTURE for another type in use, or a page of Xen's heap that is not of it; XLU_E_VERSION for a type that is
+ *   half validated
+ */
+export function needPlainUse(domid: number, page: CapturedPage, what: string, isXenheap = false): void {
+	const { mfn, caf, taf } = page;
+	const place = `${what}, MFN ${hex(mfn)}`;
+	if (isXenheap && (caf & CAF_XENHEAP) === 0n) {
+		throw contradiction(domid, place, "caf= of a page of Xen's heap (bit 62)", hex(caf));
+	}
+	if (typeReferencesOf(page) === 0) return;
+	if ((taf & TAF_PARTIAL) !== 0n || (taf & TAF_VALIDATED) === 0n) {
+		throw refusedByFormat(domid, place, "taf= of a type that is validated (bit 58), not in part (bit 56)", hex(taf));
+	}
+	if (!isWritableInUse(page) || (taf & TAF_PINNED) !== 0n) {
+		throw contradiction(
+			domid,
+			place,
+			"taf= of a page in use as writable (bits 61 to 63 set), not pinned (bit 59)",
+			hex(taf),
+		);
+	}
 }
 
 /** Claims a domain's xenheap and extra pages where the dump says that they are. */
@@ -41,6 +74,7 @@ export function claimSpecialPages({ domid, info }: CapturedDomain, frames: Machi
 		[info.extraPages, FRAME.extra, "ExtraPage of debugkey-q.txt"],
 	] as const) {
 		for (const page of pages) {
+			needPlainUse(domid, page, what, flag === FRAME.xenheap);
 			frames.own(page.mfn, domid, flag | allocatedFlag(page), what);
 			if (isWritableInUse(page)) {
 				frames.setType(page.mfn, PAGE_TYPE.writable);
