@@ -8,6 +8,7 @@ import { ruleTexts } from "../../src/format/ruleText.ts";
 import { domainTables, imageStructs, records } from "../../src/format/schema.ts";
 import { memoryFor, newCore, openCheck, refusal, restoreAll, saveModel, saveTiny } from "../support/core.ts";
 import { faultText } from "../support/faultText.ts";
+import { brokenRefusal, refusalCases } from "../support/refusalCases.ts";
 import { parse, StreamRecord } from "../support/restitch.ts";
 import { brokenStream, ruleCases } from "../support/ruleCases.ts";
 import { brokenSecond, secondCases } from "../support/secondCases.ts";
@@ -18,10 +19,11 @@ const tiny = saveTiny();
 
 const severityCodes = { damaged: "XLU_E_DAMAGED", version: "XLU_E_VERSION", refused: "XLU_E_REFUSED" };
 
-/** Every case of the tiny host in version 1; and those of what version 2 adds. */
+/** Every case of the tiny host in version 1; those of what version 2 adds; and what these would not miss. */
 const allCases = [
 	...ruleCases.map((one) => ({ ...one, broken: () => brokenStream(one) })),
 	...secondCases.map((one) => ({ ...one, broken: () => brokenSecond(one) })),
+	...refusalCases.map((one) => ({ ...one, broken: () => brokenRefusal(one) })),
 ];
 
 describe.each([...new Set(allCases.map(({ rule }) => rule))])("%s", (name) => {

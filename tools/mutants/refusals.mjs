@@ -70,10 +70,13 @@ function isUnconditional(call, ancestors, body) {
 	return !returnsBefore;
 }
 
-/** Functions by what their calls mean: `refusers` refuse whenever they are called; `checks` may, and answer with a bool. */
+/**
+ * Functions by what their calls mean: `refuse` whenever they are called, or `check` and answer with a bool. Returns what a
+ * name means in a file: of its own functions, else of the one that exports it.
+ */
 function classify(files) {
 	const functions = [];
-	for (const source of files.values())
+	for (const [file, source] of files)
 		walk(source, (node) => {
 			if (!isFunction(node)) return;
 			const calls = [];
@@ -83,21 +86,30 @@ function classify(files) {
 				if (inner.kind === NodeKind.Binary && inner.operator === Token.Equals)
 					writesRule ||= inner.left.kind === NodeKind.PropertyAccess && inner.left.property.text === "rule";
 			});
-			functions.push({ name: node.name.text, node, calls, writesRule });
+			const name = node.name.text;
+			const isBool = node.signature.returnType.name?.identifier.text === "bool";
+			const means = writesRule || name === CODING_FAULT ? "refuse" : undefined;
+			functions.push({ file, name, node, calls, isBool, isExported: node.is(as.CommonFlags.Export), means });
 		});
-	const refusers = new Set([CODING_FAULT, ...functions.filter((f) => f.writesRule).map((f) => f.name)]);
-	const checks = new Set();
-	for (let before = -1; before !== refusers.size + checks.size; ) {
-		before = refusers.size + checks.size;
-		for (const { name, node, calls } of functions) {
-			if (refusers.has(name)) continue;
-			const refusing = calls.filter(({ call }) => refusers.has(calleeOf(call)) && calleeOf(call) !== CODING_FAULT);
-			if (refusing.some(({ call, ancestors }) => isUnconditional(call, ancestors, node.body))) refusers.add(name);
-			else if (refusing.length > 0 || calls.some(({ call }) => checks.has(calleeOf(call))))
-				if (node.signature.returnType.name?.identifier.text === "bool") checks.add(name);
+	const named = (file, name) =>
+		functions.find((f) => f.name === name && f.file === file) ?? functions.find((f) => f.name === name && f.isExported);
+	const meaning = (file, call) => named(file, calleeOf(call))?.means;
+	for (let isNews = true; isNews; ) {
+		isNews = false;
+		for (const fn of functions) {
+			if (fn.means === "refuse") continue;
+			const refusing = fn.calls.filter(
+				({ call }) => meaning(fn.file, call) === "refuse" && calleeOf(call) !== CODING_FAULT,
+			);
+			const isCheck =
+				fn.isBool && (refusing.length > 0 || fn.calls.some(({ call }) => meaning(fn.file, call) === "check"));
+			const isRefuser = refusing.some(({ call, ancestors }) => isUnconditional(call, ancestors, fn.node.body));
+			const means = isRefuser ? "refuse" : isCheck ? "check" : fn.means;
+			isNews ||= means !== fn.means;
+			fn.means = means;
 		}
 	}
-	return { refusers, checks };
+	return (file, name) => named(file, name)?.means;
 }
 
 /** Operands of a condition that || and && join. */
@@ -172,7 +184,7 @@ const contains = (outer, inner) =>
  */
 export function mutate(sources) {
 	const files = parse(sources);
-	const { refusers, checks } = classify(files);
+	const meaningOf = classify(files);
 	const mutants = [];
 	const changed = new Map();
 	for (const [file, source] of files) {
@@ -190,11 +202,6 @@ export function mutate(sources) {
 			return mutants.length - 1;
 		};
 		const mutateCondition = (condition, rule) => {
-			for (const { node, joint } of operandsOf(condition)) {
-				const number = add("clause", node, rule);
-				const rest = joint === Token.Bar_Bar ? `&& mutant != ${number}` : `|| mutant == ${number}`;
-				edit(node, (piece) => `(!!(${piece(node.range.start, node.range.end)}) ${rest})`);
-			}
 			for (const node of boundsOf(condition)) {
 				const number = add("bound", node, rule);
 				const [operator, other] = OTHER_BOUND.get(node.operator);
@@ -203,6 +210,12 @@ export function mutate(sources) {
 					const right = piece(node.right.range.start, node.range.end);
 					return `(mutant == ${number} ? ${left} ${other} ${right} : ${left} ${operator} ${right})`;
 				});
+			}
+			// Around what was changed of the operand itself: the later edit is the outer one.
+			for (const { node, joint } of operandsOf(condition)) {
+				const number = add("clause", node, rule);
+				const rest = joint === Token.Bar_Bar ? `&& mutant != ${number}` : `|| mutant == ${number}`;
+				edit(node, (piece) => `(!!(${piece(node.range.start, node.range.end)}) ${rest})`);
 			}
 		};
 		walk(source, (node, ancestors) => {
@@ -214,13 +227,14 @@ export function mutate(sources) {
 			if (node.kind === NodeKind.Null) edit(node, () => "changetype<L.DomainPlan>(0)");
 			const callee = calleeOf(node);
 			const fn = ancestors.findLast(isFunction);
-			if (!callee || !fn || (!refusers.has(callee) && !checks.has(callee))) return;
-			if (checks.has(callee)) {
+			const means = callee && fn && meaningOf(file, callee);
+			if (!means) return;
+			if (means === "check") {
 				const number = add("call", node, callee);
 				edit(node, (piece) => `(${piece(node.range.start, node.range.end)} || mutant == ${number})`);
 				return;
 			}
-			if (refusers.has(fn.name.text)) return;
+			if (meaningOf(file, fn.name.text) === "refuse") return;
 			const rule = rules(node)[0]?.[1] ?? rules(node)[0]?.[2] ?? callee;
 			const number = add("off", node, rule);
 			const above = ancestors.at(-1);
@@ -275,7 +289,8 @@ export function withMutant(core, number) {
 	// As a global begins: i32, mutable, i32.const.
 	const global = (value) => Buffer.concat([Buffer.from([0x7f, 0x01, 0x41]), leb128(value)]);
 	const at = octets.indexOf(global(NO_MUTANT));
-	if (at < 0 || octets.indexOf(global(NO_MUTANT), at + 1) >= 0) throw new Error("the module has no global of the mutant");
+	if (at < 0 || octets.indexOf(global(NO_MUTANT), at + 1) >= 0)
+		throw new Error("the module has no global of the mutant");
 	octets.set(global(number), at);
 	return octets;
 }
