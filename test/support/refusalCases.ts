@@ -3,7 +3,17 @@
  * its condition, a stream that this place alone refuses so. As in ruleCases.ts, each breaks exactly the rule it is listed
  * under; those of the second host have `second`.
  */
-import { EVTCHN_ABI, GRANT_MAP, IOREQ_RANGE, P2M_ACCESS, P2M_TYPE, PASS } from "../../src/format/enums.ts";
+import {
+	DOMID,
+	EVTCHN_ABI,
+	FRAME,
+	GRANT_MAP,
+	IOREQ_RANGE,
+	P2M_ACCESS,
+	P2M_TYPE,
+	PAGE_TYPE,
+	PASS,
+} from "../../src/format/enums.ts";
 import { readStruct, writeStruct } from "../../src/format/layout.ts";
 import { heads, IMAGE_HEADER_BYTES, RECORD_HEADER_BYTES, structs } from "../../src/format/schema.ts";
 import type { DomainModel, HostModel, PreservedPages } from "../../src/machine/model.ts";
@@ -320,14 +330,14 @@ const memory: RefusalCase[] = [
 		rule: "PAGE_TABLE",
 		what: "an L4 entry far beyond the host",
 		fault: "1h/1 LU_PAGE_TYPES: 3, not 281474976706663",
-		memory: (preserved) => tableEntry(preserved, 200, 272, pte(0xf_ffff_ffff, true)),
+		memory: (preserved) => tableEntry(preserved, 200, 272, pte(0x3fff_ffff, true)),
 	},
 	{
 		rule: "PAGE_TABLE",
 		what: "an L3 entry of a 32-bit guest far beyond the host",
 		second: true,
 		fault: "1h/6 LU_PAGE_TYPES: 2, not 281474976706661",
-		memory: (preserved) => tableEntry(preserved, 840, 0, pte(0xf_ffff_ffff, false)),
+		memory: (preserved) => tableEntry(preserved, 840, 0, pte(0x3fff_ffff, false)),
 	},
 	{
 		rule: "P2M_ENTRY",
@@ -501,6 +511,12 @@ const devices: RefusalCase[] = [
 		stream: (s) => s.record("LU_HOST").set("cpuCount", 8193),
 	},
 	{
+		rule: "VCPU_STATE",
+		what: "affinities of fewer CPUs than there are, as many as there may be",
+		fault: "2/0 LU_VCPU.affinityWordCount: 128, not 1",
+		stream: (s) => s.record("LU_HOST").set("cpuCount", 8192),
+	},
+	{
 		rule: "IOREQ",
 		what: "a server of a number of more than 16 bits",
 		fault: "2/2 LU_IOREQ_SERVERS.IoreqServerList[0].serverId: 0, not 65536",
@@ -533,4 +549,87 @@ const devices: RefusalCase[] = [
 	},
 ];
 
-export const refusalCases: readonly RefusalCase[] = [...framing, ...slices, ...memory, ...grants, ...devices];
+/** The HVM guest alone, as domain 0: what a free frame's entry has where another's has its owner. */
+function hvmAsDomain0(m: HostModel): DomainModel {
+	const hvm = domain(m, 2);
+	const guest: DomainModel = {
+		...hvm,
+		domain: { ...hvm.domain, domid: 0 },
+		grantActive: [],
+		foreignMapList: [],
+		ports: [undefined, ...(hvm.ports?.slice(1, 2) ?? [])],
+		ioreqServerList: [],
+		ioreqPorts: [],
+		ioreqPages: [],
+		ioreqRanges: [],
+	};
+	m.domains = [guest];
+	// Owners of the others are gone with them; a type is only an owned frame's.
+	m.frameOwners = m.frameOwners.map((entry) => {
+		const owner = entry & 0x7fffn;
+		return owner === 2n ? entry - 2n : owner === BigInt(DOMID.XEN) ? entry : 0n;
+	});
+	m.frameTypes = m.frameTypes.map((type, mfn) => (m.frameOwners[mfn] === 0n ? 0 : type));
+	(guest.p2m as BigUint64Array)[400] = 0n;
+	return guest;
+}
+
+/** Entries of a page table, and the pin. */
+const PER_TABLE = 513;
+/** What the domains up to the HVM guest, its foreign maps left out, may refer to besides page tables. */
+const BESIDES_TABLES = 3 * 2048 + 4 * (1 + 2 + 3) + 18 * 2 + (2 + 2);
+const MOST_REFERENCES = 2 ** 31;
+
+/** So many references that up to the HVM guest's grants there are `sum`: page tables, and foreign maps for the rest. */
+function references(m: HostModel, sum: number): void {
+	const tables = Math.floor((sum - BESIDES_TABLES) / PER_TABLE);
+	const foreign = sum - BESIDES_TABLES - tables * PER_TABLE;
+	const present = m.frameTypes.filter((type) => (type & 7) >= 1 && (type & 7) <= 4).length;
+	// One frame of the device memory that the P2M names is nobody's.
+	const frames = 1024 + tables - present + 1;
+	const owners = new BigUint64Array(frames).fill(BigInt(FRAME.owned | FRAME.allocated) | 1n, 1024);
+	const types = new Uint8Array(frames).fill(PAGE_TYPE.l1, 1024);
+	owners.set(m.frameOwners);
+	types.set(m.frameTypes);
+	owners[0xfee00] = 0n;
+	types[0xfee00] = 0;
+	m.frameOwners = owners;
+	m.frameTypes = types;
+	const p2m = domain(m, 2).p2m as BigUint64Array;
+	const list = [];
+	for (let gfn = 400; list.length < foreign; gfn++) {
+		if (gfn < 599) p2m[gfn] = 0n;
+		list.push({ gfn, mfn: 190, owner: 0 });
+	}
+	const longer = new BigUint64Array(Math.max(600, 400 + foreign + 1));
+	longer.set(p2m);
+	for (const { gfn, mfn } of list) longer[gfn] = p2mEntry(mfn, P2M_TYPE.foreign);
+	longer[longer.length - 1] = p2mEntry(0xfee00, P2M_TYPE.mmioDirect);
+	domain(m, 2).p2m = longer;
+	domain(m, 2).foreignMapList = list;
+}
+
+const sums: RefusalCase[] = [
+	{
+		rule: "P2M_FRAME",
+		what: "domain 0's RAM that nobody owns",
+		fault: "0/0 LU_P2M.firstGfn: 0, not 440",
+		model: (m) => {
+			(hvmAsDomain0(m).p2m as BigUint64Array)[10] = p2mEntry(440);
+		},
+	},
+	{
+		rule: "COUNT_OVERFLOW",
+		what: "2^31 references in front of a domain's grants",
+		fault: "1d/2 LU_GRANT_ACTIVE: 2147483648, not 2147483651",
+		model: (m) => references(m, MOST_REFERENCES),
+	},
+	{
+		rule: "COUNT_OVERFLOW",
+		what: "2^31 references with a domain's grants, and another domain",
+		fault: "0/5 LU_DOMAIN: 2147483648, not 2147485696",
+		model: (m) => references(m, MOST_REFERENCES - 3),
+	},
+];
+
+export const refusalCases: readonly RefusalCase[] = [...framing, ...slices, ...memory, ...grants, ...devices, ...sums];

@@ -164,6 +164,8 @@ function atLimits({ model }: ReturnType<typeof tinyHost>): void {
 /** The same of what version 2 has. */
 function atLimitsOfSecond({ model }: ReturnType<typeof secondHost>): void {
 	const narrow = model.domains.find(({ domain }) => domain.domid === NARROW)!;
+	// All of the L2 table that has Xen's part is Xen's.
+	narrow.pv32 = { xenStart: 0xc000_0000 };
 	narrow.vnumaDistances = [10, 255, 255, 10].map((distance) => ({ distance }));
 	narrow.schedulerVcpus = [
 		{ vcpuId: 0, periodUs: 10, budgetUs: 10 },
