@@ -19,17 +19,24 @@ import { Worker } from "node:worker_threads";
 import { compileCore, coreSources, failingTests, root } from "./mutants/core.mjs";
 import { mutate, NO_MUTANT, OPERATORS, withMutant } from "./mutants/refusals.mjs";
 
-/** Tests that call what no stream reaches: saving, windows, the order of calls. One after the other, the quickest first. */
-const suites = [
-	"test/core/roundtrip.test.ts",
-	"test/passes/windows.test.ts",
-	"test/parallel/contexts.test.ts",
-	"test/core/versions.test.ts",
-	"test/core/windows.test.ts",
-	"test/passes/passes.test.ts",
-	"test/core/rules.test.ts",
-	"test/core/damage.test.ts",
-];
+/** Tests that call what no stream reaches, by the files that they are about; one after the other, the quickest first. */
+const calls = ["test/passes/windows.test.ts", "test/parallel/contexts.test.ts", "test/passes/passes.test.ts"];
+const images = ["test/core/roundtrip.test.ts", "test/passes/windows.test.ts", "test/core/versions.test.ts"];
+const streams = ["test/core/limits.test.ts", "test/core/versions.test.ts", "test/core/damage.test.ts"];
+const suites = {
+	"assembly/check/index.ts": calls,
+	"assembly/compare.ts": images.slice(0, 2),
+	"assembly/digestSteps.ts": ["test/core/windows.test.ts"],
+	"assembly/image.ts": [...images.slice(1, 2), "test/core/rules.test.ts"],
+	"assembly/open.ts": [...streams, ...calls.slice(0, 1)],
+	"assembly/plan.ts": [...streams, ...calls.slice(2)],
+	"assembly/restore.ts": calls,
+	"assembly/restoreRows.ts": ["test/core/windows.test.ts"],
+	"assembly/save.ts": [...images, "test/core/rules.test.ts"],
+	"assembly/saveSteps.ts": ["test/core/windows.test.ts"],
+	"assembly/steps.ts": ["test/core/windows.test.ts"],
+	"assembly/workers.ts": calls.slice(1, 2),
+};
 /** A mutant whose vectors take longer than this loops. */
 const HANGS_AFTER_MS = 20_000;
 
@@ -144,7 +151,7 @@ try {
 		if (known) continue;
 		writeFileSync(core, withMutant(octets, mutant.number));
 		let test;
-		for (const suite of suites) {
+		for (const suite of suites[mutant.file] ?? ["test/core/rules.test.ts"]) {
 			[test] = failingTests(core, join(directory, "report.json"), [suite], { bail: true });
 			if (test) break;
 		}
