@@ -329,14 +329,14 @@ const memory: RefusalCase[] = [
 	{
 		rule: "PAGE_TABLE",
 		what: "an L4 entry far beyond the host",
-		fault: "1h/1 LU_PAGE_TYPES: 3, not 281474976706663",
+		fault: "1h/1 LU_PAGE_TYPES: 3, not 4398046507111",
 		memory: (preserved) => tableEntry(preserved, 200, 272, pte(0x3fff_ffff, true)),
 	},
 	{
 		rule: "PAGE_TABLE",
 		what: "an L3 entry of a 32-bit guest far beyond the host",
 		second: true,
-		fault: "1h/6 LU_PAGE_TYPES: 2, not 281474976706661",
+		fault: "1h/6 LU_PAGE_TYPES: 2, not 4398046507109",
 		memory: (preserved) => tableEntry(preserved, 840, 0, pte(0x3fff_ffff, false)),
 	},
 	{
