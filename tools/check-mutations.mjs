@@ -25,14 +25,14 @@ const images = ["test/core/roundtrip.test.ts", "test/passes/windows.test.ts", "t
 const streams = ["test/core/limits.test.ts", "test/core/versions.test.ts", "test/core/damage.test.ts"];
 const suites = {
 	"assembly/check/index.ts": calls,
-	"assembly/compare.ts": images.slice(0, 2),
+	"assembly/compare.ts": ["test/core/image.test.ts", ...images.slice(0, 2)],
 	"assembly/digestSteps.ts": ["test/core/windows.test.ts"],
-	"assembly/image.ts": [...images.slice(1, 2), "test/core/rules.test.ts"],
+	"assembly/image.ts": ["test/core/image.test.ts"],
 	"assembly/open.ts": [...streams, ...calls.slice(0, 1)],
 	"assembly/plan.ts": [...streams, ...calls.slice(2)],
 	"assembly/restore.ts": calls,
 	"assembly/restoreRows.ts": ["test/core/windows.test.ts"],
-	"assembly/save.ts": [...images, "test/core/rules.test.ts"],
+	"assembly/save.ts": ["test/core/image.test.ts", ...images],
 	"assembly/saveSteps.ts": ["test/core/windows.test.ts"],
 	"assembly/steps.ts": ["test/core/windows.test.ts"],
 	"assembly/workers.ts": calls.slice(1, 2),

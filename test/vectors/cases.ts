@@ -631,7 +631,7 @@ export const heldElsewhere: Readonly<Record<string, { why: string; test: string 
 	"XLU-R030": { why: "a window of the caller", test: "test/passes/windows.test.ts" },
 	"XLU-R031": { why: "the order of calls", test: "test/passes/passes.test.ts" },
 	"XLU-R032": { why: "the order of calls", test: "test/passes/passes.test.ts" },
-	"XLU-R033": { why: "a hypervisor image, which is saved", test: "test/core/rules.test.ts" },
+	"XLU-R033": { why: "a hypervisor image, which is saved", test: "test/core/image.test.ts" },
 	"XLU-R035": { why: "a restore without the preserved memory", test: "test/passes/passes.test.ts" },
 	"XLU-R047": { why: "a hypervisor image, which is saved in an older version", test: "test/core/versions.test.ts" },
 	"XLU-R111": { why: "two images that are compared", test: "test/core/roundtrip.test.ts" },
