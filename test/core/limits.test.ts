@@ -108,6 +108,25 @@ describe("END: what fills a stream's last frame, where it is handed over in fram
 	});
 });
 
+describe("VERSION: what neither the reader's newest version nor this core knows", () => {
+	/** A stream of a version, for a reader whose newest is another one. */
+	function opened(version: number, newest: number) {
+		const stream = tiny.stream.slice();
+		new DataView(stream.buffer).setUint32(12, version);
+		const core = newCore();
+		const window = core.place(stream);
+		const context = core.createContext();
+		expect(() => context.open(window, { newest })).toThrow(expect.objectContaining({ rule: "XLU-R003" }));
+		const { expected, got } = context.fault(window);
+		return [Number(expected), Number(got)];
+	}
+
+	test("version 3, for a reader that knows it", () => expect(opened(3, 3)).toEqual([2, 3]));
+	test("version 0, for a reader that knows version 1", () => expect(opened(0, 1)).toEqual([2, 0]));
+	test("version 2, for a reader that knows version 1", () => expect(opened(2, 1)).toEqual([1, 2]));
+	test("version 1, for a reader that knows version 3", () => expect(opened(1, 3)).toEqual([3, 1]));
+});
+
 test("TRUNCATED: a header that the stream ends within is not read beyond its end", () => {
 	const parsed = parse(tiny.stream);
 	const record = new StreamRecord(0x8000_0001, new Uint8Array(8));
