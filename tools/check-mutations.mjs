@@ -34,7 +34,7 @@ const suites = {
 	"assembly/restore.ts": calls,
 	"assembly/restoreRows.ts": ["test/core/windows.test.ts"],
 	"assembly/save.ts": ["test/core/image.test.ts", ...images],
-	"assembly/saveSteps.ts": ["test/core/windows.test.ts"],
+	"assembly/saveSteps.ts": ["test/core/image.test.ts", "test/core/windows.test.ts"],
 	"assembly/steps.ts": ["test/core/windows.test.ts"],
 	"assembly/workers.ts": calls.slice(1, 2),
 };

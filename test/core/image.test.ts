@@ -172,3 +172,53 @@ test("an image that is misaligned, or shorter than its root", () => {
 		expect(rawFault(raw, ctx).rule).toBe(33);
 	}
 });
+
+describe("images whose streams would be too large", () => {
+	const MIB = 1 << 20;
+	/** Tables that a record each is made of, by the record's length alone. */
+	const tables = [
+		"HvmContext",
+		"CpuidLeaves",
+		"MsrPolicy",
+		"HvmParamList",
+		"CapRanges",
+		"PirqList",
+		"ForeignMapList",
+		"KeptRanges",
+		"IoreqRanges",
+	];
+
+	/** The image with so many octets behind it, in which tables may begin. */
+	function withRoom(bytes: number, fill: (image: Damaged, at: number) => void) {
+		const core = newCore();
+		const image = new Damaged();
+		const at = image.octets.length;
+		image.root("size", at + bytes);
+		fill(image, at);
+		const window = core.allocate(at + bytes);
+		core.bytes(window).set(image.octets);
+		return { context: core.createContext(), window };
+	}
+
+	test("BODY_LENGTH: a record of more than 2^27 octets", () => {
+		const bytes = 2 ** 27 + 8;
+		const { context, window } = withRoom(bytes, (image, at) => image.table(HVM, "HvmContext", bytes, at));
+		expect(() => context.planSave(window)).toThrow(expect.objectContaining({ rule: "XLU-R006" }));
+		expect(() => context.planSteps(window)).toThrow(expect.objectContaining({ rule: "XLU-R006" }));
+	});
+
+	test("HOST_LIMIT: a stream of 4 GiB and more, of tables that all lie in one place", () => {
+		const bytes = 120 * MIB;
+		const { context, window } = withRoom(bytes, (image, at) => {
+			for (let domain = 0; domain <= LAST; domain++)
+				for (const name of tables) {
+					const { size } = domainTables.find((table) => table.name === name)!.row;
+					image.table(domain, name, Math.floor(bytes / size), at);
+				}
+		});
+		expect(() => context.planSave(window)).toThrow(expect.objectContaining({ rule: "XLU-R040" }));
+		const { expected, got } = context.fault();
+		expect(expected).toBe(0xffff_ffffn);
+		expect(got).toBeGreaterThan(2n ** 32n);
+	});
+});

@@ -9,6 +9,12 @@ const tiny = saveTiny();
 const domids = [0, 1, 2, 5];
 const { XEN } = DOMID;
 
+/** A number of the last refusal on a raw context. */
+function faultNumber(raw: RawExports, ctx: number, name: "expected" | "got"): number {
+	const { offset } = imageStructs.Fault.fields.find((field) => field.name === name)!;
+	return Number(new DataView(raw.memory.buffer).getBigUint64(ctx + imageStructs.Context.size + offset, true));
+}
+
 describe("WINDOW: a window that does not fit is refused and nothing is written", () => {
 	interface Windows {
 		raw: RawExports;
@@ -72,6 +78,8 @@ describe("WINDOW: a window that does not fit is refused and nothing is written",
 			["on the context block's scratch", ctx + (raw.contextBytes() >>> 0) - 16, imageBytes],
 		];
 		for (const [what, pointer, bytes] of cases) unchanged(() => raw.target(ctx, pointer, bytes), what);
+		unchanged(() => raw.target(ctx, 1024, imageBytes), "below the heap");
+		expect(faultNumber(raw, ctx, "expected")).toBe(raw.heapBase());
 		expect(raw.target(ctx, target, imageBytes)).toBe(0);
 	});
 
