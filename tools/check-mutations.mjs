@@ -31,7 +31,7 @@ const suites = {
 	"assembly/image.ts": ["test/core/image.test.ts"],
 	"assembly/open.ts": [...calls.slice(0, 1), ...streams],
 	"assembly/plan.ts": ["test/core/limits.test.ts", ...calls.slice(2)],
-	"assembly/restore.ts": calls,
+	"assembly/restore.ts": [...calls, "test/core/windows.test.ts"],
 	"assembly/restoreRows.ts": ["test/core/windows.test.ts"],
 	"assembly/save.ts": ["test/core/image.test.ts", ...images],
 	"assembly/saveSteps.ts": ["test/core/image.test.ts", "test/core/windows.test.ts"],

@@ -137,10 +137,15 @@ describe("WINDOW: a window that does not fit is refused and nothing is written",
 			["on the image", image.pointer + image.length - 8, tiny.stream.length],
 			["before the image and into it", image.pointer - 8, tiny.stream.length],
 		] as [string, number, number][]) {
+			core.bytes({ pointer: out, length: 32 }).fill(0xa5);
 			expect(save(pointer, bytes), what).toBe(1);
 			expect(rawFault(raw, ctx).rule, what).toBe(30);
 			expect(Buffer.compare(core.bytes(image), tiny.image), what).toBe(0);
+			// Not even the image header, where that has no room.
+			if (bytes < 24) expect(new Set(core.bytes({ pointer: out, length: 32 })), what).toEqual(new Set([0xa5]));
 		}
+		expect(save(1024, tiny.stream.length)).toBe(1);
+		expect(faultNumber(raw, ctx, "expected")).toBe(raw.heapBase());
 		expect(save(out, tiny.stream.length * 2)).toBe(0);
 	});
 
