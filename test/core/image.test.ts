@@ -75,7 +75,12 @@ const shape: Case[] = [
 	["no image at all", (image) => image.root("magic", 0)],
 	["another ABI", (image) => image.root("abi", 2)],
 	["larger than its window", (image) => image.root("size", image.octets.length + 8)],
-	["more domains than there is room for", (image) => image.root("domainCount", 0x0fff_ffff)],
+	[
+		"more domains than there is room for",
+		(image) => image.root("domainCount", 0x0fff_ffff),
+		tiny.image.length,
+		tiny.image.length,
+	],
 	["domains elsewhere", (image) => image.root("domainsOffset", image.rootIs("domainsOffset") + 8)],
 	["detached tables", (image) => image.root("flags", 1), 0, 1],
 	["a host table beyond the image", (image) => image.table("host", "Host", 1, 0xffff_fff8)],
@@ -116,7 +121,7 @@ const source: Case[] = [
 ];
 
 /** The fault of a refused call. */
-function faultOf(image: Damaged, call: "digest" | "save" | "compare") {
+function faultOf(image: Damaged, call: "digest" | "save" | "compare" | "compareWith") {
 	const core = newCore();
 	const sound = core.place(tiny.image);
 	const window = core.place(image.octets);
@@ -126,6 +131,7 @@ function faultOf(image: Damaged, call: "digest" | "save" | "compare") {
 		digest: () => context.digest(window),
 		save: () => context.save(window, out),
 		compare: () => context.compare(sound, window),
+		compareWith: () => context.compare(window, sound),
 	};
 	expect(run[call]).toThrow(expect.objectContaining({ rule: "XLU-R033" }));
 	return context.fault();
@@ -140,7 +146,7 @@ test("the image as it is can be saved", () => {
 
 describe("no image, or one that leaves its window: not saved, digested or compared", () => {
 	test.each(shape)("%s", (_what, damage, expected, got) => {
-		for (const call of ["digest", "save", "compare"] as const) {
+		for (const call of ["digest", "save", "compare", "compareWith"] as const) {
 			const image = new Damaged();
 			damage(image);
 			const fault = faultOf(image, call);
@@ -170,7 +176,40 @@ test("an image that is misaligned, or shorter than its root", () => {
 		core.bytes({ pointer, length: octets.length }).set(octets);
 		expect(raw.planSave(ctx, pointer, bytes), `${pointer & 7}, ${bytes}`).toBe(1);
 		expect(rawFault(raw, ctx).rule).toBe(33);
+		const { offset } = fieldOf(imageStructs.Fault, "expected");
+		const fault = new DataView(raw.memory.buffer, ctx + imageStructs.Context.size);
+		expect(fault.getBigUint64(offset, true)).toBe(BigInt(new Damaged().rootIs("domainsOffset")));
 	}
+});
+
+test("the least image: no domain, and no row of any table", () => {
+	const image = new Damaged();
+	for (const { name } of hostTables) image.table("host", name, 0, 0);
+	const bytes = image.rootIs("domainsOffset");
+	image.root("domainCount", 0).root("size", bytes);
+	const core = newCore();
+	expect(core.createContext().digest(core.place(image.octets.slice(0, bytes)))).toBeTypeOf("bigint");
+});
+
+test("WINDOW: a record that has become longer since a save in steps was begun", () => {
+	const room = 1 << 20;
+	const core = newCore();
+	const image = new Damaged();
+	const at = image.octets.length;
+	image.root("size", at + room).table(HVM, "HvmContext", 8, at);
+	const window = core.allocate(at + room);
+	core.bytes(window).set(image.octets);
+	const context = core.createContext();
+	const { windowBytes, indexBytes } = context.planSteps(window);
+	let wants = context.saveStart(window, core.allocate(windowBytes), core.allocate(indexBytes));
+	core.bytes(window).set(image.table(HVM, "HvmContext", room, at).octets);
+	const toTheEnd = () => {
+		while (wants.kind !== "nothing") wants = context.saveStep();
+	};
+	expect(toTheEnd).toThrow(expect.objectContaining({ rule: "XLU-R030" }));
+	const { expected, got } = context.fault();
+	expect(Number(expected)).toBeGreaterThan(room);
+	expect(Number(got)).toBe(windowBytes);
 });
 
 describe("images whose streams would be too large", () => {
