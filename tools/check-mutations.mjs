@@ -36,7 +36,7 @@ const suites = {
 	"assembly/save.ts": ["test/core/image.test.ts", ...images],
 	"assembly/saveSteps.ts": ["test/core/image.test.ts", "test/core/windows.test.ts"],
 	"assembly/steps.ts": ["test/core/windows.test.ts"],
-	"assembly/workers.ts": calls.slice(1, 2),
+	"assembly/workers.ts": [...calls.slice(1, 2), "test/core/windows.test.ts"],
 };
 /** A mutant whose vectors take longer than this loops. */
 const HANGS_AFTER_MS = 20_000;
