@@ -169,6 +169,13 @@ describe("compare: images of another shape", () => {
 		expect(found).toMatchObject({ domid: 2, expected: "3", got: "1" });
 	});
 
+	test("a row of the host's", () => {
+		const found = difference((host) => {
+			host.regionList = host.regionList.map((region, i) => (i === 1 ? { ...region, frameCount: 15 } : region));
+		});
+		expect(found).toMatchObject({ domid: undefined, table: "RegionList", index: 1, field: "frameCount" });
+	});
+
 	test("a table of another length, whose rows are the same as far as they go", () => {
 		const found = difference(({ domains }) => {
 			const guest = domains[1]!;
