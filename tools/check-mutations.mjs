@@ -40,6 +40,8 @@ const suites = {
 };
 /** A mutant whose vectors take longer than this loops. */
 const HANGS_AFTER_MS = 20_000;
+/** And one whose tests of one file take longer than this, on however busy a machine. */
+const TESTS_MS = 600_000;
 
 const { values } = parseArgs({
 	options: {
@@ -153,7 +155,7 @@ try {
 	const sound = new Set();
 	const failing = (suite, number) => {
 		writeFileSync(core, withMutant(octets, number));
-		return failingTests(core, join(directory, "report.json"), [suite], { bail: true })[0];
+		return failingTests(core, join(directory, "report.json"), [suite], { bail: true, timeout: TESTS_MS })[0];
 	};
 	for (const mutant of values["no-tests"] ? [] : passed) {
 		if (isOver()) break;

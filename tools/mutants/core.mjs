@@ -1,6 +1,6 @@
 /** Mutants of the core: how they are built, and which tests notice them. */
 import { spawnSync } from "node:child_process";
-import { readdirSync, readFileSync } from "node:fs";
+import { readdirSync, readFileSync, rmSync } from "node:fs";
 import { dirname, join, relative } from "node:path";
 import { fileURLToPath } from "node:url";
 import asc from "assemblyscript/asc";
@@ -46,15 +46,21 @@ export async function compileCore(changed, target = "release") {
  * @param core path of a module
  * @param report path where the results may be written
  * @param bail the first test that fails is enough
+ * @param timeout milliseconds, after which a mutant loops: the tests are then threads, which end with their process
  */
-export function failingTests(core, report, suites, { bail = false, env = {} } = {}) {
+export function failingTests(core, report, suites, { bail = false, env = {}, timeout = 0 } = {}) {
 	const vitest = join(root, "node_modules/vitest/vitest.mjs");
 	const options = ["--reporter=json", `--outputFile.json=${report}`, ...(bail ? ["--bail=1"] : [])];
+	if (timeout > 0) options.push("--pool=threads");
+	rmSync(report, { force: true });
 	const done = spawnSync(process.execPath, [vitest, "run", ...suites, ...options], {
 		cwd: root,
 		encoding: "utf8",
+		timeout,
+		killSignal: "SIGKILL",
 		env: { ...process.env, ...env, XLU_CORE: core },
 	});
+	if (done.error?.code === "ETIMEDOUT") return [`${suites.join(", ")}: never ends`];
 	let results;
 	try {
 		results = JSON.parse(readFileSync(report, "utf8")).testResults;
