@@ -2,17 +2,15 @@
 //
 //   node tools/mutations.mjs [--quick] [--only N[,N...]] [--json FILE]
 //
-// Each mutant is compiled into a folder of its own and given to the tests by XLU_CORE. A mutant that no test notices
+// Each mutant is compiled and given to the tests by XLU_CORE. A mutant that no test notices
 // makes the command fail. With unmutated sources as mutant 0, which every test must pass. --quick, after `npm test`: mutant 0
 // is left out, and of each other one the first test that fails is enough.
-import { spawnSync } from "node:child_process";
-import { cpSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
-import { dirname, join, relative } from "node:path";
-import { fileURLToPath } from "node:url";
+import { join } from "node:path";
 import { parseArgs } from "node:util";
+import { compileCore, failingTests, root } from "./mutants/core.mjs";
 
-const root = join(dirname(fileURLToPath(import.meta.url)), "..");
 const references = "assembly/references.ts";
 const restore = "assembly/restore.ts";
 const sums = "assembly/sums.ts";
@@ -191,48 +189,14 @@ const { values } = parseArgs({
 });
 const only = values.only?.split(",").map(Number);
 
-function compile(directory, { file, find, put, what }) {
-	cpSync(join(root, "assembly"), join(directory, "assembly"), { recursive: true });
-	cpSync(join(root, "asconfig.json"), join(directory, "asconfig.json"));
-	symlinkSync(join(root, "node_modules"), join(directory, "node_modules"));
-	const path = join(directory, file);
-	const source = readFileSync(path, "utf8");
+/** The core with one patch, as a module in a folder. */
+async function compile(directory, { file, find, put, what }) {
+	const source = readFileSync(join(root, file), "utf8");
 	// A patch that no longer fits would test nothing.
 	if (find !== "" && source.split(find).length !== 2) throw new Error(`${what}: ${file} does not have once: ${find}`);
-	if (find !== "")
-		writeFileSync(
-			path,
-			source.replace(find, () => put),
-		);
-	const asc = join(root, "node_modules/assemblyscript/bin/asc.js");
-	const made = spawnSync(process.execPath, [asc, "--config", "asconfig.json", "--target", "release"], {
-		cwd: directory,
-		encoding: "utf8",
-	});
-	if (made.status !== 0) throw new Error(`${what}: does not compile\n${made.stderr}`);
-	return join(directory, "dist/core.wasm");
-}
-
-/** Tests that fail with a core, as `file: title`. */
-function failing(core, directory) {
-	const report = join(directory, "report.json");
-	const vitest = join(root, "node_modules/vitest/vitest.mjs");
-	const done = spawnSync(
-		process.execPath,
-		[vitest, "run", ...suites, ...(values.quick ? ["--bail=1"] : []), "--reporter=json", `--outputFile.json=${report}`],
-		{ cwd: root, encoding: "utf8", env: { ...process.env, XLU_CORE: core, XLU_SEQUENCES: SEQUENCES } },
-	);
-	let results;
-	try {
-		results = JSON.parse(readFileSync(report, "utf8")).testResults;
-	} catch {
-		throw new Error(`the tests did not run: ${done.stderr}`);
-	}
-	return results.flatMap(({ name, status, assertionResults }) => {
-		const file = relative(root, name);
-		const failed = assertionResults.filter((test) => test.status === "failed").map((test) => `${file}: ${test.title}`);
-		return failed.length === 0 && status === "failed" ? [`${file}: does not load`] : failed;
-	});
+	const core = join(directory, "core.wasm");
+	writeFileSync(core, await compileCore(new Map([[file, source.replace(find, () => put)]])));
+	return core;
 }
 
 const results = [];
@@ -244,7 +208,9 @@ for (const [number, mutation] of mutations.entries()) {
 	}
 	const directory = mkdtempSync(join(tmpdir(), "xlu-mutant-"));
 	try {
-		const tests = failing(compile(directory, mutation), directory);
+		const core = await compile(directory, mutation);
+		const env = { XLU_SEQUENCES: SEQUENCES };
+		const tests = failingTests(core, join(directory, "report.json"), suites, { bail: values.quick, env });
 		results.push({ number, what: mutation.what, file: mutation.file, tests });
 		const isRight = (tests.length === 0) === (number === 0 || mutation.survives !== undefined);
 		const byFile = suites.map((suite) => [suite, tests.filter((test) => test.startsWith(suite)).length]);

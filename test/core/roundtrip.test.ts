@@ -3,7 +3,7 @@ import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, test } from "vitest";
 import { Core } from "../../src/core/load.ts";
-import { DOMID, FRAME, PAGE_TYPE } from "../../src/format/enums.ts";
+import { DOMID, FRAME, NONE32, PAGE_TYPE } from "../../src/format/enums.ts";
 import { readStruct } from "../../src/format/layout.ts";
 import { records, structs } from "../../src/format/schema.ts";
 import { viewImage } from "../../src/machine/image.ts";
@@ -131,6 +131,57 @@ describe("save, check, restore", () => {
 			got: "3",
 		});
 		expect(core.createContext().digest(a)).not.toBe(core.createContext().digest(b));
+	});
+});
+
+describe("compare: images of another shape", () => {
+	const original = saveTiny();
+
+	/** The first difference from the tiny host's image. */
+	function difference(change: (host: ReturnType<typeof tinyHost>["model"]) => void) {
+		const host = tinyHost();
+		change(host.model);
+		const core = newCore();
+		const [a, b] = [original, saveModel(host.model, host.preserved)].map(({ image }) => core.place(image));
+		return core.createContext().compare(a!, b!);
+	}
+
+	test("a domain less", () => {
+		const found = difference((host) => void host.domains.pop());
+		expect(found).toMatchObject({ domid: undefined, table: "domains", expected: "4", got: "3" });
+	});
+
+	test("a domain of another number", () => {
+		const found = difference(({ domains }) => {
+			domains[3]!.domain = { ...domains[3]!.domain, domid: 6 };
+		});
+		expect(found).toMatchObject({ domid: 5, table: "domains", expected: "5", got: "6" });
+	});
+
+	test("a domain of another number of vCPUs' slots", () => {
+		const found = difference(({ domains }) => {
+			const [, , hvm] = domains;
+			hvm!.vcpuIds = [0];
+			hvm!.vcpu = hvm!.vcpu.slice(0, 1);
+			hvm!.hardAffinity = [3n];
+			hvm!.softAffinity = [3n];
+		});
+		expect(found).toMatchObject({ domid: 2, expected: "3", got: "1" });
+	});
+
+	test("a row of the host's", () => {
+		const found = difference((host) => {
+			host.regionList = host.regionList.map((region, i) => (i === 1 ? { ...region, frameCount: 15 } : region));
+		});
+		expect(found).toMatchObject({ domid: undefined, table: "RegionList", index: 1, field: "frameCount" });
+	});
+
+	test("a table of another length, whose rows are the same as far as they go", () => {
+		const found = difference(({ domains }) => {
+			const guest = domains[1]!;
+			guest.cpuidLeaves = [...(guest.cpuidLeaves ?? []), { leaf: 1, subleaf: NONE32 }];
+		});
+		expect(found).toMatchObject({ domid: 1, table: "CpuidLeaves", index: undefined, expected: "1", got: "2" });
 	});
 });
 

@@ -9,6 +9,12 @@ const tiny = saveTiny();
 const domids = [0, 1, 2, 5];
 const { XEN } = DOMID;
 
+/** A number of the last refusal on a raw context. */
+function faultNumber(raw: RawExports, ctx: number, name: "expected" | "got"): number {
+	const { offset } = imageStructs.Fault.fields.find((field) => field.name === name)!;
+	return Number(new DataView(raw.memory.buffer).getBigUint64(ctx + imageStructs.Context.size + offset, true));
+}
+
 describe("WINDOW: a window that does not fit is refused and nothing is written", () => {
 	interface Windows {
 		raw: RawExports;
@@ -72,6 +78,8 @@ describe("WINDOW: a window that does not fit is refused and nothing is written",
 			["on the context block's scratch", ctx + (raw.contextBytes() >>> 0) - 16, imageBytes],
 		];
 		for (const [what, pointer, bytes] of cases) unchanged(() => raw.target(ctx, pointer, bytes), what);
+		unchanged(() => raw.target(ctx, 1024, imageBytes), "below the heap");
+		expect(faultNumber(raw, ctx, "expected")).toBe(raw.heapBase());
 		expect(raw.target(ctx, target, imageBytes)).toBe(0);
 	});
 
@@ -129,31 +137,62 @@ describe("WINDOW: a window that does not fit is refused and nothing is written",
 			["on the image", image.pointer + image.length - 8, tiny.stream.length],
 			["before the image and into it", image.pointer - 8, tiny.stream.length],
 		] as [string, number, number][]) {
+			core.bytes({ pointer: out, length: 32 }).fill(0xa5);
 			expect(save(pointer, bytes), what).toBe(1);
 			expect(rawFault(raw, ctx).rule, what).toBe(30);
 			expect(Buffer.compare(core.bytes(image), tiny.image), what).toBe(0);
+			// Not even the image header, where that has no room.
+			if (bytes < 24) expect(new Set(core.bytes({ pointer: out, length: 32 })), what).toEqual(new Set([0xa5]));
 		}
+		expect(save(1024, tiny.stream.length)).toBe(1);
+		expect(faultNumber(raw, ctx, "expected")).toBe(raw.heapBase());
 		expect(save(out, tiny.stream.length * 2)).toBe(0);
 	});
 
-	test("digest and compare: windows beyond the memory", () => {
+	test("digest and compare: windows beyond the memory are refused, those that end with it are not", () => {
 		const { core, raw } = newInstance();
 		const ctx = core.allocate(raw.contextBytes() >>> 0).pointer;
 		const image = core.place(tiny.image);
 		const out = core.allocate(32).pointer;
+		core.allocate(2 * image.length);
 		const end = raw.memory.buffer.byteLength;
 		const { pointer, length } = image;
-		for (const status of [
-			raw.digest(ctx, end - 8, length, out),
-			raw.digest(ctx, pointer, length, end - 8),
-			raw.digest(ctx, pointer, length, out + 4),
-			raw.compare(ctx, pointer, length, end - 8, length),
-			raw.compare(ctx, end - 8, length, pointer, length),
-		]) {
-			expect(status).toBe(1);
+		const calls: [string, () => number][] = [
+			["the image", () => raw.digest(ctx, end - 8, length, out)],
+			["the image, as it is said to be", () => raw.digest(ctx, pointer, end - pointer + 8, out)],
+			["the chain", () => raw.digest(ctx, pointer, length, end - 8)],
+			["the chain, misaligned", () => raw.digest(ctx, pointer, length, out + 4)],
+			["the second image", () => raw.compare(ctx, pointer, length, end - 8, length)],
+			["the second image, as it is said to be", () => raw.compare(ctx, pointer, length, pointer, end - pointer + 8)],
+			["the first image", () => raw.compare(ctx, end - 8, length, pointer, length)],
+			["the first image, as it is said to be", () => raw.compare(ctx, pointer, end - pointer + 8, pointer, length)],
+		];
+		for (const [what, call] of calls) {
+			expect(call(), what).toBe(1);
+			expect(rawFault(raw, ctx).rule, what).toBe(30);
 		}
 		expect(raw.digest(ctx, pointer, length, out)).toBe(0);
 		expect(raw.compare(ctx, pointer, length, pointer, length)).toBe(0);
+		expect(raw.digest(ctx, pointer, length, end - 24)).toBe(0);
+		const last = end - length;
+		core.bytes({ pointer: last, length }).set(tiny.image);
+		expect(raw.digest(ctx, last, length, out)).toBe(0);
+		expect(raw.compare(ctx, last, length, last, length)).toBe(0);
+	});
+
+	test("save: an image beyond the memory", () => {
+		const { core, raw } = newInstance();
+		const ctx = core.allocate(raw.contextBytes() >>> 0).pointer;
+		const { pointer, length } = core.place(tiny.image);
+		const end = raw.memory.buffer.byteLength;
+		for (const [from, bytes] of [
+			[end - 8, length],
+			[pointer, end - pointer + 8],
+		] as const) {
+			expect(raw.planSave(ctx, from, bytes)).toBe(1);
+			expect(rawFault(raw, ctx).rule).toBe(30);
+		}
+		expect(raw.planSave(ctx, pointer, end - pointer)).toBe(0);
 	});
 });
 

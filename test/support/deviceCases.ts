@@ -14,7 +14,7 @@ function domain(model: HostModel, domid: number): DomainModel {
 type Entry = [type: number, instance: number, length: number, fill?: (body: DataView) => void];
 
 /** HEADER, the entries, END. */
-function hvmContext(entries: Entry[]): Uint8Array {
+export function hvmContext(entries: Entry[]): Uint8Array {
 	const all: Entry[] = [[1, 0, 24], ...entries, [0, 0, 0]];
 	const octets = new Uint8Array(all.reduce((sum, [, , length]) => sum + 8 + length, 0));
 	let at = 0;

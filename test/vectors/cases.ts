@@ -5,12 +5,34 @@
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { toBigEndian } from "../../src/format/endian.ts";
-import { DOMID, EVTCHN_STATE, FRAME, GRANT_MAP, P2M_ACCESS, P2M_TYPE, PAGE_TYPE } from "../../src/format/enums.ts";
+import {
+	CAP,
+	CONSUMER,
+	DOMID,
+	EVTCHN_STATE,
+	FRAME,
+	GRANT_MAP,
+	IOREQ_RANGE,
+	KEPT_FORMAT,
+	KEPT_PURPOSE,
+	NONE64,
+	P2M_ACCESS,
+	P2M_ORDER,
+	P2M_TYPE,
+	PAGE_TYPE,
+	SHUTDOWN_STATE,
+	TIME_AREA,
+	VCPU_FLAG,
+} from "../../src/format/enums.ts";
 import { ruleId, rules } from "../../src/format/rules.ts";
+import type { DomainModel } from "../../src/machine/model.ts";
 import { hashOf, memoryFor, root, saveModel, saveTiny } from "../support/core.ts";
+import { hvmContext } from "../support/deviceCases.ts";
+import { brokenRefusal, refusalCases } from "../support/refusalCases.ts";
 import { concatenate, parse, type Restitched, StreamRecord } from "../support/restitch.ts";
 import { brokenStream, type RuleCase, ruleCases } from "../support/ruleCases.ts";
 import { brokenSecond, secondCases } from "../support/secondCases.ts";
+import { NARROW, secondHost } from "../support/secondHost.ts";
 import { p2mEntry, tinyHost } from "../support/tinyHost.ts";
 
 export interface Vector {
@@ -51,6 +73,122 @@ function changed(name: string, what: string, change: (stream: Restitched) => voi
 	return { name, what, stream, memory: memoryFor(stream, tinyHost().preserved) };
 }
 
+/** Numbers as high, or as low, as they may be: one more is refused. */
+function atLimits({ model }: ReturnType<typeof tinyHost>): void {
+	const [dom0, pv, hvm, dead] = model.domains as [DomainModel, DomainModel, DomainModel, DomainModel];
+	model.virqHandlers = [{ virq: 0, domid: 0 }];
+	model.regionList = model.regionList.map((region, i) => (i === 2 ? { ...region, frameCount: 64 } : region));
+	model.ioapicPins = [
+		...(model.ioapicPins ?? []),
+		// Two pins of one interrupt; the lowest vector.
+		{ ioapic: 0, pin: 10, irq: 9, vector: 0x30 },
+		{ ioapic: 0, pin: 11, irq: 11, vector: 16 },
+	];
+	model.deviceList = [{ domid: 0 }, { bus: 3, devfn: 8, domid: 0 }, { bus: 3, devfn: 16, domid: 0, phantomStride: 4 }];
+	model.msis = [
+		...(model.msis ?? []),
+		{ bus: 3, devfn: 16, irq: 25, vector: 0x52 },
+		{ bus: 3, devfn: 16, irq: 26, vector: 0x53 },
+	];
+	const unit = { baseAddress: 0xfed91000n, rootMfn: 460, remapMfn: NONE64, unit: 1, format: KEPT_FORMAT.amdIommu };
+	model.iommuUnits = [...(model.iommuUnits ?? []), unit];
+	model.iommuDomains = [2, 6].map((levels, hardwareId) => ({ rootMfn: 462, unit: 0, hardwareId, domid: 0, levels }));
+	model.remapEntries = [{ unit: 0, index: 0, low: 1n, high: 2n }];
+	model.identityMaps = [
+		...[463n, 464n, (1n << 40n) - 1n].map((firstMfn) => ({ firstMfn, frameCount: 1, domid: 0, writable: 1 })),
+		// In a hole of the P2M, and where it names that very frame.
+		...[463n, 500n].map((firstMfn) => ({ firstMfn, frameCount: 1, domid: 2, writable: 1 })),
+	];
+
+	dom0.domain = { ...dom0.domain, maxGrantFrames: 1 };
+	const host = { reference: 8, domid: 1, flags: GRANT_MAP.host, vcpuId: 0 };
+	const readonly = GRANT_MAP.host | GRANT_MAP.device | GRANT_MAP.readonly;
+	dom0.maptrack = [
+		...(dom0.maptrack ?? []),
+		...new Array(127).fill(host),
+		{ reference: 3, domid: 2, flags: readonly, vcpuId: 0 },
+	];
+	dom0.ports = dom0.ports?.map((port, i) => (i === 1 && port ? { ...port, consumer: CONSUMER.sharing } : port)) ?? [];
+	dom0.pirqList = dom0.pirqList?.map((pirq) => ({ ...pirq, flags: 15 })) ?? [];
+	dom0.capRanges = [
+		...(dom0.capRanges ?? []).slice(0, 2),
+		{ kind: CAP.ioPort, first: 0x61, last: 0x61 },
+		...(dom0.capRanges ?? []).slice(2),
+	];
+
+	// A PV guest may leave more handles behind than a pin counts.
+	pv.domain = { ...pv.domain, maxMaptrackFrames: 2 };
+	pv.maptrack = [
+		...(pv.maptrack ?? []),
+		...new Array(508).fill({ reference: 1, domid: 0, flags: GRANT_MAP.host, vcpuId: 0 }),
+	];
+	pv.grantActive = pv.grantActive?.map((grant) => grant && { ...grant, hostWrite: 128 }) ?? [];
+	pv.eventArrays = new Array(128).fill({ mfn: 212 });
+	pv.controlBlocks = pv.controlBlocks?.map((block, i) => (i === 1 ? { ...block, offset: 4096 - 72 } : block)) ?? [];
+	const areas = { runstate: 3, ioPrivilege: 3, runstateArea: TIME_AREA.frame, timeArea: TIME_AREA.frame };
+	pv.vcpu = pv.vcpu.map((vcpu, i) => (i === 0 ? { ...vcpu, ...areas, vcpuInfoOffset: 4096 - 64 } : vcpu));
+	pv.pvVcpu = pv.pvVcpu?.map((vcpu) => ({ ...vcpu, gdtMfn: new Array(16).fill(222), gdtEntries: 8192 })) ?? [];
+
+	hvm.domainState = { ...hvm.domainState, callbackAsserted: 1, suspendedS3: 1, pirqEoiMode: 2, target: 0 };
+	hvm.keptRoots = [
+		...(hvm.keptRoots ?? []),
+		...[3, 5].map((levels) => ({
+			rootMfn: 451,
+			purpose: KEPT_PURPOSE.iommu,
+			format: KEPT_FORMAT.amdIommu,
+			levels,
+		})),
+	];
+	const p2m = hvm.p2m as BigUint64Array;
+	p2m[302] = p2mEntry(801, P2M_TYPE.ramRw, 0, P2M_ACCESS.rPw);
+	p2m[500] = p2mEntry(500, P2M_TYPE.mmioDirect);
+	const hvmGrants = [...(hvm.grantActive ?? [])];
+	hvmGrants[3] = { ...hvmGrants[3], hostRead: 1, deviceRead: 1 };
+	hvm.grantActive = hvmGrants;
+	hvm.hvmContext = hvmContext([
+		[2, 0, 1032],
+		// A local APIC of a vCPU that is down.
+		[5, 2, 24],
+	]);
+	hvm.ioreqServerList = [
+		...(hvm.ioreqServerList ?? []),
+		...[1, 2, 3, 4, 5, 6, 65535].map((serverId) => ({ serverId, emulator: 0, flags: 3 })),
+	];
+	const page = { serverId: 0, mfn: 820, gfn: NONE64 };
+	hvm.ioreqPages = new Array(8 * 65).fill(page);
+	hvm.ioreqRanges = [...(hvm.ioreqRanges ?? []), { serverId: 1, type: IOREQ_RANGE.port, first: 0, last: 0 }];
+
+	dead.domain = { ...dead.domain, maxVcpus: 8192 };
+}
+
+/** The same of what version 2 has. */
+function atLimitsOfSecond({ model }: ReturnType<typeof secondHost>): void {
+	const narrow = model.domains.find(({ domain }) => domain.domid === NARROW)!;
+	// All of the L2 table that has Xen's part is Xen's.
+	narrow.pv32 = { xenStart: 0xc000_0000 };
+	narrow.vnumaDistances = [10, 255, 255, 10].map((distance) => ({ distance }));
+	narrow.schedulerVcpus = [
+		{ vcpuId: 0, periodUs: 10, budgetUs: 10 },
+		{ vcpuId: 1, periodUs: 10_000_000, budgetUs: 10 },
+	];
+	narrow.pv32Vcpu =
+		narrow.pv32Vcpu?.map((vcpu) => ({ ...vcpu, gdtMfn: new Array(16).fill(854), gdtEntries: 8192 })) ?? [];
+	narrow.pvTraps = [[{ vector: 3, flags: 3, cs: 0x61, address: 0xffff_ffff }]];
+}
+
+/** Domains that have little: no ports, no PIRQs, no registers, none that runs. */
+function idle(s: Restitched): void {
+	for (const domid of [0, 1, 2]) s.remove("LU_EVTCHN_PORTS", domid);
+	for (const domid of [0, 2]) s.remove("LU_PIRQS", domid);
+	for (const name of ["LU_IOREQ_SERVERS", "LU_DEVICES", "HVM_CONTEXT"]) s.remove(name);
+	s.record("LU_EVTCHN", 1).row("ControlBlocks", 0, "tail", 0, 7);
+	// Shut down, with its vCPU down; and created, with none that was ever initialised.
+	const flags = Number(s.record("LU_VCPU", 0).get("flags"));
+	s.record("LU_VCPU", 0).set("flags", flags | VCPU_FLAG.down);
+	s.record("LU_DOMAIN_STATE", 0).set("shutdownState", SHUTDOWN_STATE.shutDown).set("shutdownCode", 0);
+	for (const n of [0, 1]) s.record("LU_VCPU", 2, n).set("flags", VCPU_FLAG.exists);
+}
+
 /** A stream in the other byte order, and memory that goes with it. */
 function bigEndian(stream: Uint8Array): Pick<Vector, "stream" | "memory"> {
 	const turned = toBigEndian(stream, hashOf);
@@ -62,6 +200,14 @@ function saved(name: string, what: string, change: (host: ReturnType<typeof tiny
 	const host = tinyHost();
 	change(host);
 	const { stream, memory } = saveModel(host.model, host.preserved, 1);
+	return { name, what, stream, memory };
+}
+
+/** The second host in the same way. */
+function savedSecond(name: string, what: string, change: (host: ReturnType<typeof secondHost>) => void): Vector {
+	const host = secondHost();
+	change(host);
+	const { stream, memory } = saveModel(host.model, host.preserved);
 	return { name, what, stream, memory };
 }
 
@@ -239,6 +385,21 @@ export function validVectors(): Vector[] {
 				guest.ports = [...(guest.ports ?? []), undefined, free, reserved, undefined, unbound];
 			},
 		),
+		saved("limits", "numbers at the end of their ranges, where one more is refused", atLimits),
+		savedSecond("limits-2", "the same of version 2", atLimitsOfSecond),
+		changed("slots", "as many slots as there may be; the last entry of a P2M in a slice of its own", (s) => {
+			s.record("LU_EVTCHN_PORTS", 0).set("slotCount", 4096);
+			s.record("LU_DOMAIN", 1).set("maxMaptrackFrames", 1);
+			s.record("LU_GRANT_MAPS", 1).set("slotCount", 256);
+			s.record("LU_P2M", 2).set("defaultAccess", P2M_ACCESS.rPw);
+			addSlice(s, 700, 1, 700, [literal([device(0x2000n)])]);
+		}),
+		changed("gigabyte", "a 1 GiB entry of a P2M", (s) => {
+			const mfn = (chunk: number) => device(0x40_0000n + BigInt(chunk * CHUNK)) | (BigInt(P2M_ORDER["1G"]) << 48n);
+			const chunks = Array.from({ length: 64 }, (_, i) => runs8([[mfn(i), CHUNK]]));
+			addSlice(s, 1 << 18, 1 << 18, (1 << 19) - 1, chunks);
+		}),
+		changed("idle", "domains without ports, PIRQs and registers, of which none has to run", idle),
 	];
 }
 
@@ -374,6 +535,46 @@ const bigCases: StreamCase[] = [
 	},
 ];
 
+/** Page types in chunks that a case makes of them. */
+const typesCase = (what: string, chunks: Uint8Array): StreamCase => ({
+	rule: "CHUNK",
+	what,
+	stream: (s) => {
+		const types = s.record("LU_PAGE_TYPES");
+		types.body = concatenate([types.body.slice(0, types.partOffset("FrameTypes")), chunks]);
+		types.set("chunkBytes", chunks.length);
+	},
+});
+
+/** What tools/check-mutations.mjs found that no case above would miss, of chunks. */
+const laterCases: StreamCase[] = [
+	chunkCase("form 0", ([a]) => void view(a!).setUint8(0, 0)),
+	chunkCase("a chunk's header and nothing behind it", ([a, b]) => [a!, b!.slice(0, 8)]),
+	chunkCase("RUNS with an empty payload", ([, b]) => {
+		const empty = chunk(1, 0, CHUNK, new Uint8Array(0));
+		return [empty, new Uint8Array(8), b!];
+	}),
+	chunkCase("RUNS of a prefix alone, which counts no run", ([, b]) => [chunk(1, 0, CHUNK, new Uint8Array(8)), b!]),
+	typesCase(
+		"a run of page types that continues the one before it",
+		// Two runs of 512 frames without a type: lengths, then values.
+		chunk(1, 0, 1024, Uint8Array.of(2, 0, 0, 0, 0, 0, 0, 0, 0, 2, 0, 2, 0, 0)),
+	),
+	{
+		rule: "FRAME_ENTRY",
+		what: "an unknown flag in a chunk of entries as they are",
+		stream: (s) => {
+			const { frameOwners } = tinyHost().model;
+			const entries = [...frameOwners];
+			entries[600] = frameOwners[600]! | (1n << 40n);
+			const frames = s.record("LU_FRAMES");
+			const octets = literal(entries);
+			frames.body = concatenate([frames.body.slice(0, frames.partOffset("FrameOwners")), octets]);
+			frames.set("chunkBytes", octets.length);
+		},
+	},
+];
+
 function indexAt(stream: Uint8Array): number {
 	const sections = view(stream);
 	let at = 24;
@@ -396,6 +597,7 @@ const memoryCases: [
 	["octets in front of the pages", (m) => void m.set([1], 4095), true],
 	["one page twice", (m) => void view(m).setBigUint64(40, view(m).getBigUint64(32, true), true), true],
 	["pages that do not ascend", (m) => void view(m).setBigUint64(32, 1023n, true), true],
+	["a header alone", (m) => m.slice(0, 32), false],
 ];
 
 export interface DamagedVector extends Vector {
@@ -414,6 +616,9 @@ export function damagedVectors(): DamagedVector[] {
 		if (isHashed) view(other).setBigUint64(16, hashOf(other.slice(32)), true);
 		cases.push({ rule: "MEMORY", what, stream: base.stream, memory: other });
 	}
+	// Later ones at the end: a vector's number stays its own.
+	for (const one of refusalCases) cases.push({ rule: one.rule, what: one.what, ...brokenRefusal(one) });
+	for (const one of laterCases) cases.push({ rule: one.rule, what: one.what, ...brokenStream({ fault: "", ...one }) });
 	return rules.flatMap(({ id, name }) =>
 		cases
 			.filter((one) => one.rule === name)
@@ -426,7 +631,7 @@ export const heldElsewhere: Readonly<Record<string, { why: string; test: string 
 	"XLU-R030": { why: "a window of the caller", test: "test/passes/windows.test.ts" },
 	"XLU-R031": { why: "the order of calls", test: "test/passes/passes.test.ts" },
 	"XLU-R032": { why: "the order of calls", test: "test/passes/passes.test.ts" },
-	"XLU-R033": { why: "a hypervisor image, which is saved", test: "test/core/rules.test.ts" },
+	"XLU-R033": { why: "a hypervisor image, which is saved", test: "test/core/image.test.ts" },
 	"XLU-R035": { why: "a restore without the preserved memory", test: "test/passes/passes.test.ts" },
 	"XLU-R047": { why: "a hypervisor image, which is saved in an older version", test: "test/core/versions.test.ts" },
 	"XLU-R111": { why: "two images that are compared", test: "test/core/roundtrip.test.ts" },

@@ -347,5 +347,5 @@ describe("as people run it", () => {
 				expect(Buffer.compare(readFileSync(join(directory, `${vector.name}.xlu.mem`)), memory), vector.name).toBe(0);
 			expect(files).toContain(`${vector.name}.json`);
 		}
-	}, 60_000);
+	}, 180_000);
 });

@@ -40,7 +40,7 @@ export function checkSections(stream: Stream): void {
 	for (const section of domains) must(find(1, section.domid) === section, 41, section.record);
 	for (const section of [...domains].sort((a, b) => a.domid - b.domid))
 		for (const pass of [3, 4]) must(find(pass, section.domid) !== undefined, 18, section.record, "", PASS_NAMES[pass]);
-	must(find(2) !== undefined, 18, stream.sections[0]!.record, "", "section 1h");
+	must(find(2) !== undefined, 18, stream.sections[0]?.record, "", "section 1h");
 }
 
 const isPerVcpu = (record: StreamRecord): boolean => record.layout?.often === "vcpu?";
