@@ -130,6 +130,7 @@ describe("WINDOW: a window that does not fit is refused and nothing is written",
 		for (const [what, pointer, bytes] of [
 			["empty", out, 0],
 			["smaller than a header", out, 16],
+			["half of what it takes", out, (tiny.stream.length >>> 4) << 3],
 			["one octet too small", out, tiny.stream.length - 1],
 			["misaligned", out + 4, tiny.stream.length],
 			["on the module's own data", 1024, tiny.stream.length],
