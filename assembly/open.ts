@@ -15,6 +15,12 @@ import {
 	INDEX__HASH,
 	INDEX__SECTION_COUNT,
 	INDEX_BYTES,
+	INDEX_ENTRY__DOMID,
+	INDEX_ENTRY__HASH,
+	INDEX_ENTRY__LENGTH,
+	INDEX_ENTRY__OFFSET,
+	INDEX_ENTRY__PASS,
+	INDEX_ENTRY__RECORD_COUNT,
 	INDEX_ENTRY_BYTES,
 	IndexEntry,
 	MAX_BODY_BYTES,
@@ -174,14 +180,16 @@ function checkIndex(ctx: usize, index: usize, sections: u32, hash: u64): bool {
 		const entry = entries + i * INDEX_ENTRY_BYTES;
 		const listed = changetype<IndexEntry>(entry);
 		const section = changetype<Section>(bodyOf(opening));
-		if (listed.offset != <u64>(opening - stream)) return fail(ctx, RULE_INDEX, entry, opening - stream, listed.offset);
-		if (listed.pass != section.pass || listed.domid != section.domid) {
-			return fail(ctx, RULE_INDEX, entry, (section.pass << 16) | section.domid, (listed.pass << 16) | listed.domid);
-		}
-		if (listed.length != section.length) return fail(ctx, RULE_INDEX, entry, section.length, listed.length);
-		if (listed.hash != section.hash) return fail(ctx, RULE_INDEX, entry, section.hash, listed.hash);
+		if (listed.offset != <u64>(opening - stream))
+			return fail(ctx, RULE_INDEX, entry + INDEX_ENTRY__OFFSET, opening - stream, listed.offset);
+		if (listed.pass != section.pass) return fail(ctx, RULE_INDEX, entry + INDEX_ENTRY__PASS, section.pass, listed.pass);
+		if (listed.domid != section.domid)
+			return fail(ctx, RULE_INDEX, entry + INDEX_ENTRY__DOMID, section.domid, listed.domid);
+		if (listed.length != section.length)
+			return fail(ctx, RULE_INDEX, entry + INDEX_ENTRY__LENGTH, section.length, listed.length);
+		if (listed.hash != section.hash) return fail(ctx, RULE_INDEX, entry + INDEX_ENTRY__HASH, section.hash, listed.hash);
 		if (listed.recordCount != section.recordCount)
-			return fail(ctx, RULE_INDEX, entry, section.recordCount, listed.recordCount);
+			return fail(ctx, RULE_INDEX, entry + INDEX_ENTRY__RECORD_COUNT, section.recordCount, listed.recordCount);
 		opening += OPENING_BYTES + <u32>section.length;
 	}
 	return true;

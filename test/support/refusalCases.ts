@@ -134,31 +134,31 @@ const framing: RefusalCase[] = [
 	{
 		rule: "INDEX",
 		what: "an entry of another pass",
-		fault: "stream LU_INDEX.Sections[1].pass: 65536, not 131072",
+		fault: "stream LU_INDEX.Sections[1].pass: 1, not 2",
 		octets: indexed({ pass: PASS["1h"] }),
 	},
 	{
 		rule: "INDEX",
 		what: "an entry of another domain",
-		fault: "stream LU_INDEX.Sections[1].pass: 65536, not 65613",
+		fault: "stream LU_INDEX.Sections[1].domid: 0, not 77",
 		octets: indexed({ domid: 77 }),
 	},
 	{
 		rule: "INDEX",
 		what: "an entry of another length",
-		fault: "stream LU_INDEX.Sections[1].pass: 128, not 8",
+		fault: "stream LU_INDEX.Sections[1].length: 128, not 8",
 		octets: indexed({ length: 8n }),
 	},
 	{
 		rule: "INDEX",
 		what: "an entry of another hash",
-		fault: "stream LU_INDEX.Sections[1].pass: 9170260464291032498, not 1",
+		fault: "stream LU_INDEX.Sections[1].hash: 9170260464291032498, not 1",
 		octets: indexed({ hash: 1n }),
 	},
 	{
 		rule: "INDEX",
 		what: "an entry of another number of records",
-		fault: "stream LU_INDEX.Sections[1].pass: 2, not 99",
+		fault: "stream LU_INDEX.Sections[1].recordCount: 2, not 99",
 		octets: indexed({ recordCount: 99 }),
 	},
 	{
