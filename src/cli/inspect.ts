@@ -16,7 +16,7 @@ import {
 	type WalkedRecord,
 	walkRecords,
 } from "../inspect/stream.ts";
-import { hexLines } from "../inspect/text.ts";
+import { hexLines, visible } from "../inspect/text.ts";
 import { saveHost } from "../steps.ts";
 import { describeDomains } from "../update.ts";
 import { type InspectStreamOptions, inspectStreamFile } from "./formats.ts";
@@ -194,7 +194,7 @@ function showRecord(record: InspectedRecord): void {
 	);
 	for (const [field, value] of Object.entries(fields)) {
 		if (!Array.isArray(value) || value.length === 0 || typeof value[0] !== "object") {
-			print(`  ${field.padEnd(22)} ${Array.isArray(value) ? value.join(" ") : value}`);
+			print(`  ${field.padEnd(22)} ${visible(Array.isArray(value) ? value.join(" ") : `${value}`)}`);
 			continue;
 		}
 		print(`  ${field} (${value.length})`);

@@ -7,9 +7,14 @@ function isScalar(value: Json | undefined): value is string | number | boolean |
 	return value !== undefined && (typeof value !== "object" || value === null);
 }
 
+/** Text of a stream as a terminal may be shown it: control characters, which could command it, as `\\x1b`. */
+export function visible(text: string): string {
+	return text.replace(/\p{Cc}/gu, (character) => `\\x${character.charCodeAt(0).toString(16).padStart(2, "0")}`);
+}
+
 /** A string on one line, and not much of it. */
 function short(value: string): string {
-	const line = value.replace(/\s+/g, " ");
+	const line = visible(value.replace(/\s+/g, " "));
 	return line.length > 24 ? `${line.slice(0, 21)}...` : line;
 }
 
@@ -56,14 +61,14 @@ export function* fieldLines(fields: Fields, indent = "  "): Generator<string> {
 				}
 				const entries = Object.entries(element);
 				if (entries.every(([, inner]) => isScalar(inner))) {
-					yield `${indent}  ${index}: ${entries.map(([key, inner]) => `${key} ${inner}`).join(", ")}`;
+					yield `${indent}  ${index}: ${entries.map(([key, inner]) => visible(`${key} ${inner}`)).join(", ")}`;
 				} else {
 					yield `${indent}  ${index}:`;
 					yield* fieldLines(element, `${indent}    `);
 				}
 			}
 		} else {
-			yield `${indent}${name.padEnd(22)} ${Array.isArray(value) ? value.join(" ") : value}`;
+			yield `${indent}${name.padEnd(22)} ${visible(Array.isArray(value) ? value.join(" ") : `${value}`)}`;
 		}
 	}
 }
