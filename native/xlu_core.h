@@ -102,10 +102,10 @@
 #define XLU_RULE_FRAME_OWNER 51u /* XLU-R051 */
 #define XLU_RULE_FRAME_RESERVED 52u /* XLU-R052 */
 #define XLU_RULE_XENHEAP_COUNT 53u /* XLU-R053 */
-#define XLU_RULE_MAX_PAGES 54u /* XLU-R054 */
 #define XLU_RULE_FRAME_NOT_OWNED 55u /* XLU-R055 */
 #define XLU_RULE_PAGE_TYPE 56u /* XLU-R056 */
 #define XLU_RULE_PAGE_TABLE 57u /* XLU-R057 */
+#define XLU_RULE_WRITTEN 58u /* XLU-R058 */
 #define XLU_RULE_P2M_ENTRY 60u /* XLU-R060 */
 #define XLU_RULE_P2M_SUPERPAGE 61u /* XLU-R061 */
 #define XLU_RULE_P2M_FRAME 62u /* XLU-R062 */
@@ -187,10 +187,10 @@
 	X(FRAME_OWNER, 51, REFUSED, "A frame's owner exists or is DOMID_XEN or DOMID_IO.") \
 	X(FRAME_RESERVED, 52, REFUSED, "No frame of bootmem or kept page tables is owned by a guest.") \
 	X(XENHEAP_COUNT, 53, REFUSED, "A domain's xenheap frames are its shared_info, grant and status frames.") \
-	X(MAX_PAGES, 54, REFUSED, "A domain owns no more frames than its limit.") \
 	X(FRAME_NOT_OWNED, 55, REFUSED, "A frame that a record names is in the host and belongs to whom the record says.") \
 	X(PAGE_TYPE, 56, REFUSED, "Page types are known; pinned only L1 to L4; page tables only in PV guests, L4 in 64-bit ones, paeXenL2 on unpinned L2 tables of 32-bit ones; none in use on a free frame.") \
-	X(PAGE_TABLE, 57, REFUSED, "Where a PV domain has L1 tables: an L2 to L4 entry names a table of the domain one level lower, or, read-only, its own table; a read-write L1 entry names no page table or descriptor frame, and one that takes a writable type only a writable frame; no L1 entry names bootmem, another region or kept page tables; CR3 and CR1 name L4 tables, of a 32-bit guest L3 tables, a GDT descriptor frames. An L3 table of a 32-bit guest has four entries, of which the last, and it alone, names an L2 table with Xen's part, its own.") \
+	X(PAGE_TABLE, 57, REFUSED, "Where a PV domain has L1 tables: an L2 to L4 entry names a table of the domain one level lower, or, read-only, a table of its own level, but for L3 tables of 32-bit guests; a read-write L1 entry names no page table or descriptor frame, and one that takes a writable type only a writable frame; no L1 entry names bootmem, another region or kept page tables; CR3 and CR1 name L4 tables, of a 32-bit guest L3 tables, a GDT descriptor frames. An L3 table of a 32-bit guest has four entries, of which the last, and it alone, names an L2 table with Xen's part, its own.") \
+	X(WRITTEN, 58, REFUSED, "What is written to from elsewhere is no page table and no descriptor frame: vcpu_info, FIFO control blocks and event arrays, the PIRQ EOI map, and a frame that is granted, mapped read-write by a device, or by the host for a grantee whose page tables do not show it.") \
 	X(P2M_ENTRY, 60, REFUSED, "A P2M entry has no unknown bit, a known order and access, and an MFN only where it is present.") \
 	X(P2M_SUPERPAGE, 61, REFUSED, "Superpages are aligned and whole.") \
 	X(P2M_FRAME, 62, REFUSED, "A RAM entry names a frame of that domain.") \

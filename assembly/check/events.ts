@@ -15,7 +15,7 @@ import {
 	sparseSlots,
 } from "../record";
 import { findRecord, marksAt, planAt, planOf, VCPU_LIMIT } from "../sections";
-import { checkOwned } from "./frames";
+import { checkWritten } from "./frames";
 
 const FIFO_PORTS: u32 = 131_072;
 const PRIORITIES: u32 = 16;
@@ -61,7 +61,7 @@ export function checkAbi(ctx: usize, plan: L.DomainPlan): bool {
 		next = block.vcpuId + 1;
 		if ((block.offset & 7) != 0 || block.offset > 4096 - CONTROL_BLOCK_OCTETS)
 			return fail(ctx, L.RULE_FIFO, row + L.CONTROL_BLOCK__OFFSET, 4096 - CONTROL_BLOCK_OCTETS, block.offset);
-		if (!checkOwned(ctx, row + L.CONTROL_BLOCK__MFN, block.mfn, plan.domid)) return false;
+		if (!checkWritten(ctx, row + L.CONTROL_BLOCK__MFN, block.mfn, plan.domid)) return false;
 		for (let p: u32 = 0; p < PRIORITIES; p++) {
 			const tail = load<u32>(row + L.CONTROL_BLOCK__TAIL + p * 4);
 			if (tail != 0 && tail >= slots) return fail(ctx, L.RULE_FIFO, row + L.CONTROL_BLOCK__TAIL + p * 4, slots, tail);
@@ -69,7 +69,7 @@ export function checkAbi(ctx: usize, plan: L.DomainPlan): bool {
 	}
 	const arrays = partFrom(L.RECORD_LU_EVTCHN, record, 1);
 	for (let i: u32 = 0; i < evtchn.arrayFrameCount; i++) {
-		if (!checkOwned(ctx, arrays + i * L.MFN_BYTES, load<u64>(arrays + i * L.MFN_BYTES), plan.domid)) return false;
+		if (!checkWritten(ctx, arrays + i * L.MFN_BYTES, load<u64>(arrays + i * L.MFN_BYTES), plan.domid)) return false;
 	}
 	return true;
 }

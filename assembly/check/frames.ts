@@ -32,6 +32,7 @@ import {
 	splitEntry,
 	stateAt,
 	typeBits,
+	typeInUse,
 } from "../sections";
 import { addBits, areAll, areUsual, fillHalves, splitEntries } from "./bulk";
 
@@ -43,6 +44,17 @@ export function checkOwned(ctx: usize, field: usize, mfn: u64, domid: u32): bool
 	if ((<u32>entry & L.FRAME_OWNER_MASK) != domid)
 		return fail(ctx, L.RULE_FRAME_NOT_OWNED, field, domid, <u32>entry & L.FRAME_OWNER_MASK);
 	return true;
+}
+
+/**
+ * A frame of `domid` that Xen, a device or another domain writes to, which takes its writable type: it is no page table and no
+ * descriptor frame, whatever the guest does.
+ */
+export function checkWritten(ctx: usize, field: usize, mfn: u64, domid: u32): bool {
+	if (!checkOwned(ctx, field, mfn, domid)) return false;
+	const type = typeInUse(ctx, mfn);
+	const isFree = type == L.PAGE_TYPE_NONE || type == L.PAGE_TYPE_WRITABLE;
+	return isFree || fail(ctx, L.RULE_WRITTEN, field, L.PAGE_TYPE_WRITABLE, type);
 }
 
 /** A xenheap frame of `domid` that no other record has named. */

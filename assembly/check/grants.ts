@@ -7,7 +7,7 @@ import * as L from "../layout.gen";
 import { TABLE_ENTRIES } from "../pageTable";
 import { bodyOf, partFrom, sparseFind, sparseRows, sparseRowsAt, sparseSlots } from "../record";
 import { isWalked, ownerEntry, pinsAt, planAt, planOf } from "../sections";
-import { checkOwned, takeXenheap } from "./frames";
+import { checkOwned, checkWritten, takeXenheap } from "./frames";
 import { exists } from "./sections";
 
 /** Entries in a 4 KiB grant frame, by version; status words in a status frame; handles in a maptrack frame. */
@@ -117,7 +117,11 @@ export function checkActive(ctx: usize, plan: L.DomainPlan, pins: u32): bool {
 		}
 		if (grant.mfn < context(ctx).frameCount && (<u32>ownerEntry(ctx, grant.mfn) & L.FRAME_OWNER_MASK) == L.DOMID_IO)
 			continue;
-		if (!checkOwned(ctx, row, grant.mfn, plan.domid)) return false;
+		const isWritten = grant.deviceWrite != 0 || (grant.hostWrite != 0 && !isWalked(ctx, grant.grantee));
+		const holds = isWritten
+			? checkWritten(ctx, row, grant.mfn, plan.domid)
+			: checkOwned(ctx, row, grant.mfn, plan.domid);
+		if (!holds) return false;
 	}
 	return true;
 }

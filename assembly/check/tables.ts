@@ -33,14 +33,19 @@ function tableFail(ctx: usize, expected: u64, entry: u64): bool {
 	return fail(ctx, L.RULE_PAGE_TABLE, 0, expected, entry);
 }
 
-/** An L2, L3 or L4 entry: a table of the same domain, one level lower; or, read-only, the table itself. */
-function checkUpper(ctx: usize, plan: L.DomainPlan, mfn: u64, level: u32, entry: u64): bool {
+/**
+ * An L2, L3 or L4 entry: a table of the same domain, one level lower; or, read-only, one of its own level, itself or another
+ * one: a linear map, which L3 tables of a 32-bit guest have not.
+ */
+function checkUpper(ctx: usize, plan: L.DomainPlan, level: u32, entry: u64): bool {
 	const target = pteFrame(entry);
-	if (target == mfn) return !pteWritable(entry) || tableFail(ctx, pteReadonly(entry), entry);
 	if (target >= context(ctx).frameCount) return tableFail(ctx, level - 1, entry);
 	const isOwn = (<u32>ownerEntry(ctx, target) & L.FRAME_OWNER_MASK) == plan.domid;
 	// A frame with a type in use is owned.
-	return (isOwn && typeInUse(ctx, target) == level - 1) || tableFail(ctx, level - 1, entry);
+	const type = isOwn ? typeInUse(ctx, target) : L.PAGE_TYPE_NONE;
+	if (type != level || (level == L.PAGE_TYPE_L3 && guestWidth(plan) == 4))
+		return type == level - 1 || tableFail(ctx, level - 1, entry);
+	return !pteWritable(entry) || tableFail(ctx, pteReadonly(entry), entry);
 }
 
 /** An L1 entry: never to a reserved frame; read-write, only where that agrees with the type in use. */
@@ -89,7 +94,7 @@ function checkTable(ctx: usize, plan: L.DomainPlan, mfn: u64, level: u32, page: 
 	for (let slot: u32 = 0; slot < slots; slot++) {
 		const entry = guestEntry(page, level, slot);
 		if (entry == 0) continue;
-		const holds = level == L.PAGE_TYPE_L1 ? checkLowest(ctx, plan, entry) : checkUpper(ctx, plan, mfn, level, entry);
+		const holds = level == L.PAGE_TYPE_L1 ? checkLowest(ctx, plan, entry) : checkUpper(ctx, plan, level, entry);
 		if (!holds) return false;
 	}
 	return true;

@@ -4,7 +4,7 @@ import * as L from "../layout.gen";
 import { affinityWords } from "../plan";
 import { bodyBytes, bodyOf, partFrom, recordBytes } from "../record";
 import { defOf, guestWidth, sectionEnd, sectionFirst, typeInUse, VCPU_LIMIT } from "../sections";
-import { checkOwned } from "./frames";
+import { checkOwned, checkWritten } from "./frames";
 import { checkHvmContext } from "./hvm";
 import { checkSectionRecords, vcpuBit, vcpuMark } from "./sections";
 import { checkXsaveArea, readXstatePolicy } from "./xsave";
@@ -77,7 +77,7 @@ function checkVcpu(ctx: usize, plan: L.DomainPlan, record: usize, words: u32): b
 				4096 - VCPU_INFO_OCTETS,
 				vcpu.vcpuInfoOffset,
 			);
-		if (!checkOwned(ctx, body + L.VCPU__VCPU_INFO_MFN, vcpu.vcpuInfoMfn, plan.domid)) return false;
+		if (!checkWritten(ctx, body + L.VCPU__VCPU_INFO_MFN, vcpu.vcpuInfoMfn, plan.domid)) return false;
 	} else if (vcpu.vcpuInfoOffset != 0)
 		return fail(ctx, L.RULE_VCPU_STATE, body + L.VCPU__VCPU_INFO_OFFSET, 0, vcpu.vcpuInfoOffset);
 	const initialised = (vcpu.flags & L.VCPU_FLAG_INITIALISED) != 0;

@@ -456,7 +456,8 @@ reserved fields alone in this release (a pool's identifier excepted). A PV domai
   none without LU_GRANT_TABLE; a dead domain's may lie anywhere below \`maxGrantFrames\` frames (R071). At least one of the
   four counters is not zero, none is above 128 (R071). The grantee exists (R043). The frame is the domain's or DOMID_IO's
   (R055), unless only the host's mappings of a walked grantee are counted: it may have overwritten its L1 entry, which held
-  the frame, and not unmapped, and then the frame is whoever's, below \`frameCount\` (R055).
+  the frame, and not unmapped, and then the frame is whoever's, below \`frameCount\` (R055). A frame of the domain's that a
+  device maps read-write, or the host for a grantee that is not walked, is *written* (R058, below).
 - **Maptrack.** \`slotCount\` is at most 256 for each of \`maxMaptrackFrames\`. An entry has the flag \`host\` or \`device\` or
   both and no unknown one, and its vCPU is below \`maxVcpus\` (R072). It names an active grant of \`domid\` whose grantee is
   this domain (R073). Each entry counts once in that grant's host counter and once in its device counter, as its flags say,
@@ -466,8 +467,8 @@ reserved fields alone in this release (a pool's identifier excepted). A PV domai
   is below 0x7FF0, or be the 256th, and the host's counters of a grant to a walked domain may be less than their sums.
 - **Event channels.** LU_EVTCHN_PORTS comes with LU_EVTCHN (R017). The ABI is known (R080). Control blocks and event arrays
   stand in the FIFO ABI alone, at most 128 arrays of 1024 words each (R084). Blocks ascend by vCPU, at most the highest
-  vCPU, and lie at a multiple of 8, 72 octets within one frame (R084), which is the domain's (R055); a queue's tail is 0 or
-  below \`slotCount\` of LU_EVTCHN_PORTS (R084). Frames of arrays are the domain's (R055).
+  vCPU, and lie at a multiple of 8, 72 octets within one frame (R084), which is the domain's (R055) and written (R058); a queue's tail is 0 or
+  below \`slotCount\` of LU_EVTCHN_PORTS (R084). Frames of arrays are the domain's (R055) and written (R058).
 - **Ports.** \`slotCount\` is at most 1024 with \`guestWidth\` 4 or 4096 with 8 in the 2-level ABI, 131,072 in the FIFO ABI
   (R081). Port 0 is never used; state and consumer are known, \`priority\` and \`lastPriority\` below 16, \`notifyVcpu\` and
   \`lastVcpu\` at most the highest vCPU, \`pending\` 0 or 1 (R080). No port is above \`maxEvtchnPort\` (R081). An interdomain
@@ -491,15 +492,16 @@ reserved fields alone in this release (a pool's identifier excepted). A PV domai
   (R128). Where the P2M of the domain has a present entry at a GFN of its map, the MFN is the GFN (R128). RemapEntries ascend
   by unit, then \`index\`, which is below 65,536; the unit exists and has a remapping table (R128).
 - **Domain state.** \`shutdownState\` is known, \`creationFinished\`, \`callbackAsserted\` and \`suspendedS3\` are 0 or 1,
-  \`pirqEoiMode\` at most 2 (R096). \`target\` exists or is DOMID_INVALID (R043). The PIRQ EOI map is the domain's (R055).
+  \`pirqEoiMode\` at most 2 (R096). \`target\` exists or is DOMID_INVALID (R043). The PIRQ EOI map is the domain's (R055)
+  and written (R058).
 - **Dead domains** have no LU_EVTCHN_PORTS, LU_SHARED_INFO or LU_GRANT_MAPS (R045). Every living domain has LU_SHARED_INFO
   (R102), whose frame is the domain's (R055), a xenheap frame, and not a grant or status frame as well (R053).
 - **vCPUs.** Exactly the vCPUs of LU_VCPUS have an LU_VCPU (R090). Of the records of section 2, the X86_PV_VCPU records
   stand for PV domains alone, LU_PV32_VCPU for 32-bit PV guests, LU_PV_VCPU for the other PV ones, LU_FOREIGN_MAPS, HVM_PARAMS, HVM_CONTEXT and LU_IOREQ_SERVERS for HVM and
   PVH ones (R095). An LU_VCPU has the flag \`exists\` and no unknown one; its three affinities have \`affinityWordCount\` words
   each, which is LU_HOST's \`cpuCount\` divided by 64, rounded up; \`runstate\` and \`ioPrivilege\` are at most 3; the kinds of
-  its two areas are known (R091). vcpu_info, 64 octets, lies within one frame (R091), which is the domain's (R055); where
-  there is none its offset is 0 (R091). A PV vCPU has an LU_PV_VCPU, in a 32-bit guest an LU_PV32_VCPU, exactly if it
+  its two areas are known (R091). vcpu_info, 64 octets, lies within one frame (R091), which is the domain's (R055) and
+  written (R058); where there is none its offset is 0 (R091). A PV vCPU has an LU_PV_VCPU, in a 32-bit guest an LU_PV32_VCPU, exactly if it
   is \`initialised\` (R092). A living HVM or
   PVH domain with an initialised vCPU has an HVM_CONTEXT (R017). At least one vCPU of a living domain is not \`down\`, unless
   \`shutdownState\` is not none or \`creationFinished\` is 0 (R091).
@@ -529,8 +531,9 @@ reserved fields alone in this release (a pool's identifier excepted). A PV domai
 - **Shares of a CPU pool.** LU_SCHEDULER's \`scheduler\` is that of the domain's pool. \`weight\` is 1 to 65535 and \`cap\` at most
   65535 with credit and credit2, both 0 with all others; \`vcpuCount\` is 0 but with RTDS. Its rows ascend by vCPU, at most the
   highest vCPU; \`periodUs\` is 10 to 10,000,000, \`budgetUs\` at least 10 and at most \`periodUs\`, flags are known (R104).
-- **Sums of frames.** A domain owns as many xenheap frames as LU_SHARED_INFO, GrantFrames and StatusFrames name (R053), and
-  of frames that are neither xenheap nor extra at most \`maxPages\` (R054).
+- **Sums of frames.** A domain owns as many xenheap frames as LU_SHARED_INFO, GrantFrames and StatusFrames name (R053).
+  It may own more frames than \`maxPages\`: XEN_DOMCTL_max_mem may set that below what it has.
+- **Written frames.** The type in use of a frame that is *written* is none or writable (R058).
 
 ## Where a fact lives, when it lives twice
 
@@ -630,7 +633,7 @@ and after the active grants of each domain.
 
 These entries are counted as they stand: grants, foreign frames and I/O memory are legal in them. XLU-R057 refuses those
 that contradict the types in use, in domains that have an L1 table: without one a domain maps nothing. Of an L3 table of a
-32-bit guest it refuses besides: an entry from the fifth on that is not zero; a fourth one that is not present, or does not
+32-bit guest it refuses besides: an entry that names an L3 table; an entry from the fifth on that is not zero; a fourth one that is not present, or does not
 name an L2 table with \`paeXenL2\`, or names one that an L3 table before it has named as its fourth; one before the fourth that
 names an L2 table with \`paeXenL2\`, or a frame beyond the host.
 

@@ -175,10 +175,6 @@ export const ruleTexts: Readonly<Record<string, RuleText>> = {
 		"Frames that Xen shares with a guest are named by the records that use them. One too many is one that nobody would free.",
 		AUDIT,
 	),
-	MAX_PAGES: text(
-		"Xen allocates no frame to a domain beyond its max_pages, which XEN_DOMCTL_max_mem sets.",
-		"Raise the domain's limit (`xl mem-max`) or have it give memory back (`xl mem-set`), then save again.",
-	),
 	FRAME_NOT_OWNED: text(
 		"A record that names a frame takes a reference to it on behalf of a domain. Xen takes one only of a frame that belongs to whom the operation says (get_page); another's frame would be handed over.",
 		AUDIT,
@@ -188,8 +184,12 @@ export const ruleTexts: Readonly<Record<string, RuleText>> = {
 		AUDIT,
 	),
 	PAGE_TABLE: text(
-		"No PV guest may have a writable mapping of a page table or a descriptor table. XSA-182 was such a mapping, made by a table that mapped itself read-write. Linear mappings are legal only read-only.",
+		"No PV guest may have a writable mapping of a page table or a descriptor table. XSA-182 was such a mapping, made by a table that mapped itself read-write. Linear mappings, of the table itself or of another one of its level, are legal only read-only.",
 		"Treat the domain as compromised until shown otherwise: shut it down, or pause it and look at it with `xl dump-core`. Then update again.",
+	),
+	WRITTEN: text(
+		"Xen takes a frame's writable type for whatever it or another domain writes to, and a frame has one type at a time: while that lasts it cannot become a page table or a descriptor table. A host mapping by a grantee with page tables of its own is counted at its L1 entry, and may be gone though the grant is still pinned.",
+		AUDIT,
 	),
 	P2M_ENTRY: text(
 		"Types and access rights are those of Xen's p2m_type_t and p2m_access_t as they are public in its interfaces; populate-on-demand entries have no frame yet.",

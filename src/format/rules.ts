@@ -199,7 +199,6 @@ export const rules: readonly Rule[] = [
 		"frames",
 		"A domain's xenheap frames are its shared_info, grant and status frames.",
 	),
-	rule(54, "MAX_PAGES", "refused", "LU_DOMAIN", "A domain owns no more frames than its limit."),
 	rule(
 		55,
 		"FRAME_NOT_OWNED",
@@ -219,7 +218,14 @@ export const rules: readonly Rule[] = [
 		"PAGE_TABLE",
 		"refused",
 		"types",
-		"Where a PV domain has L1 tables: an L2 to L4 entry names a table of the domain one level lower, or, read-only, its own table; a read-write L1 entry names no page table or descriptor frame, and one that takes a writable type only a writable frame; no L1 entry names bootmem, another region or kept page tables; CR3 and CR1 name L4 tables, of a 32-bit guest L3 tables, a GDT descriptor frames. An L3 table of a 32-bit guest has four entries, of which the last, and it alone, names an L2 table with Xen's part, its own.",
+		"Where a PV domain has L1 tables: an L2 to L4 entry names a table of the domain one level lower, or, read-only, a table of its own level, but for L3 tables of 32-bit guests; a read-write L1 entry names no page table or descriptor frame, and one that takes a writable type only a writable frame; no L1 entry names bootmem, another region or kept page tables; CR3 and CR1 name L4 tables, of a 32-bit guest L3 tables, a GDT descriptor frames. An L3 table of a 32-bit guest has four entries, of which the last, and it alone, names an L2 table with Xen's part, its own.",
+	),
+	rule(
+		58,
+		"WRITTEN",
+		"refused",
+		"types",
+		"What is written to from elsewhere is no page table and no descriptor frame: vcpu_info, FIFO control blocks and event arrays, the PIRQ EOI map, and a frame that is granted, mapped read-write by a device, or by the host for a grantee whose page tables do not show it.",
 	),
 	// P2M
 	rule(

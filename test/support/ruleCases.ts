@@ -7,6 +7,7 @@ import {
 	DOMID,
 	EVTCHN_STATE,
 	FRAME,
+	GRANT_MAP,
 	NONE64,
 	P2M_ACCESS,
 	P2M_TYPE,
@@ -919,6 +920,12 @@ const domains: RuleCase[] = [
 		stream: (s) => s.record("LU_DOMAIN_STATE", 1).set("pirqEoiMfn", 128n),
 	},
 	{
+		rule: "WRITTEN",
+		what: "an EOI map in an L3 table",
+		fault: "2/1 LU_DOMAIN_STATE.pirqEoiMfn: 7, not 3",
+		stream: (s) => s.record("LU_DOMAIN_STATE", 1).set("pirqEoiMfn", 201n),
+	},
+	{
 		rule: "DEAD_DOMAIN",
 		what: "a dead domain with a shared_info",
 		fault: "2/5 LU_SHARED_INFO: 0, not 1",
@@ -1016,12 +1023,6 @@ const frames: RuleCase[] = [
 		what: "shared_info and grant frame in one",
 		fault: "2/1 LU_SHARED_INFO.mfn: 262144, not 8590393345",
 		stream: (s) => s.record("LU_SHARED_INFO", 1).set("mfn", 303n),
-	},
-	{
-		rule: "MAX_PAGES",
-		what: "one frame more than allowed",
-		fault: "0/1 LU_DOMAIN.maxPages: 47, not 48",
-		stream: (s) => s.record("LU_DOMAIN", 1).set("maxPages", 47n),
 	},
 	{
 		rule: "FRAME_NOT_OWNED",
@@ -1123,11 +1124,12 @@ const tables: RuleCase[] = [
 	entry("an L2 entry beyond the host", 202, 5, pte(1024, true), l1),
 	entry("an L2 entry that names a frame of no type", 202, 5, pte(194, true), l1),
 	entry("an L2 entry that names a writable frame", 202, 5, pte(192, true), l1),
-	entry("an L2 entry that names an L2 table, not its own", 202, 5, pte(201, true), l1),
+	entry("an L2 entry that names an L3 table", 202, 5, pte(201, true), l1),
 	entry("an L3 entry that names an L1 table", 201, 1, pte(203, true), l2),
 	entry("an L4 entry that names an L2 table", 200, 255, pte(202, true), l3),
 	entry("an L4 entry behind Xen's slots that names nobody's frame", 205, 272, pte(900, true), l3),
 	entry("a table that maps itself read-write", 200, 300, pte(200, true), pte(200, false)),
+	entry("a table that maps another one of its level read-write", 200, 301, pte(205, true), pte(205, false)),
 	{
 		...entry("an L3 entry that names another domain's table", 201, 1, pte(131, true), l2),
 		model: (m, pages) => {
@@ -1566,6 +1568,22 @@ const grants: RuleCase[] = [
 		stream: (s) => s.record("LU_GRANT_TABLE", 1).row("GrantFrames", 0, "mfn", 301n),
 	},
 	{
+		rule: "WRITTEN",
+		what: "a page table mapped read-write by a domain without tables",
+		fault: "1d/1 LU_GRANT_ACTIVE.GrantActive[0].mfn: 7, not 1",
+		stream: (s) => s.record("LU_GRANT_ACTIVE", 1).row("GrantActive", 0, "mfn", 203n),
+	},
+	{
+		rule: "WRITTEN",
+		what: "a descriptor frame mapped read-write by a device",
+		fault: "1d/0 LU_GRANT_ACTIVE.GrantActive[0].mfn: 7, not 5",
+		model: (m) => {
+			m.frameTypes[140] = PAGE_TYPE.segDesc;
+			Object.assign(domain(m, 0).grantActive?.[1] as object, { mfn: 140, deviceWrite: 1, deviceRead: 0 });
+			Object.assign(domain(m, 1).maptrack?.[2] as object, { flags: GRANT_MAP.device });
+		},
+	},
+	{
 		rule: "MAPTRACK",
 		what: "no kind of mapping",
 		fault: "2/0 LU_GRANT_MAPS.Maptrack[0].flags: 7, not 4",
@@ -1832,6 +1850,18 @@ const events: RuleCase[] = [
 		stream: (s) => s.record("LU_EVTCHN", 1).row("ControlBlocks", 0, "mfn", 130n),
 	},
 	{
+		rule: "WRITTEN",
+		what: "a control block in an L4 table",
+		fault: "2/1 LU_EVTCHN.ControlBlocks[1].mfn: 7, not 4",
+		stream: (s) => s.record("LU_EVTCHN", 1).row("ControlBlocks", 1, "mfn", 205n),
+	},
+	{
+		rule: "WRITTEN",
+		what: "an event array in an L2 table",
+		fault: "2/1 LU_EVTCHN.EventArrays[0].mfn: 7, not 2",
+		stream: (s) => s.record("LU_EVTCHN", 1).row("EventArrays", 0, "mfn", 202n),
+	},
+	{
 		rule: "FRAME_NOT_OWNED",
 		what: "an event array beyond the host",
 		fault: "2/1 LU_EVTCHN.EventArrays[0].mfn: 1024, not 18446744073709551615",
@@ -1992,6 +2022,12 @@ const vcpus: RuleCase[] = [
 		what: "a vcpu_info of another domain",
 		fault: "2/1 LU_VCPU.vcpuInfoMfn: 1, not 0",
 		stream: vcpu(1, 0, "vcpuInfoMfn", 130n),
+	},
+	{
+		rule: "WRITTEN",
+		what: "a vcpu_info in a descriptor frame",
+		fault: "2/1 LU_VCPU.vcpuInfoMfn: 7, not 5",
+		stream: vcpu(1, 0, "vcpuInfoMfn", 222n),
 	},
 	{
 		rule: "VCPU_CONTEXT",

@@ -33,7 +33,7 @@ import { concatenate, parse, type Restitched, StreamRecord } from "../support/re
 import { brokenStream, type RuleCase, ruleCases } from "../support/ruleCases.ts";
 import { brokenSecond, secondCases } from "../support/secondCases.ts";
 import { NARROW, secondHost } from "../support/secondHost.ts";
-import { p2mEntry, tinyHost } from "../support/tinyHost.ts";
+import { p2mEntry, pte, tinyHost } from "../support/tinyHost.ts";
 
 export interface Vector {
 	name: string;
@@ -385,6 +385,12 @@ export function validVectors(): Vector[] {
 				guest.ports = [...(guest.ports ?? []), undefined, free, reserved, undefined, unbound];
 			},
 		),
+		saved("linear", "an L4 table that names another one of its domain read-only: a linear map", ({ preserved }) => {
+			view(preserved.get(200) as Uint8Array).setBigUint64(8 * 301, pte(205, false), true);
+		}),
+		saved("ballooning", "a domain with more frames than its limit, which was lowered", ({ model }) => {
+			model.domains.find(({ domain }) => domain.domid === 1)!.domain.maxPages = 8;
+		}),
 		saved("limits", "numbers at the end of their ranges, where one more is refused", atLimits),
 		savedSecond("limits-2", "the same of version 2", atLimitsOfSecond),
 		changed("slots", "as many slots as there may be; the last entry of a P2M in a slice of its own", (s) => {

@@ -18,7 +18,8 @@
  * map of that one L3 stands in it. What stands behind the four is cleared when the table is validated: here only then, so that
  * what is refused has changed nothing, in Xen before.
  *
- * Stricter than Xen in one thing: a linear entry may name its own table, but no other one of its level.
+ * Stricter than Xen in one thing: a linear entry may name its own table, but no other one of its level, though what has that is
+ * updated.
  */
 import { CAP, DOMID, PAGE_TYPE, PAGE_TYPE_FLAG } from "../../format/enums.ts";
 import { firstXenSlot, PAE_L3_ENTRIES, PAE_XEN_SLOT } from "../pae.ts";

@@ -2,7 +2,7 @@
 import { describe, expect, test } from "vitest";
 import { CREATE, FRAME, P2M_BITS, P2M_TYPE } from "../../../src/format/enums.ts";
 import { emptyHost, Machine } from "../../../src/machine/live/index.ts";
-import { baseMachine, mustRun } from "../../support/living.ts";
+import { baseMachine, mustRun, updateMachine } from "../../support/living.ts";
 import {
 	changeSince,
 	checkInvariants,
@@ -78,9 +78,14 @@ describe("populate_physmap", () => {
 		refused(machine, populate(HVM, 600), "ENOMEM");
 	});
 
-	test("a limit below what the domain has is refused: the format holds the one to the other", () => {
+	test("a limit below what the domain has takes nothing from it; it is given no more, after an update as before", () => {
 		const machine = baseMachine();
-		refused(machine, { op: "domain_max_mem", domid: HVM, frames: 539 }, "EINVAL");
+		done(machine, { op: "domain_max_mem", domid: HVM, frames: 500 });
+		const { frames } = machine.domain(HVM);
+		refused(machine, populate(HVM, 600), "ENOMEM");
+		const { machine: next } = updateMachine(machine);
+		expect([next.domain(HVM).frames, next.domain(HVM).tables.domain.maxPages]).toEqual([frames, 500n]);
+		refused(next, populate(HVM, 600), "ENOMEM");
 		refused(machine, { op: "domain_max_mem", domid: 9, frames: 539 }, "ESRCH");
 	});
 });

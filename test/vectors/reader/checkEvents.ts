@@ -32,13 +32,13 @@ export function checkChannels(host: Host, domain: Domain): void {
 		const field = `ControlBlocks[${i}]`;
 		must(vcpuId > last && vcpuId < domain.vcpuEnd, 84, record, `${field}.vcpuId`);
 		must(offset % 8 === 0 && offset + 72 <= 4096, 84, record, `${field}.offset`);
-		host.mustOwn(domain.domid, mfn, record, `${field}.mfn`);
+		host.mustBeWritten(domain.domid, mfn, record, `${field}.mfn`);
 		for (const [queue, port] of tail.entries())
 			must(port === 0 || port < (ports?.head.slotCount ?? 0), 84, record, `${field}.tail[${queue}]`);
 		last = vcpuId;
 	}
 	for (const [i, { mfn }] of record.parts.EventArrays.entries())
-		host.mustOwn(domain.domid, mfn, record, `EventArrays[${i}].mfn`);
+		host.mustBeWritten(domain.domid, mfn, record, `EventArrays[${i}].mfn`);
 }
 
 export function checkPorts(host: Host, domain: Domain): void {

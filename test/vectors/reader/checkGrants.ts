@@ -51,7 +51,11 @@ function checkActive(host: Host, domain: Domain): void {
 		must(host.domains.has(row.grantee), 43, active, `${field}.grantee`);
 		const isHeldByL1 = host.isWalked(row.grantee) && row.deviceWrite === 0 && row.deviceRead === 0;
 		if (isHeldByL1) must(row.mfn < host.frameCount, 55, active, `${field}.mfn`);
-		else if (!host.isOwnedBy(row.mfn, DOMID_IO)) host.mustOwn(domain.domid, row.mfn, active, `${field}.mfn`);
+		else if (!host.isOwnedBy(row.mfn, DOMID_IO)) {
+			const isWritten = row.deviceWrite > 0 || (row.hostWrite > 0 && !host.isWalked(row.grantee));
+			if (isWritten) host.mustBeWritten(domain.domid, row.mfn, active, `${field}.mfn`);
+			else host.mustOwn(domain.domid, row.mfn, active, `${field}.mfn`);
+		}
 	}
 }
 

@@ -82,11 +82,12 @@ function isPaeL3Sound(host: Host, table: Octets, named: Set<bigint>): boolean {
 	return true;
 }
 
-/** An entry of an L2, L3 or L4 table: the domain's table one level lower, or read-only the table itself. */
-function isUpperSound(host: Host, owner: number, mfn: bigint, level: number, entry: bigint): boolean {
+/** An entry of an L2, L3 or L4 table: the domain's table one level lower, or read-only one of the same level. */
+function isUpperSound(host: Host, owner: number, hasLinear: boolean, level: number, entry: bigint): boolean {
 	const to = frameOf(entry);
-	if (to === mfn) return !isReadWrite(entry);
-	return host.isOwnedBy(to, owner) && typeOf(host.types.at(to)) === level - 1;
+	if (!host.isOwnedBy(to, owner)) return false;
+	const type = typeOf(host.types.at(to));
+	return type === level - 1 || (hasLinear && type === level && !isReadWrite(entry));
 }
 
 /** An entry of an L1 table: no reserved frame; read-write only what that does not contradict. */
@@ -119,7 +120,8 @@ export function checkPageTables(host: Host, memory: Memory): void {
 			for (let slot = 0; slot < slotsOf(domain, type); slot++) {
 				const entry = table.u64(slot * 8);
 				if ((entry & 1n) === 0n || isXensOwn(level, slot)) continue;
-				const isSound = level === 1 ? isLowestSound(host, owner, entry) : isUpperSound(host, owner, mfn, level, entry);
+				const isSound =
+					level === 1 ? isLowestSound(host, owner, entry) : isUpperSound(host, owner, !isPaeL3, level, entry);
 				must(isSound, 57, place, "", `table ${mfn}, slot ${slot}`);
 			}
 		}

@@ -1,7 +1,7 @@
 /** The rest of a domain: FORMAT.md, "Domain state" to "PV registers", "Sums of frames"; RULES.md, 17. */
 import { mustKnow } from "./checkHost.ts";
 import { checkHvmContext, checkXsave } from "./checkRegisters.ts";
-import { type Domain, EXTRA, type Host, must, ownerOf, SEG_DESC, typeOf, XENHEAP } from "./host.ts";
+import { type Domain, type Host, must, ownerOf, SEG_DESC, typeOf, XENHEAP } from "./host.ts";
 import { ALL_ONES, type Fields } from "./octets.ts";
 import { DOMID_INVALID, type StreamRecord } from "./stream.ts";
 
@@ -20,7 +20,7 @@ export function checkState(host: Host, domain: Domain): void {
 		must(record.head[field] <= 1, 96, record, field);
 	must(pirqEoiMode <= 2, 96, record, "pirqEoiMode");
 	must(target === DOMID_INVALID || host.domains.has(target), 43, record, "target");
-	if (pirqEoiMfn !== ALL_ONES) host.mustOwn(domain.domid, pirqEoiMfn, record, "pirqEoiMfn");
+	if (pirqEoiMfn !== ALL_ONES) host.mustBeWritten(domain.domid, pirqEoiMfn, record, "pirqEoiMfn");
 	const info = domain.one("LU_SHARED_INFO");
 	if (domain.isAlive) {
 		must(info !== undefined, 102, record, "", "LU_SHARED_INFO");
@@ -65,7 +65,7 @@ function checkVcpu(host: Host, domain: Domain, record: StreamRecord): void {
 	for (const field of ["runstateArea", "timeArea"]) mustKnow(91, record, field);
 	if (vcpuInfoMfn !== ALL_ONES) {
 		must(vcpuInfoOffset + VCPU_INFO_OCTETS <= 4096, 91, record, "vcpuInfoOffset");
-		host.mustOwn(domain.domid, vcpuInfoMfn, record, "vcpuInfoMfn");
+		host.mustBeWritten(domain.domid, vcpuInfoMfn, record, "vcpuInfoMfn");
 	} else must(vcpuInfoOffset === 0, 91, record, "vcpuInfoOffset");
 	const hasContext = domain.all(domain.isNarrow ? "LU_PV32_VCPU" : "LU_PV_VCPU").some((r) => r.head.vcpuId === vcpuId);
 	must(!domain.isPv || hasContext === ((flags & INITIALISED) !== 0), 92, record, "flags");
@@ -125,14 +125,11 @@ export function checkScheduler(host: Host, domain: Domain): void {
 
 export function checkCounts(host: Host, domain: Domain): void {
 	let heap = 0n;
-	let pages = 0n;
 	for (const { entry, count } of host.owners.runs) {
 		if (ownerOf(entry) !== domain.domid) continue;
 		if (entry & XENHEAP) heap += count;
-		else if (!(entry & EXTRA)) pages += count;
 	}
 	const { grantFrameCount = 0, statusFrameCount = 0 } = domain.one("LU_GRANT_TABLE")?.head ?? {};
 	const named = grantFrameCount + statusFrameCount + (domain.one("LU_SHARED_INFO") ? 1 : 0);
 	must(heap === BigInt(named), 53, domain.record);
-	must(pages <= domain.record.head.maxPages, 54, domain.record, "maxPages");
 }

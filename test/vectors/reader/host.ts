@@ -218,6 +218,12 @@ export class Host {
 		must(this.isOwnedBy(mfn, domid), 55, record, field);
 	}
 
+	/** A frame of the domain that is written: its type is none or writable. */
+	mustBeWritten(domid: number, mfn: bigint, record: StreamRecord, field: string): void {
+		this.mustOwn(domid, mfn, record, field);
+		must([0, WRITABLE].includes(typeOf(this.types.at(mfn))), 58, record, field);
+	}
+
 	/** A record names a xenheap frame of the domain, which no other one names. */
 	takeXenheap(domid: number, mfn: bigint, record: StreamRecord, field: string): void {
 		this.mustOwn(domid, mfn, record, field);
