@@ -112,6 +112,9 @@ function checkDomain(ctx: usize, plan: L.DomainPlan, pools: usize, hasHardware: 
 	const isPv32 = plan.kind == L.KIND_PV && domain.guestWidth == 4;
 	if (isPv32 && context(ctx).formatVersion < 2)
 		return fail(ctx, L.RULE_VERSION1_REFUSES, body + L.DOMAIN__GUEST_WIDTH, 8, 4);
+	const hap = domain.createFlags | L.CREATE_HAP;
+	if (plan.kind != L.KIND_PV && plan.life != L.LIFE_DEAD && domain.createFlags != hap)
+		return fail(ctx, L.RULE_VERSION1_REFUSES, body + L.DOMAIN__CREATE_FLAGS, hap, domain.createFlags);
 	if (domain.maxVcpus > VCPU_LIMIT)
 		return fail(ctx, L.RULE_DOMAIN_FIELD, body + L.DOMAIN__MAX_VCPUS, VCPU_LIMIT, domain.maxVcpus);
 	if (domain.grantVersionLimit > 2)

@@ -413,7 +413,8 @@ reserved fields alone in this release (a pool's identifier excepted). A PV domai
 - **CPU pools** are at most \`cpuCount\` (R040).
 - **Domains.** LU_DOMAIN's domid is its section's (R041). Kind, life and flags are known, and of the domains with the flag
   \`hardware\` there is at most one (R042). \`guestWidth\` is 4 or 8 (R042); a PV guest with 4, a *32-bit PV guest* below, is refused in
-  version 1 (R044). \`maxVcpus\` is at most 8192, \`grantVersionLimit\` at most 2 (R042). The CPU pool is in LU_CPUPOOLS (R043).
+  version 1 (R044). A living HVM or PVH domain has the flag \`hap\` (R044): Xen's shadow page tables are carried nowhere.
+  \`maxVcpus\` is at most 8192, \`grantVersionLimit\` at most 2 (R042). The CPU pool is in LU_CPUPOOLS (R043).
 - **32-bit PV guests.** A living one has LU_PV32, and no other guest has; \`xenStart\` is a multiple of 2 MiB, at least
   0xC0000000 (R048).
 - **Virtual NUMA.** \`nodeCount\` is at least 1, \`distanceCount\` its square, \`vcpuCount\` LU_DOMAIN's \`maxVcpus\`. A vCPU's
@@ -501,12 +502,14 @@ reserved fields alone in this release (a pool's identifier excepted). A PV domai
   its two areas are known (R091). vcpu_info, 64 octets, lies within one frame (R091), which is the domain's (R055); where
   there is none its offset is 0 (R091). A PV vCPU has an LU_PV_VCPU, in a 32-bit guest an LU_PV32_VCPU, exactly if it
   is \`initialised\` (R092). A living HVM or
-  PVH domain with an initialised vCPU has an HVM_CONTEXT (R017). At least one vCPU of a living domain is not \`down\`, unless
+  PVH domain with an initialised vCPU has an HVM_CONTEXT (R017), and in it a CPU entry for each vCPU that is \`initialised\` and
+  not \`down\` (R092). At least one vCPU of a living domain is not \`down\`, unless
   \`shutdownState\` is not none or \`creationFinished\` is 0 (R091).
-- **PV registers.** \`gdtEntries\` is at most 8192 (R092); the first \`gdtEntries / 512\`, rounded up, of \`gdtMfn\` are frames
+- **PV registers.** \`gdtEntries\` and \`ldtEntries\` are at most 8192 (R092); the first \`gdtEntries / 512\`, rounded up, of \`gdtMfn\` are frames
   of the domain (R055), and of type segDesc if it has an L1 table (R057). CR1 and CR3 are machine addresses, 0 for none, in
   frames of the domain (R055), of type l4 if it has an L1 table (R057). Of a 32-bit guest the same is true of \`gdtEntries\`,
-  \`gdtMfn\` and \`cr3\`, whose frame is of type l3; and no \`address\` of its PvTraps is above 0xFFFFFFFF (R092).
+  \`ldtEntries\`, \`gdtMfn\` and \`cr3\`, whose frame is of type l3; and no \`address\` of its PvTraps is above 0xFFFFFFFF (R092).
+  X86_PV_VCPU_EXTENDED has 32 to 128 octets behind its head (R092).
 - **XSAVE areas.** In X86_PV_VCPU_XSAVE stands behind the head nothing, or XCR0 and the XCR0 bits ever set (u64 each) and
   then the area: 512 octets of legacy region, 64 of XSAVE header, the components. XCR0 has bit 0 and is within the second
   word, and so is the header's first word; the header's other octets, looked at by words, are zero (R093). Then XCR0 and
@@ -516,8 +519,9 @@ reserved fields alone in this release (a pool's identifier excepted). A PV domai
   zero; of the first such one EBX + EAX is where the component ends, from the legacy region on, within the area (R122).
 - **HVM_CONTEXT** is a row of entries: type u16, instance u16, length u32, then \`length\` octets. The first has type 1
   (HEADER), the last type 0 (END), where the body ends (R094). Type and length are those of
-  [the table](#entries-of-the-hvm-context), and a CPU_MSR begins with the number of its rows, u32 (R120). So is the instance
-  (R121), but a CPU of a vCPU that does not exist breaks R094; and a CPU's vCPU is not \`down\` (R121). CPU_XSAVE begins with
+  [the table](#entries-of-the-hvm-context), and a CPU_MSR begins with the number of its rows, u32 (R120). HEADER begins with
+  0x54381286, u32 (R094). The instance is the table's too (R121), but a CPU of a vCPU that does not exist breaks R094; and a CPU's vCPU is not \`down\` (R121). No entry before has
+  the same type and instance (R121). CPU_XSAVE begins with
   the features of the host that saved it (u64), which the XCR0 bits ever set are within (R093); behind it stands what stands
   in X86_PV_VCPU_XSAVE behind the head.
 - **I/O request servers** ascend by identifier, at most 8, below 65536 (R100). The emulator exists (R043). Mode and flags are
@@ -688,7 +692,7 @@ either version.
 A reader refuses a version that it does not know (R003) before it looks at anything else. Which xen#2 there will be is known
 before the pause: the check that runs before the jump is told the newest version that xen#2 knows.
 
-Refused by name, in both versions: memory that is shared or paged out, features that LU_HOST does not name. In version 1
+Refused by name, in both versions: memory that is shared or paged out, HVM and PVH guests on shadow paging, features that LU_HOST does not name. In version 1
 also 32-bit PV guests and the type flag paeXenL2.
 
 Sub-page and transitive grants need no record. Xen lets a domain copy through them and never map them (public/grant_table.h says
@@ -803,7 +807,7 @@ Then what the records say (\`check\`). Where a record that is looked at is missi
 17. **The rest of each domain**, all of it before the next one's: LU_DOMAIN_STATE; what a dead domain must not have, in the
     order in which FORMAT.md names it, or LU_SHARED_INFO (its absence at LU_DOMAIN_STATE); LU_VCPU records against LU_VCPUS, at
     the latter; the records of section 2 in their order, as to kind, vCPUs, registers, XSAVE areas and HVM context; a missing
-    HVM_CONTEXT and vCPUs that are all down, both at LU_DOMAIN_STATE; LU_IOREQ_SERVERS: servers, ports, pages, ranges; LU_CAPS;
+    HVM_CONTEXT at LU_DOMAIN_STATE, vCPUs without a CPU entry at LU_VCPU, vCPUs that are all down at LU_DOMAIN_STATE; LU_IOREQ_SERVERS: servers, ports, pages, ranges; LU_CAPS;
     LU_SCHEDULER; sums of frames, at LU_DOMAIN.
 18. **The preserved memory** (R034): of the window itself, without a record: length, magic, \`pagesOffset\`, length again,
     \`hash\`, \`streamHash\`, the zero octets, MFNs. Of each domain grant and status frames, shared_info, control blocks, event

@@ -158,7 +158,7 @@ export const rules: readonly Rule[] = [
 		"VERSION1_REFUSES",
 		"version",
 		"version 1",
-		"Nothing that the version refuses by name: shared or paged memory, unknown features; in version 1 32-bit PV guests and their page types.",
+		"Nothing that the version refuses by name: shared or paged memory, shadow paging, unknown features; in version 1 32-bit PV guests and their page types.",
 	),
 	rule(
 		45,
@@ -309,7 +309,7 @@ export const rules: readonly Rule[] = [
 		"VCPU_CONTEXT",
 		"refused",
 		"vCPUs",
-		"Every initialised PV vCPU has its context, of the guest's width, no other guest has one; addresses of a 32-bit one have 32 bits.",
+		"Every initialised PV vCPU has its context, of the guest's width, no other guest has one, and every initialised HVM or PVH vCPU that is up its CPU entry; an extended context has 32 to 128 octets; descriptor tables have at most 8192 entries; addresses of a 32-bit one have 32 bits.",
 	),
 	rule(93, "XSAVE", "refused", "vCPUs", "An XSAVE area's header and length agree."),
 	rule(
@@ -317,7 +317,7 @@ export const rules: readonly Rule[] = [
 		"HVM_CONTEXT",
 		"refused",
 		"HVM",
-		"HVM_CONTEXT is a row of whole entries, HEADER first, END last; CPU entries name existing vCPUs.",
+		"HVM_CONTEXT is a row of whole entries, HEADER with its magic first, END last; CPU entries name existing vCPUs.",
 	),
 	rule(95, "HVM_ONLY", "refused", "HVM", "HVM records stand for HVM and PVH domains alone, PV records for PV ones."),
 	rule(96, "DOMAIN_STATE", "refused", "LU_DOMAIN_STATE", "A domain's state has known values."),
@@ -361,7 +361,7 @@ export const rules: readonly Rule[] = [
 		"HVM_INSTANCE",
 		"refused",
 		"HVM",
-		"An entry's instance is one that its type has: a vCPU that exists, one of two PICs, 0 for all others; CPU entries are of vCPUs that are not down.",
+		"An entry's instance is one that its type has: a vCPU that exists, one of two PICs, 0 for all others; CPU entries are of vCPUs that are not down; a type has an instance once.",
 	),
 	rule(
 		122,

@@ -871,6 +871,12 @@ const domains: RuleCase[] = [
 		stream: (s) => s.record("LU_DOMAIN", 1).set("guestWidth", 4),
 	},
 	{
+		rule: "VERSION1_REFUSES",
+		what: "an HVM guest on shadow paging",
+		fault: "0/2 LU_DOMAIN.createFlags: 16, not 0",
+		stream: (s) => s.record("LU_DOMAIN", 2).set("createFlags", 0),
+	},
+	{
 		rule: "DOMAIN_REFERENCE",
 		what: "a CPU pool that does not exist",
 		fault: "0/1 LU_DOMAIN.cpupoolId: 0, not 3",
@@ -2023,6 +2029,26 @@ const vcpus: RuleCase[] = [
 		stream: (s) => s.record("LU_PV_VCPU", 1).set("gdtEntries", 8193),
 	},
 	{
+		rule: "VCPU_CONTEXT",
+		what: "an LDT of more entries than selectors name",
+		fault: "2/1 LU_PV_VCPU.ldtEntries: 8192, not 8193",
+		stream: (s) => s.record("LU_PV_VCPU", 1).set("ldtEntries", 8193),
+	},
+	...[
+		[31, 32],
+		[129, 128],
+	].map(([octets, expected]) => ({
+		rule: "VCPU_CONTEXT",
+		what: `an extended context of ${octets} octets`,
+		fault: `2/1 X86_PV_VCPU_EXTENDED: ${expected}, not ${octets}`,
+		stream: (s: Restitched) => {
+			const record = s.record("X86_PV_VCPU_EXTENDED", 1);
+			const body = new Uint8Array(8 + (octets as number));
+			body.set(record.body.subarray(0, body.length));
+			record.body = body;
+		},
+	})),
+	{
 		rule: "FRAME_NOT_OWNED",
 		what: "a GDT in another domain's frame",
 		fault: "2/1 LU_PV_VCPU.gdtMfn[0]: 1, not 0",
@@ -2079,6 +2105,14 @@ const vcpus: RuleCase[] = [
 		fault: "2/2 HVM_CONTEXT.HvmContext[0]: 1, not 2",
 		stream: (s) => {
 			s.record("HVM_CONTEXT").body[0] = 2;
+		},
+	},
+	{
+		rule: "HVM_CONTEXT",
+		what: "HEADER with another magic",
+		fault: "2/2 HVM_CONTEXT.HvmContext[8]: 1412960902, not 1412960768",
+		stream: (s) => {
+			s.record("HVM_CONTEXT").body[8] = 0;
 		},
 	},
 	{

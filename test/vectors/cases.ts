@@ -172,7 +172,12 @@ function atLimitsOfSecond({ model }: ReturnType<typeof secondHost>): void {
 		{ vcpuId: 1, periodUs: 10_000_000, budgetUs: 10 },
 	];
 	narrow.pv32Vcpu =
-		narrow.pv32Vcpu?.map((vcpu) => ({ ...vcpu, gdtMfn: new Array(16).fill(854), gdtEntries: 8192 })) ?? [];
+		narrow.pv32Vcpu?.map((vcpu) => ({
+			...vcpu,
+			gdtMfn: new Array(16).fill(854),
+			gdtEntries: 8192,
+			ldtEntries: 8192,
+		})) ?? [];
 	narrow.pvTraps = [[{ vector: 3, flags: 3, cs: 0x61, address: 0xffff_ffff }]];
 }
 

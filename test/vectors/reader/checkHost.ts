@@ -4,6 +4,7 @@ import type { Fields } from "./octets.ts";
 import type { StreamRecord } from "./stream.ts";
 
 export const VIRQS = 24;
+const HAP = 16;
 
 /** One field holds a value of its enumeration, and no flag that is unknown. The layout says which there are. */
 export function mustKnow(rule: number, record: StreamRecord, field: string, part?: string, row = 0): void {
@@ -39,6 +40,7 @@ export function checkDomain(host: Host, domain: Domain): void {
 	must((createFlags & 2) === 0 || !hasOther, 42, record, "createFlags", "a second hardware domain");
 	must(guestWidth === 4 || guestWidth === 8, 42, record, "guestWidth");
 	must(kind !== KIND.pv || guestWidth === 8 || host.stream.version > 1, 44, record, "guestWidth");
+	must(domain.isPv || !domain.isAlive || (createFlags & HAP) !== 0, 44, record, "createFlags", "shadow paging");
 	must(maxVcpus <= 8192, 42, record, "maxVcpus");
 	must(grantVersionLimit <= 2, 42, record, "grantVersionLimit");
 	const pools: Fields[] = host.one("LU_CPUPOOLS")!.parts.PoolList;
