@@ -4,7 +4,7 @@
  */
 import { at, fail } from "../context";
 import * as L from "../layout.gen";
-import { bodyBytes, bodyOf, recordBytes } from "../record";
+import { bodyBytes, bodyOf, partFrom, recordBytes } from "../record";
 import { defOf, marksAt, sectionEnd, sectionFirst } from "../sections";
 import { vcpuMark } from "./sections";
 import { checkXsaveArea } from "./xsave";
@@ -16,6 +16,8 @@ const FEATURE_MASK: u32 = 8;
 const MSR_HEAD: u32 = 8;
 /** The first word of HEADER (public/arch-x86/hvm/save.h, HVM_FILE_MAGIC). */
 const HVM_MAGIC: u32 = 0x5438_1286;
+/** HVM_NR_PARAMS (public/hvm/params.h). */
+const HVM_PARAMETERS: u64 = 39;
 /** Of a vCPU's marks: it is down; the first of the bits that say which entries it has, by type. Records' bits are below. */
 const MARK_DOWN: u32 = 1 << 31;
 const MARK_ENTRIES: u32 = 8;
@@ -88,6 +90,22 @@ function checkExtended(ctx: usize, body: usize, length: u32): bool {
 	const ever = load<u64>(body, FEATURE_MASK + 8);
 	if ((ever & ~mask) != 0) return fail(ctx, L.RULE_XSAVE, body + FEATURE_MASK + 8, mask, ever);
 	return checkXsaveArea(ctx, body + FEATURE_MASK, length - FEATURE_MASK);
+}
+
+/** HVM_PARAMS: each one that Xen has, once; in libxc's order, which is none. */
+export function checkHvmParams(ctx: usize, record: usize): bool {
+	const rows = partFrom(L.RECORD_HVM_PARAMS, record, 0);
+	const count = load<u32>(bodyOf(record), L.HVM_PARAMS__COUNT);
+	let seen: u64 = 0;
+	for (let i: u32 = 0; i < count; i++) {
+		const row = rows + i * L.HVM_PARAM_BYTES;
+		const index = load<u64>(row, L.HVM_PARAM__INDEX);
+		if (index >= HVM_PARAMETERS) return fail(ctx, L.RULE_HVM_ENTRY, row, HVM_PARAMETERS - 1, index);
+		const bit = (<u64>1) << index;
+		if ((seen & bit) != 0) return fail(ctx, L.RULE_HVM_INSTANCE, row, 1, 2);
+		seen |= bit;
+	}
+	return true;
 }
 
 /** HVM_CONTEXT: every entry whole, as long as its type is, of an instance that there is. */

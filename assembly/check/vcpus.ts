@@ -5,7 +5,7 @@ import { affinityWords } from "../plan";
 import { bodyBytes, bodyOf, partFrom, recordBytes } from "../record";
 import { defOf, guestWidth, sectionEnd, sectionFirst, typeInUse, VCPU_LIMIT } from "../sections";
 import { checkOwned } from "./frames";
-import { checkCpuEntries, checkHvmContext } from "./hvm";
+import { checkCpuEntries, checkHvmContext, checkHvmParams } from "./hvm";
 import { checkSectionRecords, vcpuBit, vcpuMark } from "./sections";
 import { checkXsaveArea, readXstatePolicy } from "./xsave";
 
@@ -208,6 +208,8 @@ export function checkVcpus(ctx: usize, plan: L.DomainPlan): bool {
 			if (!checkExtendedContext(ctx, record)) return false;
 		} else if (def == L.RECORD_X86_PV_VCPU_XSAVE) {
 			if (!checkXsave(ctx, record)) return false;
+		} else if (def == L.RECORD_HVM_PARAMS) {
+			if (!checkHvmParams(ctx, record)) return false;
 		} else if (def == L.RECORD_HVM_CONTEXT) {
 			if (!checkHvmContext(ctx, plan, record)) return false;
 			hvmContext = true;

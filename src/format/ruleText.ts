@@ -136,7 +136,7 @@ export const ruleTexts: Readonly<Record<string, RuleText>> = {
 		WRITER,
 	),
 	DOMAIN_REFERENCE: text(
-		"A reference to a domain is held for as long as it stands: Xen does not let the domain it names disappear. One that names nobody has been lost or was never there.",
+		"A reference to a domain is held for as long as it stands: Xen does not let the domain it names disappear. One that names nobody has been lost or was never there. Xen takes no domain as its own target (XEN_DOMCTL_set_target) or device model.",
 		AUDIT,
 	),
 	VERSION1_REFUSES: text(
@@ -248,7 +248,7 @@ export const ruleTexts: Readonly<Record<string, RuleText>> = {
 		AUDIT,
 	),
 	VIRQ: text(
-		"Xen keeps one port for each VIRQ of a vCPU, and one for the domain of those that are global: a second one could not be reached.",
+		"Xen keeps one port for each VIRQ of a vCPU, and one for the domain of those that are global: a second one could not be reached. Only a global one is sent to another domain (XEN_DOMCTL_set_virq_handler).",
 		AUDIT,
 	),
 	FIFO: text(

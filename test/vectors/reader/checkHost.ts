@@ -4,6 +4,7 @@ import type { Fields } from "./octets.ts";
 import type { StreamRecord } from "./stream.ts";
 
 export const VIRQS = 24;
+export const PER_VCPU_VIRQS = [0, 1, 7, 13];
 const HAP = 16;
 
 /** One field holds a value of its enumeration, and no flag that is unknown. The layout says which there are. */
@@ -22,7 +23,7 @@ export function checkHost(host: Host): void {
 	mustKnow(44, record, "features");
 	let last = -1;
 	for (const [i, { virq, domid }] of record.parts.VirqHandlers.entries()) {
-		must(virq > last && virq < VIRQS, 83, record, `VirqHandlers[${i}].virq`);
+		must(virq > last && virq < VIRQS && !PER_VCPU_VIRQS.includes(virq), 83, record, `VirqHandlers[${i}].virq`);
 		must(host.domains.has(domid), 43, record, `VirqHandlers[${i}].domid`);
 		last = virq;
 	}

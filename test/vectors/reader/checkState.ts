@@ -19,7 +19,7 @@ export function checkState(host: Host, domain: Domain): void {
 	for (const field of ["creationFinished", "callbackAsserted", "suspendedS3"])
 		must(record.head[field] <= 1, 96, record, field);
 	must(pirqEoiMode <= 2, 96, record, "pirqEoiMode");
-	must(target === DOMID_INVALID || host.domains.has(target), 43, record, "target");
+	must(target === DOMID_INVALID || (host.domains.has(target) && target !== domain.domid), 43, record, "target");
 	if (pirqEoiMfn !== ALL_ONES) host.mustOwn(domain.domid, pirqEoiMfn, record, "pirqEoiMfn");
 	const info = domain.one("LU_SHARED_INFO");
 	if (domain.isAlive) {
@@ -48,6 +48,7 @@ export function checkVcpus(host: Host, domain: Domain): void {
 		if (record.name === "LU_PV32_VCPU") checkNarrowRegisters(host, domain, record);
 		if (record.name === "X86_PV_VCPU_EXTENDED") checkExtended(record);
 		if (record.name === "X86_PV_VCPU_XSAVE") checkXsave(domain, record);
+		if (record.name === "HVM_PARAMS") checkParams(record);
 		if (record.name === "HVM_CONTEXT") cpus = checkHvmContext(domain, record);
 	}
 	if (!domain.isAlive) return;
@@ -75,6 +76,17 @@ function checkVcpu(host: Host, domain: Domain, record: StreamRecord): void {
 	} else must(vcpuInfoOffset === 0, 91, record, "vcpuInfoOffset");
 	const hasContext = domain.all(domain.isNarrow ? "LU_PV32_VCPU" : "LU_PV_VCPU").some((r) => r.head.vcpuId === vcpuId);
 	must(!domain.isPv || hasContext === ((flags & INITIALISED) !== 0), 92, record, "flags");
+}
+
+const HVM_PARAMETERS = 39n;
+
+function checkParams(record: StreamRecord): void {
+	const seen = new Set<bigint>();
+	for (const [i, { index }] of record.parts.HvmParamList.entries()) {
+		must(index < HVM_PARAMETERS, 120, record, `HvmParamList[${i}].index`);
+		must(!seen.has(index), 121, record, `HvmParamList[${i}].index`, "twice");
+		seen.add(index);
+	}
 }
 
 function checkExtended(record: StreamRecord): void {
