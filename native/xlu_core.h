@@ -177,8 +177,8 @@
 	X(HOST_LIMIT, 40, REFUSED, "The host's figures are within the core's limits and agree with the stream.") \
 	X(DOMID, 41, REFUSED, "Domids are unique and below 0x7FF0, and a section's domid is its LU_DOMAIN's.") \
 	X(DOMAIN_FIELD, 42, REFUSED, "Kind, life, width and flags are known values; at most one hardware domain.") \
-	X(DOMAIN_REFERENCE, 43, REFUSED, "Targets, emulators, grantees, CPU pools and VIRQ handlers exist.") \
-	X(VERSION1_REFUSES, 44, VERSION, "Nothing that the version refuses by name: shared or paged memory, unknown features; in version 1 32-bit PV guests and their page types.") \
+	X(DOMAIN_REFERENCE, 43, REFUSED, "Targets, emulators, grantees, CPU pools and VIRQ handlers exist; no domain is its own target or emulator.") \
+	X(VERSION1_REFUSES, 44, VERSION, "Nothing that the version refuses by name: shared or paged memory, shadow paging, unknown features; in version 1 32-bit PV guests and their page types.") \
 	X(DEAD_DOMAIN, 45, REFUSED, "A dead domain has frames and grants alone: no vCPUs to run, no ports, no xenheap.") \
 	X(REGION, 46, REFUSED, "Regions lie in the host, do not overlap, and one is bootmem.") \
 	X(FORMAT, 47, VERSION, "What is saved fits the version of the format that it is saved in; where a guest needs a later one, the record is named that has what it needs.") \
@@ -202,28 +202,28 @@
 	X(MAPTRACK, 72, REFUSED, "A handle lies within the limit, its vCPU exists, its flags are known.") \
 	X(MAPTRACK_UNMATCHED, 73, REFUSED, "A handle finds an active grant of that domain, with that grantee, unless a PV domain's L1 entry alone held it.") \
 	X(PIN_SUM, 74, REFUSED, "Pins equal the sum of the mappings; the host's of a PV grantee with page tables are at most that.") \
-	X(PORT_FIELD, 80, REFUSED, "A port's state, consumer, vCPU and priority are known; port 0 is not used.") \
+	X(PORT_FIELD, 80, REFUSED, "A port's state, consumer, vCPU and priority are known; Xen's own ports are unbound or interdomain; port 0 is not used.") \
 	X(PORT_LIMIT, 81, REFUSED, "Ports lie within the limits of the ABI and of the domain.") \
 	X(INTERDOMAIN, 82, REFUSED, "Interdomain ends name each other.") \
-	X(VIRQ, 83, REFUSED, "A VIRQ is bound once in a domain, a per-vCPU one once by each vCPU; a global one has at most one other handler.") \
+	X(VIRQ, 83, REFUSED, "A VIRQ is bound once in a domain, a per-vCPU one once by each vCPU; a global one, and no other, has at most one other handler.") \
 	X(FIFO, 84, REFUSED, "Control blocks are aligned inside one frame, one for a vCPU; queue tails are ports of the table; frames are the domain's. Links are the guest's to write and are not looked at.") \
 	X(PIRQ, 85, REFUSED, "PIRQs are unique and their ports agree with LU_EVTCHN_PORTS.") \
 	X(VCPU, 90, REFUSED, "vCPUs ascend below the limit, and each has its record.") \
 	X(VCPU_STATE, 91, REFUSED, "A vCPU's flags, areas and vcpu_info are valid.") \
-	X(VCPU_CONTEXT, 92, REFUSED, "Every initialised PV vCPU has its context, of the guest's width, no other guest has one; addresses of a 32-bit one have 32 bits.") \
+	X(VCPU_CONTEXT, 92, REFUSED, "Every initialised PV vCPU has its context, of the guest's width, no other guest has one, and every initialised HVM or PVH vCPU that is up its CPU entry; an extended context has 32 to 128 octets; descriptor tables have at most 8192 entries; addresses of a 32-bit one have 32 bits.") \
 	X(XSAVE, 93, REFUSED, "An XSAVE area's header and length agree.") \
-	X(HVM_CONTEXT, 94, REFUSED, "HVM_CONTEXT is a row of whole entries, HEADER first, END last; CPU entries name existing vCPUs.") \
+	X(HVM_CONTEXT, 94, REFUSED, "HVM_CONTEXT is a row of whole entries, HEADER with its magic first, END last; CPU entries name existing vCPUs.") \
 	X(HVM_ONLY, 95, REFUSED, "HVM records stand for HVM and PVH domains alone, PV records for PV ones.") \
 	X(DOMAIN_STATE, 96, REFUSED, "A domain's state has known values.") \
-	X(IOREQ, 100, REFUSED, "Servers are unique, their pages, ports and ranges exist, ranges of one server do not overlap.") \
+	X(IOREQ, 100, REFUSED, "Servers are unique, one claims writes; their pages, ports and ranges exist, ports once for a vCPU, pages once and no more than the vCPUs need; ranges of one server do not overlap.") \
 	X(CAPS, 101, REFUSED, "Permitted ranges are of a known kind, ascending, not overlapping.") \
 	X(SHARED_INFO, 102, REFUSED, "A living domain has a shared_info frame of its own.") \
 	X(VNUMA, 103, REFUSED, "Virtual NUMA has nodes, a distance from each to each, a node for each vCPU that may be, and memory that ascends without overlap.") \
 	X(SCHEDULER, 104, REFUSED, "A share is of the pool's scheduler: its weight, cap, or vCPUs' reservations, in their ranges.") \
 	X(COUNT_OVERFLOW, 110, REFUSED, "No reference count overflows.") \
 	X(COMPARE, 111, REFUSED, "The two images are identical.") \
-	X(HVM_ENTRY, 120, REFUSED, "An entry of HVM_CONTEXT is of a known type and has a length that its type has in some version of Xen; a CPU_MSR as many rows as it counts.") \
-	X(HVM_INSTANCE, 121, REFUSED, "An entry's instance is one that its type has: a vCPU that exists, one of two PICs, 0 for all others; CPU entries are of vCPUs that are not down.") \
+	X(HVM_ENTRY, 120, REFUSED, "An entry of HVM_CONTEXT is of a known type and has a length that its type has in some version of Xen; a CPU_MSR as many rows as it counts. A parameter of HVM_PARAMS is one that Xen has.") \
+	X(HVM_INSTANCE, 121, REFUSED, "An entry's instance is one that its type has: a vCPU that exists, one of two PICs, 0 for all others; CPU entries are of vCPUs that are not down; a type has an instance once, and HVM_PARAMS a parameter.") \
 	X(XCR0, 122, REFUSED, "XCR0, now and ever, is a value that a processor takes; where the domain's CPUID policy has leaf 0xD, it is within the policy's components and the area long enough for them.") \
 	X(IRQ, 125, REFUSED, "Pins and MSIs ascend, with known values; a host interrupt has one vector, an MSI one of its own; a device uses MSI or MSI-X.") \
 	X(IRQ_OWNER, 126, REFUSED, "A bound interrupt is a pin's or an MSI's, and has one owner unless all of them share it; a PIRQ's host interrupt is bound to its domain.") \

@@ -3,10 +3,10 @@ import { at, context, fail } from "../context";
 import * as L from "../layout.gen";
 import { L2_SLOT_SHIFT } from "../pageTable";
 import { bodyOf, partFrom } from "../record";
-import { findRecord, MARK_USED, mark, ownerEntry, planAt, VCPU_LIMIT } from "../sections";
-import { isChannel } from "./events";
+import { findRecord, MARK_USED, mark, marksAt, ownerEntry, planAt, VCPU_LIMIT } from "../sections";
+import { isChannel, PER_VCPU } from "./events";
 import { checkInHost, checkOwned, checkWritten, reserveRange, reserveRanges, takeXenheap } from "./frames";
-import { exists } from "./sections";
+import { exists, hasVcpu } from "./sections";
 
 const KNOWN_CREATE: u32 = 127;
 const KNOWN_FEATURES: u64 = 31;
@@ -20,6 +20,7 @@ const MOST_WEIGHT: u32 = 65535;
 const LEAST_US: u32 = 10;
 const MOST_PERIOD_US: u32 = 10_000_000;
 /** A server needs one page for each 128 vCPUs and a buffered one. */
+const VCPUS_OF_PAGE: u32 = 128;
 const IOREQ_PAGES: u32 = 65;
 
 /** LU_HOST against the stream, global VIRQ handlers. */
@@ -38,6 +39,7 @@ export function checkHost(ctx: usize): bool {
 		const row = handlers + i * L.VIRQ_HANDLER_BYTES;
 		const handler = changetype<L.VirqHandler>(row);
 		if (handler.virq < next || handler.virq >= VIRQS) return fail(ctx, L.RULE_VIRQ, row, next, handler.virq);
+		if ((PER_VCPU & ((<u32>1) << handler.virq)) != 0) return fail(ctx, L.RULE_VIRQ, row, next, handler.virq);
 		next = handler.virq + 1;
 		if (!exists(ctx, handler.domid))
 			return fail(ctx, L.RULE_DOMAIN_REFERENCE, row + L.VIRQ_HANDLER__DOMID, 0, handler.domid);
@@ -112,6 +114,9 @@ function checkDomain(ctx: usize, plan: L.DomainPlan, pools: usize, hasHardware: 
 	const isPv32 = plan.kind == L.KIND_PV && domain.guestWidth == 4;
 	if (isPv32 && context(ctx).formatVersion < 2)
 		return fail(ctx, L.RULE_VERSION1_REFUSES, body + L.DOMAIN__GUEST_WIDTH, 8, 4);
+	const hap = domain.createFlags | L.CREATE_HAP;
+	if (plan.kind != L.KIND_PV && plan.life != L.LIFE_DEAD && domain.createFlags != hap)
+		return fail(ctx, L.RULE_VERSION1_REFUSES, body + L.DOMAIN__CREATE_FLAGS, hap, domain.createFlags);
 	if (domain.maxVcpus > VCPU_LIMIT)
 		return fail(ctx, L.RULE_DOMAIN_FIELD, body + L.DOMAIN__MAX_VCPUS, VCPU_LIMIT, domain.maxVcpus);
 	if (domain.grantVersionLimit > 2)
@@ -236,7 +241,8 @@ export function checkState(ctx: usize, plan: L.DomainPlan): bool {
 		return fail(ctx, L.RULE_DOMAIN_STATE, body + L.DOMAIN_STATE__SUSPENDED_S3, 1, state.suspendedS3);
 	if (state.pirqEoiMode > 2)
 		return fail(ctx, L.RULE_DOMAIN_STATE, body + L.DOMAIN_STATE__PIRQ_EOI_MODE, 2, state.pirqEoiMode);
-	if (<u32>state.target != L.DOMID_INVALID && !exists(ctx, state.target))
+	const isTarget = exists(ctx, state.target) && <u32>state.target != plan.domid;
+	if (<u32>state.target != L.DOMID_INVALID && !isTarget)
 		return fail(ctx, L.RULE_DOMAIN_REFERENCE, body + L.DOMAIN_STATE__TARGET, L.DOMID_INVALID, state.target);
 	if (
 		state.pirqEoiMfn != L.NONE64 &&
@@ -292,16 +298,21 @@ function checkServers(ctx: usize, plan: L.DomainPlan): bool {
 	if (head.serverCount > IOREQ_SERVERS) return fail(ctx, L.RULE_IOREQ, bodyOf(record), IOREQ_SERVERS, head.serverCount);
 	const servers = partFrom(L.RECORD_LU_IOREQ_SERVERS, record, 0);
 	let next: u32 = 0;
+	let isClaimed = false;
 	for (let i: u32 = 0; i < head.serverCount; i++) {
 		const row = servers + i * L.IOREQ_SERVER_BYTES;
 		const server = changetype<L.IoreqServer>(row);
 		if (server.serverId < next || server.serverId >= 65536) return fail(ctx, L.RULE_IOREQ, row, next, server.serverId);
 		next = server.serverId + 1;
-		if (!exists(ctx, server.emulator))
+		if (!exists(ctx, server.emulator) || <u32>server.emulator == plan.domid)
 			return fail(ctx, L.RULE_DOMAIN_REFERENCE, row + L.IOREQ_SERVER__EMULATOR, 0, server.emulator);
 		if (<u32>server.bufferedMode > L.BUFIOREQ_ATOMIC)
 			return fail(ctx, L.RULE_IOREQ, row + L.IOREQ_SERVER__BUFFERED_MODE, L.BUFIOREQ_ATOMIC, server.bufferedMode);
 		if (server.flags > 3) return fail(ctx, L.RULE_IOREQ, row + L.IOREQ_SERVER__FLAGS, 3, server.flags);
+		const claims = (server.flags & L.IOREQ_FLAG_CLAIMS_WRITES) != 0;
+		if (claims && isClaimed)
+			return fail(ctx, L.RULE_IOREQ, row + L.IOREQ_SERVER__FLAGS, L.IOREQ_FLAG_ENABLED, server.flags);
+		if (claims) isClaimed = true;
 		if (server.bufferedPort != 0 && !isChannel(plan, server.bufferedPort))
 			return fail(
 				ctx,
@@ -312,14 +323,21 @@ function checkServers(ctx: usize, plan: L.DomainPlan): bool {
 			);
 	}
 	const ports = partFrom(L.RECORD_LU_IOREQ_SERVERS, record, 1);
+	memory.fill(marksAt(ctx), 0, plan.vcpuSlots * 4);
 	for (let i: u32 = 0; i < head.portCount; i++) {
 		const row = ports + i * L.IOREQ_PORT_BYTES;
 		const port = changetype<L.IoreqPort>(row);
-		if (!serverAt(record, port.serverId)) return fail(ctx, L.RULE_IOREQ, row, 0, port.serverId);
-		if (port.vcpuId >= plan.vcpuSlots)
+		const server = serverAt(record, port.serverId);
+		if (!server) return fail(ctx, L.RULE_IOREQ, row, 0, port.serverId);
+		if (!hasVcpu(plan, port.vcpuId))
 			return fail(ctx, L.RULE_IOREQ, row + L.IOREQ_PORT__VCPU_ID, plan.vcpuSlots, port.vcpuId);
 		if (!isChannel(plan, port.port))
 			return fail(ctx, L.RULE_IOREQ, row + L.IOREQ_PORT__PORT, L.EVTCHN_STATE_INTERDOMAIN, port.port);
+		// A vCPU's mark has a bit for each server.
+		const served = marksAt(ctx) + port.vcpuId * 4;
+		const bit = (<u32>1) << (<u32>((server - servers) / L.IOREQ_SERVER_BYTES));
+		if ((load<u32>(served) & bit) != 0) return fail(ctx, L.RULE_IOREQ, row + L.IOREQ_PORT__VCPU_ID, 1, 2);
+		store<u32>(served, load<u32>(served) | bit);
 	}
 	if (head.pageCount > head.serverCount * IOREQ_PAGES)
 		return fail(
@@ -338,9 +356,24 @@ function checkServers(ctx: usize, plan: L.DomainPlan): bool {
 		if (<u32>page.role > L.IOREQ_PAGE_BUFFERED)
 			return fail(ctx, L.RULE_IOREQ, row + L.IOREQ_PAGE__ROLE, L.IOREQ_PAGE_BUFFERED, page.role);
 		if (page.flags > 1) return fail(ctx, L.RULE_IOREQ, row + L.IOREQ_PAGE__FLAGS, 1, page.flags);
-		if (!checkOwned(ctx, row, page.mfn, plan.domid)) return false;
+		if (!checkOwned(ctx, row, page.mfn, plan.domid) || !checkPage(ctx, plan, pages, i)) return false;
 	}
 	return checkRanges(ctx, record, head.rangeCount);
+}
+
+/** A page is in one place, and a server has a buffered one and as many others as its vCPUs need. */
+function checkPage(ctx: usize, plan: L.DomainPlan, pages: usize, index: u32): bool {
+	const row = pages + index * L.IOREQ_PAGE_BYTES;
+	const page = changetype<L.IoreqPage>(row);
+	const vcpus = load<u32>(bodyOf(plan.domainPtr), L.DOMAIN__MAX_VCPUS);
+	const most: u32 = <u32>page.role == L.IOREQ_PAGE_BUFFERED ? 1 : (vcpus + VCPUS_OF_PAGE - 1) / VCPUS_OF_PAGE;
+	let count: u32 = 1;
+	for (let before = pages; before < row; before += L.IOREQ_PAGE_BYTES) {
+		const other = changetype<L.IoreqPage>(before);
+		if (other.mfn == page.mfn) return fail(ctx, L.RULE_IOREQ, row, 1, 2);
+		if (other.serverId == page.serverId && other.role == page.role) count++;
+	}
+	return count <= most || fail(ctx, L.RULE_IOREQ, row + L.IOREQ_PAGE__ROLE, most, count);
 }
 
 function checkRanges(ctx: usize, record: usize, count: u32): bool {

@@ -16,6 +16,7 @@ import {
 } from "../record";
 import { findRecord, marksAt, planAt, planOf, VCPU_LIMIT } from "../sections";
 import { checkWritten } from "./frames";
+import { hasVcpu } from "./sections";
 
 const FIFO_PORTS: u32 = 131_072;
 const PRIORITIES: u32 = 16;
@@ -24,7 +25,7 @@ const CONTROL_BLOCK_OCTETS: u32 = 72;
 const ARRAY_FRAMES: u32 = 128;
 const VIRQS: u32 = 24;
 /** VIRQs that each vCPU binds for itself. */
-const PER_VCPU: u32 = (1 << L.VIRQ_TIMER) | (1 << L.VIRQ_DEBUG) | (1 << L.VIRQ_XENOPROF) | (1 << L.VIRQ_XENPMU);
+export const PER_VCPU: u32 = (1 << L.VIRQ_TIMER) | (1 << L.VIRQ_DEBUG) | (1 << L.VIRQ_XENOPROF) | (1 << L.VIRQ_XENPMU);
 
 function isFifo(plan: L.DomainPlan): bool {
 	return plan.evtchnPtr != 0 && load<u32>(bodyOf(plan.evtchnPtr), L.EVTCHN__ABI) == L.EVTCHN_ABI_FIFO;
@@ -56,7 +57,7 @@ export function checkAbi(ctx: usize, plan: L.DomainPlan): bool {
 	for (let i: u32 = 0; i < evtchn.controlBlockCount; i++) {
 		const row = blocks + i * L.CONTROL_BLOCK_BYTES;
 		const block = changetype<L.ControlBlock>(row);
-		if (block.vcpuId < next || block.vcpuId >= plan.vcpuSlots)
+		if (block.vcpuId < next || !hasVcpu(plan, block.vcpuId))
 			return fail(ctx, L.RULE_FIFO, row, plan.vcpuSlots, block.vcpuId);
 		next = block.vcpuId + 1;
 		if ((block.offset & 7) != 0 || block.offset > 4096 - CONTROL_BLOCK_OCTETS)
@@ -111,11 +112,15 @@ function checkPort(ctx: usize, plan: L.DomainPlan, number: u32, row: usize, most
 	if (<u32>port.state > L.EVTCHN_STATE_IPI) return fail(ctx, L.RULE_PORT_FIELD, row, L.EVTCHN_STATE_IPI, port.state);
 	if (<u32>port.consumer > L.CONSUMER_SHARING)
 		return fail(ctx, L.RULE_PORT_FIELD, row + L.EVTCHN_PORT__CONSUMER, L.CONSUMER_SHARING, port.consumer);
+	// Xen's own ports wait for a domain, or are bound to one.
+	const isBound = <u32>port.state == L.EVTCHN_STATE_UNBOUND || <u32>port.state == L.EVTCHN_STATE_INTERDOMAIN;
+	if (<u32>port.consumer != L.CONSUMER_NONE && !isBound)
+		return fail(ctx, L.RULE_PORT_FIELD, row + L.EVTCHN_PORT__CONSUMER, L.CONSUMER_NONE, port.consumer);
 	if (<u32>port.priority >= PRIORITIES)
 		return fail(ctx, L.RULE_PORT_FIELD, row + L.EVTCHN_PORT__PRIORITY, PRIORITIES - 1, port.priority);
 	if (<u32>port.lastPriority >= PRIORITIES)
 		return fail(ctx, L.RULE_PORT_FIELD, row + L.EVTCHN_PORT__LAST_PRIORITY, PRIORITIES - 1, port.lastPriority);
-	if (<u32>port.notifyVcpu >= plan.vcpuSlots)
+	if (!hasVcpu(plan, port.notifyVcpu))
 		return fail(ctx, L.RULE_PORT_FIELD, row + L.EVTCHN_PORT__NOTIFY_VCPU, plan.vcpuSlots, port.notifyVcpu);
 	if (<u32>port.lastVcpu >= plan.vcpuSlots)
 		return fail(ctx, L.RULE_PORT_FIELD, row + L.EVTCHN_PORT__LAST_VCPU, plan.vcpuSlots, port.lastVcpu);

@@ -4,7 +4,7 @@
  */
 import { at, context, fail } from "../context";
 import * as L from "../layout.gen";
-import { bodyOf, defAt, defCardinality, recordBytes } from "../record";
+import { bodyOf, defAt, defCardinality, partFrom, recordBytes } from "../record";
 import {
 	DOMID_SLOTS,
 	defOf,
@@ -145,6 +145,23 @@ export function checkSectionRecords(ctx: usize, section: u32, plan: L.DomainPlan
 			return fail(ctx, L.RULE_RECORD_MISSING, 0, load<u32>(defAt(def), L.DEF_TYPE), 0);
 	}
 	return true;
+}
+
+/** Whether a domain has a vCPU of that number: whether LU_VCPUS, which ascends, lists it. */
+export function hasVcpu(plan: L.DomainPlan, vcpu: u32): bool {
+	const rows = partFrom(L.RECORD_LU_VCPUS, plan.vcpusPtr, 0);
+	let low: u32 = 0;
+	let high = load<u32>(bodyOf(plan.vcpusPtr), L.VCPUS__VCPU_COUNT);
+	// Without a gap below the last one the numbers say it.
+	if (high == plan.vcpuSlots) return vcpu < high;
+	while (low < high) {
+		const middle = (low + high) >>> 1;
+		const found = load<u32>(rows + middle * L.VCPU_SLOT_BYTES, L.VCPU_SLOT__VCPU_ID);
+		if (found == vcpu) return true;
+		if (found < vcpu) low = middle + 1;
+		else high = middle;
+	}
+	return false;
 }
 
 /** Whether a domain of that number is in the stream. */

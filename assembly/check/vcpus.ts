@@ -5,15 +5,19 @@ import { affinityWords } from "../plan";
 import { bodyBytes, bodyOf, partFrom, recordBytes } from "../record";
 import { defOf, guestWidth, sectionEnd, sectionFirst, typeInUse, VCPU_LIMIT } from "../sections";
 import { checkOwned, checkWritten } from "./frames";
-import { checkHvmContext } from "./hvm";
+import { checkCpuEntries, checkHvmContext, checkHvmParams } from "./hvm";
 import { checkSectionRecords, vcpuBit, vcpuMark } from "./sections";
 import { checkXsaveArea, readXstatePolicy } from "./xsave";
 
 const VCPU_INFO_OCTETS: u32 = 64;
 const KNOWN_FLAGS: u32 =
 	L.VCPU_FLAG_EXISTS | L.VCPU_FLAG_INITIALISED | L.VCPU_FLAG_DOWN | L.VCPU_FLAG_BLOCKED | L.VCPU_FLAG_POLL_ANY;
-/** Descriptors of a PV vCPU's GDT: 16 frames of 512. */
+/** Descriptors of a PV vCPU's GDT or LDT: 16 frames of 512. */
 const GDT_ENTRIES: u32 = 16 * 512;
+const LDT_ENTRIES: u32 = GDT_ENTRIES;
+/** struct xen_domctl_ext_vcpucontext (public/domctl.h): up to its machine checks, which older Xens do not have; its most. */
+const LEAST_EXTENDED: u32 = 32;
+const MOST_EXTENDED: u32 = 128;
 
 /** LU_VCPUS: ascending, below the limit. Sets the plan's slots. */
 export function checkVcpuList(ctx: usize, plan: L.DomainPlan): bool {
@@ -110,6 +114,8 @@ function checkPv32Vcpu(ctx: usize, plan: L.DomainPlan, record: usize): bool {
 	const vcpu = changetype<L.Pv32Vcpu>(body);
 	if (vcpu.gdtEntries > GDT_ENTRIES)
 		return fail(ctx, L.RULE_VCPU_CONTEXT, body + L.PV32_VCPU__GDT_ENTRIES, GDT_ENTRIES, vcpu.gdtEntries);
+	if (vcpu.ldtEntries > LDT_ENTRIES)
+		return fail(ctx, L.RULE_VCPU_CONTEXT, body + L.PV32_VCPU__LDT_ENTRIES, LDT_ENTRIES, vcpu.ldtEntries);
 	if (!checkGdt(ctx, plan, body + L.PV32_VCPU__GDT_MFN, vcpu.gdtEntries)) return false;
 	if (vcpu.cr3 != 0) {
 		const field = body + L.PV32_VCPU__CR3;
@@ -131,6 +137,8 @@ function checkPvVcpu(ctx: usize, plan: L.DomainPlan, record: usize): bool {
 	const vcpu = changetype<L.PvVcpu>(body);
 	if (vcpu.gdtEntries > GDT_ENTRIES)
 		return fail(ctx, L.RULE_VCPU_CONTEXT, body + L.PV_VCPU__GDT_ENTRIES, GDT_ENTRIES, vcpu.gdtEntries);
+	if (vcpu.ldtEntries > LDT_ENTRIES)
+		return fail(ctx, L.RULE_VCPU_CONTEXT, body + L.PV_VCPU__LDT_ENTRIES, LDT_ENTRIES, vcpu.ldtEntries);
 	if (!checkGdt(ctx, plan, body + L.PV_VCPU__GDT_MFN, vcpu.gdtEntries)) return false;
 	// cr3, and cr1 which holds the user's: machine addresses, zero for none.
 	for (let i: u32 = 1; i <= 3; i += 2) {
@@ -141,6 +149,13 @@ function checkPvVcpu(ctx: usize, plan: L.DomainPlan, record: usize): bool {
 		if (!checkRootType(ctx, plan, field, address >> 12, L.PAGE_TYPE_L4)) return false;
 	}
 	return true;
+}
+
+/** X86_PV_VCPU_EXTENDED: as long as some Xen makes it. */
+function checkExtendedContext(ctx: usize, record: usize): bool {
+	const length = bodyBytes(record) - L.VCPU_EXTENDED_BYTES;
+	if (length < LEAST_EXTENDED) return fail(ctx, L.RULE_VCPU_CONTEXT, 0, LEAST_EXTENDED, length);
+	return length <= MOST_EXTENDED || fail(ctx, L.RULE_VCPU_CONTEXT, 0, MOST_EXTENDED, length);
 }
 
 /** X86_PV_VCPU_XSAVE: nothing, or XCR0, the XCR0 bits ever set, and the area. */
@@ -189,8 +204,12 @@ export function checkVcpus(ctx: usize, plan: L.DomainPlan): bool {
 			if (!checkPvVcpu(ctx, plan, record)) return false;
 		} else if (def == L.RECORD_LU_PV32_VCPU) {
 			if (!checkPv32Vcpu(ctx, plan, record)) return false;
+		} else if (def == L.RECORD_X86_PV_VCPU_EXTENDED) {
+			if (!checkExtendedContext(ctx, record)) return false;
 		} else if (def == L.RECORD_X86_PV_VCPU_XSAVE) {
 			if (!checkXsave(ctx, record)) return false;
+		} else if (def == L.RECORD_HVM_PARAMS) {
+			if (!checkHvmParams(ctx, record)) return false;
 		} else if (def == L.RECORD_HVM_CONTEXT) {
 			if (!checkHvmContext(ctx, plan, record)) return false;
 			hvmContext = true;
@@ -200,6 +219,8 @@ export function checkVcpus(ctx: usize, plan: L.DomainPlan): bool {
 	if (plan.life == L.LIFE_DEAD) return true;
 	if (plan.kind != L.KIND_PV && initialised && !hvmContext)
 		return fail(ctx, L.RULE_RECORD_MISSING, 0, L.TYPE_HVM_CONTEXT, 0);
+	if (plan.kind != L.KIND_PV && !checkCpuEntries(ctx, plan)) return false;
+	at(ctx, L.PASS_2, plan.domid, plan.statePtr);
 	const state = changetype<L.DomainState>(bodyOf(plan.statePtr));
 	const mayRest = <u32>state.shutdownState != L.SHUTDOWN_STATE_NONE || state.creationFinished == 0;
 	if (!running && !mayRest) return fail(ctx, L.RULE_VCPU_STATE, 0, 1, 0);

@@ -409,11 +409,12 @@ reserved fields alone in this release (a pool's identifier excepted). A PV domai
 ([References](#references-that-restore-rebuilds)). A field that is said to be 0 or 1 holds nothing else.
 
 - **Host.** \`frameCount\` is at most 2^28, \`cpuCount\` 1 to 8192, \`domainCount\` the number of sections 0 (R040). No
-  feature is unknown (R044). VirqHandlers ascend by VIRQ, below 24 (R083), and name domains that exist (R043).
+  feature is unknown (R044). VirqHandlers ascend by VIRQ, below 24 and none of those that each vCPU binds (R083), and name domains that exist (R043).
 - **CPU pools** are at most \`cpuCount\` (R040).
 - **Domains.** LU_DOMAIN's domid is its section's (R041). Kind, life and flags are known, and of the domains with the flag
   \`hardware\` there is at most one (R042). \`guestWidth\` is 4 or 8 (R042); a PV guest with 4, a *32-bit PV guest* below, is refused in
-  version 1 (R044). \`maxVcpus\` is at most 8192, \`grantVersionLimit\` at most 2 (R042). The CPU pool is in LU_CPUPOOLS (R043).
+  version 1 (R044). A living HVM or PVH domain has the flag \`hap\` (R044): Xen's shadow page tables are carried nowhere.
+  \`maxVcpus\` is at most 8192, \`grantVersionLimit\` at most 2 (R042). The CPU pool is in LU_CPUPOOLS (R043).
 - **32-bit PV guests.** A living one has LU_PV32, and no other guest has; \`xenStart\` is a multiple of 2 MiB, at least
   0xC0000000 (R048).
 - **Virtual NUMA.** \`nodeCount\` is at least 1, \`distanceCount\` its square, \`vcpuCount\` LU_DOMAIN's \`maxVcpus\`. A vCPU's
@@ -466,12 +467,13 @@ reserved fields alone in this release (a pool's identifier excepted). A PV domai
   be gone by now, or another one: a handle of a walked domain that maps for the host alone may find no such grant if \`domid\`
   is below 0x7FF0, or be the 256th, and the host's counters of a grant to a walked domain may be less than their sums.
 - **Event channels.** LU_EVTCHN_PORTS comes with LU_EVTCHN (R017). The ABI is known (R080). Control blocks and event arrays
-  stand in the FIFO ABI alone, at most 128 arrays of 1024 words each (R084). Blocks ascend by vCPU, at most the highest
-  vCPU, and lie at a multiple of 8, 72 octets within one frame (R084), which is the domain's (R055) and written (R058); a queue's tail is 0 or
+  stand in the FIFO ABI alone, at most 128 arrays of 1024 words each (R084). Blocks ascend by vCPU, one
+  that exists, and lie at a multiple of 8, 72 octets within one frame (R084), which is the domain's (R055) and
+  written (R058); a queue's tail is 0 or
   below \`slotCount\` of LU_EVTCHN_PORTS (R084). Frames of arrays are the domain's (R055) and written (R058).
 - **Ports.** \`slotCount\` is at most 1024 with \`guestWidth\` 4 or 4096 with 8 in the 2-level ABI, 131,072 in the FIFO ABI
-  (R081). Port 0 is never used; state and consumer are known, \`priority\` and \`lastPriority\` below 16, \`notifyVcpu\` and
-  \`lastVcpu\` at most the highest vCPU, \`pending\` 0 or 1 (R080). No port is above \`maxEvtchnPort\` (R081). An interdomain
+  (R081). Port 0 is never used; state and consumer are known, the consumer none but of a port that is unbound or
+  interdomain; \`priority\` and \`lastPriority\` are below 16, \`notifyVcpu\` is a vCPU that exists, \`lastVcpu\` at most the highest vCPU, \`pending\` 0 or 1 (R080). No port is above \`maxEvtchnPort\` (R081). An interdomain
   port's other end is interdomain and names this one (R082). An unbound port's remote domain need not exist. A VIRQ is below
   24 and bound once: TIMER, DEBUG, XENOPROF and XENPMU once for each vCPU, all others once for the domain (R083).
 - **PIRQs** ascend, with known flags. A \`port\` that is not 0 is a port in state pirq with the same PIRQ, and there are no
@@ -492,8 +494,8 @@ reserved fields alone in this release (a pool's identifier excepted). A PV domai
   (R128). Where the P2M of the domain has a present entry at a GFN of its map, the MFN is the GFN (R128). RemapEntries ascend
   by unit, then \`index\`, which is below 65,536; the unit exists and has a remapping table (R128).
 - **Domain state.** \`shutdownState\` is known, \`creationFinished\`, \`callbackAsserted\` and \`suspendedS3\` are 0 or 1,
-  \`pirqEoiMode\` at most 2 (R096). \`target\` exists or is DOMID_INVALID (R043). The PIRQ EOI map is the domain's (R055)
-  and written (R058).
+  \`pirqEoiMode\` at most 2 (R096). \`target\` is another domain that exists, or DOMID_INVALID (R043). The PIRQ EOI map is the
+  domain's (R055) and written (R058).
 - **Dead domains** have no LU_EVTCHN_PORTS, LU_SHARED_INFO or LU_GRANT_MAPS (R045). Every living domain has LU_SHARED_INFO
   (R102), whose frame is the domain's (R055), a xenheap frame, and not a grant or status frame as well (R053).
 - **vCPUs.** Exactly the vCPUs of LU_VCPUS have an LU_VCPU (R090). Of the records of section 2, the X86_PV_VCPU records
@@ -503,12 +505,14 @@ reserved fields alone in this release (a pool's identifier excepted). A PV domai
   its two areas are known (R091). vcpu_info, 64 octets, lies within one frame (R091), which is the domain's (R055) and
   written (R058); where there is none its offset is 0 (R091). A PV vCPU has an LU_PV_VCPU, in a 32-bit guest an LU_PV32_VCPU, exactly if it
   is \`initialised\` (R092). A living HVM or
-  PVH domain with an initialised vCPU has an HVM_CONTEXT (R017). At least one vCPU of a living domain is not \`down\`, unless
+  PVH domain with an initialised vCPU has an HVM_CONTEXT (R017), and in it a CPU entry for each vCPU that is \`initialised\` and
+  not \`down\` (R092). At least one vCPU of a living domain is not \`down\`, unless
   \`shutdownState\` is not none or \`creationFinished\` is 0 (R091).
-- **PV registers.** \`gdtEntries\` is at most 8192 (R092); the first \`gdtEntries / 512\`, rounded up, of \`gdtMfn\` are frames
+- **PV registers.** \`gdtEntries\` and \`ldtEntries\` are at most 8192 (R092); the first \`gdtEntries / 512\`, rounded up, of \`gdtMfn\` are frames
   of the domain (R055), and of type segDesc if it has an L1 table (R057). CR1 and CR3 are machine addresses, 0 for none, in
   frames of the domain (R055), of type l4 if it has an L1 table (R057). Of a 32-bit guest the same is true of \`gdtEntries\`,
-  \`gdtMfn\` and \`cr3\`, whose frame is of type l3; and no \`address\` of its PvTraps is above 0xFFFFFFFF (R092).
+  \`ldtEntries\`, \`gdtMfn\` and \`cr3\`, whose frame is of type l3; and no \`address\` of its PvTraps is above 0xFFFFFFFF (R092).
+  X86_PV_VCPU_EXTENDED has 32 to 128 octets behind its head (R092).
 - **XSAVE areas.** In X86_PV_VCPU_XSAVE stands behind the head nothing, or XCR0 and the XCR0 bits ever set (u64 each) and
   then the area: 512 octets of legacy region, 64 of XSAVE header, the components. XCR0 has bit 0 and is within the second
   word, and so is the header's first word; the header's other octets, looked at by words, are zero (R093). Then XCR0 and
@@ -516,16 +520,19 @@ reserved fields alone in this release (a pool's identifier excepted). A PV domai
   bit 2, bits 17 and 18 together (R122). If X86_CPUID_POLICY has a row of leaf 0xD, subleaf 0, the first of them allows the
   bits of EDX:EAX, and no other is in the second word. Each bit in it from 2 on has a row of that subleaf with EAX or EBX not
   zero; of the first such one EBX + EAX is where the component ends, from the legacy region on, within the area (R122).
+- **HVM_PARAMS.** An index is below 39 (R120), none stands twice (R121); they are in any order.
 - **HVM_CONTEXT** is a row of entries: type u16, instance u16, length u32, then \`length\` octets. The first has type 1
   (HEADER), the last type 0 (END), where the body ends (R094). Type and length are those of
-  [the table](#entries-of-the-hvm-context), and a CPU_MSR begins with the number of its rows, u32 (R120). So is the instance
-  (R121), but a CPU of a vCPU that does not exist breaks R094; and a CPU's vCPU is not \`down\` (R121). CPU_XSAVE begins with
+  [the table](#entries-of-the-hvm-context), and a CPU_MSR begins with the number of its rows, u32 (R120). HEADER begins with
+  0x54381286, u32 (R094). The instance is the table's too (R121), but a CPU of a vCPU that does not exist breaks R094; and a CPU's vCPU is not \`down\` (R121). No entry before has
+  the same type and instance (R121). CPU_XSAVE begins with
   the features of the host that saved it (u64), which the XCR0 bits ever set are within (R093); behind it stands what stands
   in X86_PV_VCPU_XSAVE behind the head.
-- **I/O request servers** ascend by identifier, at most 8, below 65536 (R100). The emulator exists (R043). Mode and flags are
-  known; \`bufferedPort\` is 0 or a port of this domain that is unbound or interdomain (R100). What belongs to a server names
-  one of the list. A vCPU's port is unbound or interdomain likewise, its vCPU at most the highest vCPU (R100). There are at
-  most 65 pages for each server, of known role and flags (R100), the domain's (R055). Ranges are of a known kind, not empty,
+- **I/O request servers** ascend by identifier, at most 8, below 65536 (R100). The emulator is another domain that exists (R043). Mode and flags are
+  known, one server at most has \`claimsWrites\`; \`bufferedPort\` is 0 or a port of this domain that is unbound or interdomain (R100). What belongs to a server names
+  one of the list. A vCPU's port is unbound or interdomain likewise, its vCPU exists and has no other port for that server (R100). There are at
+  most 65 pages for each server, of known role and flags (R100), the domain's (R055), each in one place; of a server one is
+  buffered, and at most \`maxVcpus / 128\`, rounded up, are synchronous (R100). Ranges are of a known kind, not empty,
   ascend by server, then kind, then address, and do not overlap (R100).
 - **Permissions** (LU_CAPS) are of a known kind, not empty, ascend by kind, then by address, and do not overlap (R101).
 - **Shares of a CPU pool.** LU_SCHEDULER's \`scheduler\` is that of the domain's pool. \`weight\` is 1 to 65535 and \`cap\` at most
@@ -691,7 +698,7 @@ either version.
 A reader refuses a version that it does not know (R003) before it looks at anything else. Which xen#2 there will be is known
 before the pause: the check that runs before the jump is told the newest version that xen#2 knows.
 
-Refused by name, in both versions: memory that is shared or paged out, features that LU_HOST does not name. In version 1
+Refused by name, in both versions: memory that is shared or paged out, HVM and PVH guests on shadow paging, features that LU_HOST does not name. In version 1
 also 32-bit PV guests and the type flag paeXenL2.
 
 Sub-page and transitive grants need no record. Xen lets a domain copy through them and never map them (public/grant_table.h says
@@ -806,7 +813,7 @@ Then what the records say (\`check\`). Where a record that is looked at is missi
 17. **The rest of each domain**, all of it before the next one's: LU_DOMAIN_STATE; what a dead domain must not have, in the
     order in which FORMAT.md names it, or LU_SHARED_INFO (its absence at LU_DOMAIN_STATE); LU_VCPU records against LU_VCPUS, at
     the latter; the records of section 2 in their order, as to kind, vCPUs, registers, XSAVE areas and HVM context; a missing
-    HVM_CONTEXT and vCPUs that are all down, both at LU_DOMAIN_STATE; LU_IOREQ_SERVERS: servers, ports, pages, ranges; LU_CAPS;
+    HVM_CONTEXT at LU_DOMAIN_STATE, vCPUs without a CPU entry at LU_VCPU, vCPUs that are all down at LU_DOMAIN_STATE; LU_IOREQ_SERVERS: servers, ports, pages, ranges; LU_CAPS;
     LU_SCHEDULER; sums of frames, at LU_DOMAIN.
 18. **The preserved memory** (R034): of the window itself, without a record: length, magic, \`pagesOffset\`, length again,
     \`hash\`, \`streamHash\`, the zero octets, MFNs. Of each domain grant and status frames, shared_info, control blocks, event

@@ -136,12 +136,12 @@ export const ruleTexts: Readonly<Record<string, RuleText>> = {
 		WRITER,
 	),
 	DOMAIN_REFERENCE: text(
-		"A reference to a domain is held for as long as it stands: Xen does not let the domain it names disappear. One that names nobody has been lost or was never there.",
+		"A reference to a domain is held for as long as it stands: Xen does not let the domain it names disappear. One that names nobody has been lost or was never there. Xen takes no domain as its own target (XEN_DOMCTL_set_target) or device model.",
 		AUDIT,
 	),
 	VERSION1_REFUSES: text(
-		"State that the version has no record for would be lost without a word. It is refused by name instead: 32-bit PV guests in version 1; sharing, paging and unknown features in any.",
-		"Shut down, or migrate away, the domain that uses it; for shared or paged memory turn off what uses it (xl's `mem-paging`, memory sharing). Then update again.",
+		"State that the version has no record for would be lost without a word. It is refused by name instead: 32-bit PV guests in version 1; sharing, paging, shadow page tables and unknown features in any.",
+		"Shut down, or migrate away, the domain that uses it; for shared or paged memory turn off what uses it (xl's `mem-paging`, memory sharing); a guest on shadow paging gets `hap=1` with its next start. Then update again.",
 	),
 	FORMAT: text(
 		"A rollback writes for an older xen#2, which knows no record that came later: what such a record carries would be lost. So the whole save is refused, before a guest is paused.",
@@ -248,7 +248,7 @@ export const ruleTexts: Readonly<Record<string, RuleText>> = {
 		AUDIT,
 	),
 	VIRQ: text(
-		"Xen keeps one port for each VIRQ of a vCPU, and one for the domain of those that are global: a second one could not be reached.",
+		"Xen keeps one port for each VIRQ of a vCPU, and one for the domain of those that are global: a second one could not be reached. Only a global one is sent to another domain (XEN_DOMCTL_set_virq_handler).",
 		AUDIT,
 	),
 	FIFO: text(
@@ -262,7 +262,7 @@ export const ruleTexts: Readonly<Record<string, RuleText>> = {
 		AUDIT,
 	),
 	VCPU_CONTEXT: text(
-		"A PV vCPU that was initialised (VCPUOP_initialise) has registers, up or down; an HVM one has its registers in HVM_CONTEXT.",
+		"A PV vCPU that was initialised (VCPUOP_initialise) has registers, up or down; an HVM one has its registers in HVM_CONTEXT, from which Xen's hvm_save leaves out only vCPUs that are down: one that is up and has none would start from nothing. Of xen_domctl_ext_vcpucontext (public/domctl.h) Xen writes up to 128 octets, and the 32 before its machine checks at least; a segment selector has 13 bits for its index.",
 		AUDIT,
 	),
 	XSAVE: text(
@@ -270,7 +270,7 @@ export const ruleTexts: Readonly<Record<string, RuleText>> = {
 		WRITER,
 	),
 	HVM_CONTEXT: text(
-		"public/hvm/save.h: the context is a row of entries between HEADER and END. Xen walks it by their lengths.",
+		"public/hvm/save.h: the context is a row of entries between HEADER and END. Xen walks it by their lengths, and takes none whose HEADER has another magic.",
 		WRITER,
 	),
 	HVM_ONLY: text(
@@ -303,7 +303,7 @@ export const ruleTexts: Readonly<Record<string, RuleText>> = {
 		"Update to a Xen that knows the entry, or restart the guest on the older one.",
 	),
 	HVM_INSTANCE: text(
-		"The instance of an entry is a vCPU, or which of two PICs. Xen refuses an entry of a vCPU that does not exist, and saves registers of vCPUs that are up alone.",
+		"The instance of an entry is a vCPU, or which of two PICs. Xen refuses an entry of a vCPU that does not exist, and saves registers of vCPUs that are up alone. It writes each entry once: of two the later would undo the earlier.",
 		WRITER,
 	),
 	XCR0: text(

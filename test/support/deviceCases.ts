@@ -13,9 +13,11 @@ function domain(model: HostModel, domid: number): DomainModel {
 
 type Entry = [type: number, instance: number, length: number, fill?: (body: DataView) => void];
 
+const HEADER: Entry = [1, 0, 24, (body) => body.setUint32(0, 0x5438_1286, true)];
+
 /** HEADER, the entries, END. */
 export function hvmContext(entries: Entry[]): Uint8Array {
-	const all: Entry[] = [[1, 0, 24], ...entries, [0, 0, 0]];
+	const all: Entry[] = [HEADER, ...entries, [0, 0, 0]];
 	const octets = new Uint8Array(all.reduce((sum, [, , length]) => sum + 8 + length, 0));
 	let at = 0;
 	for (const [type, instance, length, fill] of all) {
@@ -120,6 +122,36 @@ export const deviceCases: RuleCase[] = [
 		what: "MSRs of a vCPU beyond the last one",
 		fault: "2/2 HVM_CONTEXT.HvmContext[32]: 3, not 3",
 		stream: withContext([[20, 3, 8]]),
+	},
+	{
+		rule: "HVM_INSTANCE",
+		what: "HEADER twice",
+		fault: "2/2 HVM_CONTEXT.HvmContext[32]: 1, not 2",
+		stream: withContext([HEADER]),
+	},
+	{
+		rule: "HVM_INSTANCE",
+		what: "the IOAPIC twice",
+		fault: "2/2 HVM_CONTEXT.HvmContext[440]: 1, not 2",
+		stream: withContext([
+			[4, 0, 400],
+			[4, 0, 400],
+		]),
+	},
+	{
+		rule: "HVM_INSTANCE",
+		what: "registers of one vCPU twice",
+		fault: "2/2 HVM_CONTEXT.HvmContext[1072]: 1, not 2",
+		stream: withContext([
+			[2, 0, 1032],
+			[2, 0, 1032],
+		]),
+	},
+	{
+		rule: "VCPU_CONTEXT",
+		what: "a vCPU of an HVM guest that is up and has no registers",
+		fault: "2/2 LU_VCPU.flags: 1, not 0",
+		stream: withContext([]),
 	},
 	{
 		rule: "HVM_INSTANCE",

@@ -639,6 +639,12 @@ const host: RuleCase[] = [
 		stream: (s) => s.record("LU_HOST").set("features", 32n),
 	},
 	{
+		rule: "VIRQ",
+		what: "a handler of a VIRQ that each vCPU binds",
+		fault: "H/host LU_HOST.VirqHandlers[0].virq: 0, not 1",
+		stream: (s) => s.record("LU_HOST").row("VirqHandlers", 0, "virq", 1),
+	},
+	{
 		rule: "DOMAIN_REFERENCE",
 		what: "a VIRQ handler that does not exist",
 		fault: "H/host LU_HOST.VirqHandlers[0].domid: 0, not 9",
@@ -870,6 +876,12 @@ const domains: RuleCase[] = [
 		what: "a 32-bit PV guest",
 		fault: "0/1 LU_DOMAIN.guestWidth: 8, not 4",
 		stream: (s) => s.record("LU_DOMAIN", 1).set("guestWidth", 4),
+	},
+	{
+		rule: "VERSION1_REFUSES",
+		what: "an HVM guest on shadow paging",
+		fault: "0/2 LU_DOMAIN.createFlags: 16, not 0",
+		stream: (s) => s.record("LU_DOMAIN", 2).set("createFlags", 0),
 	},
 	{
 		rule: "DOMAIN_REFERENCE",
@@ -1694,6 +1706,18 @@ const events: RuleCase[] = [
 	},
 	{
 		rule: "PORT_FIELD",
+		what: "a port of Xen's own that is an IPI's",
+		fault: "2/1 LU_EVTCHN_PORTS.Ports[1].consumer: 0, not 1",
+		stream: port(1, 1, "consumer", 1),
+	},
+	{
+		rule: "PORT_FIELD",
+		what: "a number between two vCPUs",
+		fault: "2/2 LU_EVTCHN_PORTS.Ports[0].notifyVcpu: 3, not 1",
+		stream: port(2, 0, "notifyVcpu", 1),
+	},
+	{
+		rule: "PORT_FIELD",
 		what: "a last vCPU that does not exist",
 		fault: "2/1 LU_EVTCHN_PORTS.Ports[1].lastVcpu: 2, not 2",
 		stream: port(1, 1, "lastVcpu", 2),
@@ -2059,6 +2083,26 @@ const vcpus: RuleCase[] = [
 		stream: (s) => s.record("LU_PV_VCPU", 1).set("gdtEntries", 8193),
 	},
 	{
+		rule: "VCPU_CONTEXT",
+		what: "an LDT of more entries than selectors name",
+		fault: "2/1 LU_PV_VCPU.ldtEntries: 8192, not 8193",
+		stream: (s) => s.record("LU_PV_VCPU", 1).set("ldtEntries", 8193),
+	},
+	...[
+		[31, 32],
+		[129, 128],
+	].map(([octets, expected]) => ({
+		rule: "VCPU_CONTEXT",
+		what: `an extended context of ${octets} octets`,
+		fault: `2/1 X86_PV_VCPU_EXTENDED: ${expected}, not ${octets}`,
+		stream: (s: Restitched) => {
+			const record = s.record("X86_PV_VCPU_EXTENDED", 1);
+			const body = new Uint8Array(8 + (octets as number));
+			body.set(record.body.subarray(0, body.length));
+			record.body = body;
+		},
+	})),
+	{
 		rule: "FRAME_NOT_OWNED",
 		what: "a GDT in another domain's frame",
 		fault: "2/1 LU_PV_VCPU.gdtMfn[0]: 1, not 0",
@@ -2119,6 +2163,14 @@ const vcpus: RuleCase[] = [
 	},
 	{
 		rule: "HVM_CONTEXT",
+		what: "HEADER with another magic",
+		fault: "2/2 HVM_CONTEXT.HvmContext[8]: 1412960902, not 1412960768",
+		stream: (s) => {
+			s.record("HVM_CONTEXT").body[8] = 0;
+		},
+	},
+	{
+		rule: "HVM_CONTEXT",
 		what: "an entry beyond the body",
 		fault: "2/2 HVM_CONTEXT.HvmContext[32]: 1040, not 66568",
 		stream: (s) => {
@@ -2162,6 +2214,18 @@ const vcpus: RuleCase[] = [
 		},
 	},
 	{
+		rule: "HVM_ENTRY",
+		what: "an HVM parameter that Xen does not have",
+		fault: "2/2 HVM_PARAMS.HvmParamList[1].index: 38, not 39",
+		stream: (s) => s.record("HVM_PARAMS").row("HvmParamList", 1, "index", 39n),
+	},
+	{
+		rule: "HVM_INSTANCE",
+		what: "an HVM parameter twice",
+		fault: "2/2 HVM_PARAMS.HvmParamList[1].index: 1, not 2",
+		stream: (s) => s.record("HVM_PARAMS").row("HvmParamList", 1, "index", 1n),
+	},
+	{
 		rule: "HVM_ONLY",
 		what: "HVM parameters of a PV guest",
 		fault: "2/1 HVM_PARAMS: 1, not 10",
@@ -2198,6 +2262,52 @@ const io: RuleCase[] = [
 		what: "an emulator that does not exist",
 		fault: "2/2 LU_IOREQ_SERVERS.IoreqServerList[0].emulator: 0, not 9",
 		stream: (s) => s.record("LU_IOREQ_SERVERS").row("IoreqServerList", 0, "emulator", 9),
+	},
+	{
+		rule: "DOMAIN_REFERENCE",
+		what: "a domain that emulates for itself",
+		fault: "2/2 LU_IOREQ_SERVERS.IoreqServerList[0].emulator: 0, not 2",
+		stream: (s) => s.record("LU_IOREQ_SERVERS").row("IoreqServerList", 0, "emulator", 2),
+	},
+	{
+		rule: "DOMAIN_REFERENCE",
+		what: "a domain that is its own target",
+		fault: "2/2 LU_DOMAIN_STATE.target: 32756, not 2",
+		stream: (s) => s.record("LU_DOMAIN_STATE", 2).set("target", 2),
+	},
+	{
+		rule: "IOREQ",
+		what: "two servers that claim writes",
+		fault: "2/2 LU_IOREQ_SERVERS.IoreqServerList[1].flags: 1, not 3",
+		model: (m) => {
+			domain(m, 2).ioreqServerList = [0, 1].map((serverId) => ({ serverId, emulator: 0, flags: 3 }));
+		},
+	},
+	{
+		rule: "IOREQ",
+		what: "two ports of one vCPU",
+		fault: "2/2 LU_IOREQ_SERVERS.IoreqPorts[1].vcpuId: 1, not 2",
+		model: (m) => {
+			domain(m, 2).ioreqPorts = [0, 1].map(() => ({ serverId: 0, vcpuId: 0, port: 2 }));
+		},
+	},
+	{
+		rule: "IOREQ",
+		what: "one page twice",
+		fault: "2/2 LU_IOREQ_SERVERS.IoreqPages[1].mfn: 1, not 2",
+		stream: (s) => s.record("LU_IOREQ_SERVERS").row("IoreqPages", 1, "mfn", 820n),
+	},
+	{
+		rule: "IOREQ",
+		what: "two synchronous pages for fewer than 129 vCPUs",
+		fault: "2/2 LU_IOREQ_SERVERS.IoreqPages[1].role: 1, not 2",
+		stream: (s) => s.record("LU_IOREQ_SERVERS").row("IoreqPages", 1, "role", 0),
+	},
+	{
+		rule: "IOREQ",
+		what: "two buffered pages",
+		fault: "2/2 LU_IOREQ_SERVERS.IoreqPages[1].role: 1, not 2",
+		stream: (s) => s.record("LU_IOREQ_SERVERS").row("IoreqPages", 0, "role", 1),
 	},
 	{
 		rule: "IOREQ",

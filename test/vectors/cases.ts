@@ -76,7 +76,7 @@ function changed(name: string, what: string, change: (stream: Restitched) => voi
 /** Numbers as high, or as low, as they may be: one more is refused. */
 function atLimits({ model }: ReturnType<typeof tinyHost>): void {
 	const [dom0, pv, hvm, dead] = model.domains as [DomainModel, DomainModel, DomainModel, DomainModel];
-	model.virqHandlers = [{ virq: 0, domid: 0 }];
+	model.virqHandlers = [2, 23].map((virq) => ({ virq, domid: 0 }));
 	model.regionList = model.regionList.map((region, i) => (i === 2 ? { ...region, frameCount: 64 } : region));
 	model.ioapicPins = [
 		...(model.ioapicPins ?? []),
@@ -108,7 +108,10 @@ function atLimits({ model }: ReturnType<typeof tinyHost>): void {
 		...new Array(127).fill(host),
 		{ reference: 3, domid: 2, flags: readonly, vcpuId: 0 },
 	];
-	dom0.ports = dom0.ports?.map((port, i) => (i === 1 && port ? { ...port, consumer: CONSUMER.sharing } : port)) ?? [];
+	dom0.ports =
+		dom0.ports?.map((port) =>
+			port?.state === EVTCHN_STATE.interdomain ? { ...port, consumer: CONSUMER.sharing } : port,
+		) ?? [];
 	dom0.pirqList = dom0.pirqList?.map((pirq) => ({ ...pirq, flags: 15 })) ?? [];
 	dom0.capRanges = [
 		...(dom0.capRanges ?? []).slice(0, 2),
@@ -152,10 +155,8 @@ function atLimits({ model }: ReturnType<typeof tinyHost>): void {
 	]);
 	hvm.ioreqServerList = [
 		...(hvm.ioreqServerList ?? []),
-		...[1, 2, 3, 4, 5, 6, 65535].map((serverId) => ({ serverId, emulator: 0, flags: 3 })),
+		...[1, 2, 3, 4, 5, 6, 65535].map((serverId) => ({ serverId, emulator: 0, flags: serverId === 1 ? 3 : 1 })),
 	];
-	const page = { serverId: 0, mfn: 820, gfn: NONE64 };
-	hvm.ioreqPages = new Array(8 * 65).fill(page);
 	hvm.ioreqRanges = [...(hvm.ioreqRanges ?? []), { serverId: 1, type: IOREQ_RANGE.port, first: 0, last: 0 }];
 
 	dead.domain = { ...dead.domain, maxVcpus: 8192 };
@@ -172,7 +173,12 @@ function atLimitsOfSecond({ model }: ReturnType<typeof secondHost>): void {
 		{ vcpuId: 1, periodUs: 10_000_000, budgetUs: 10 },
 	];
 	narrow.pv32Vcpu =
-		narrow.pv32Vcpu?.map((vcpu) => ({ ...vcpu, gdtMfn: new Array(16).fill(854), gdtEntries: 8192 })) ?? [];
+		narrow.pv32Vcpu?.map((vcpu) => ({
+			...vcpu,
+			gdtMfn: new Array(16).fill(854),
+			gdtEntries: 8192,
+			ldtEntries: 8192,
+		})) ?? [];
 	narrow.pvTraps = [[{ vector: 3, flags: 3, cs: 0x61, address: 0xffff_ffff }]];
 }
 

@@ -1,5 +1,5 @@
 /** Events: FORMAT.md, "Event channels", "Ports", "PIRQs"; RULES.md, 15. */
-import { mustKnow, VIRQS } from "./checkHost.ts";
+import { mustKnow, PER_VCPU_VIRQS, VIRQS } from "./checkHost.ts";
 import { type Domain, type Host, must } from "./host.ts";
 import type { Fields } from "./octets.ts";
 
@@ -8,7 +8,6 @@ const UNBOUND = 2;
 const INTERDOMAIN = 3;
 const PIRQ = 4;
 const VIRQ = 5;
-const PER_VCPU_VIRQS = [0, 1, 7, 13];
 const PRIORITIES = 16;
 
 /** Whether a port of the domain is bound to another domain, or waits for one. */
@@ -30,7 +29,7 @@ export function checkChannels(host: Host, domain: Domain): void {
 	let last = -1;
 	for (const [i, { vcpuId, offset, mfn, tail }] of record.parts.ControlBlocks.entries()) {
 		const field = `ControlBlocks[${i}]`;
-		must(vcpuId > last && vcpuId < domain.vcpuEnd, 84, record, `${field}.vcpuId`);
+		must(vcpuId > last && domain.vcpus.includes(vcpuId), 84, record, `${field}.vcpuId`);
 		must(offset % 8 === 0 && offset + 72 <= 4096, 84, record, `${field}.offset`);
 		host.mustBeWritten(domain.domid, mfn, record, `${field}.mfn`);
 		for (const [queue, port] of tail.entries())
@@ -52,8 +51,10 @@ export function checkPorts(host: Host, domain: Domain): void {
 		const field = `Ports[${i}]`;
 		must(port.slot !== 0, 80, record, `${field}.state`, "port 0");
 		for (const name of ["state", "consumer"]) mustKnow(80, record, name, "Ports", i);
+		must(port.consumer === 0 || port.state === UNBOUND || port.state === INTERDOMAIN, 80, record, `${field}.consumer`);
 		for (const name of ["priority", "lastPriority"]) must(port[name] < PRIORITIES, 80, record, `${field}.${name}`);
-		for (const name of ["notifyVcpu", "lastVcpu"]) must(port[name] < domain.vcpuEnd, 80, record, `${field}.${name}`);
+		must(domain.vcpus.includes(port.notifyVcpu), 80, record, `${field}.notifyVcpu`);
+		must(port.lastVcpu < domain.vcpuEnd, 80, record, `${field}.lastVcpu`);
 		must(port.pending <= 1, 80, record, `${field}.pending`);
 		must(port.slot <= maxEvtchnPort, 81, record, `${field}.state`);
 		if (port.state === INTERDOMAIN) {

@@ -4,6 +4,8 @@ import type { Fields } from "./octets.ts";
 import type { StreamRecord } from "./stream.ts";
 
 export const VIRQS = 24;
+export const PER_VCPU_VIRQS = [0, 1, 7, 13];
+const HAP = 16;
 
 /** One field holds a value of its enumeration, and no flag that is unknown. The layout says which there are. */
 export function mustKnow(rule: number, record: StreamRecord, field: string, part?: string, row = 0): void {
@@ -21,7 +23,7 @@ export function checkHost(host: Host): void {
 	mustKnow(44, record, "features");
 	let last = -1;
 	for (const [i, { virq, domid }] of record.parts.VirqHandlers.entries()) {
-		must(virq > last && virq < VIRQS, 83, record, `VirqHandlers[${i}].virq`);
+		must(virq > last && virq < VIRQS && !PER_VCPU_VIRQS.includes(virq), 83, record, `VirqHandlers[${i}].virq`);
 		must(host.domains.has(domid), 43, record, `VirqHandlers[${i}].domid`);
 		last = virq;
 	}
@@ -39,6 +41,7 @@ export function checkDomain(host: Host, domain: Domain): void {
 	must((createFlags & 2) === 0 || !hasOther, 42, record, "createFlags", "a second hardware domain");
 	must(guestWidth === 4 || guestWidth === 8, 42, record, "guestWidth");
 	must(kind !== KIND.pv || guestWidth === 8 || host.stream.version > 1, 44, record, "guestWidth");
+	must(domain.isPv || !domain.isAlive || (createFlags & HAP) !== 0, 44, record, "createFlags", "shadow paging");
 	must(maxVcpus <= 8192, 42, record, "maxVcpus");
 	must(grantVersionLimit <= 2, 42, record, "grantVersionLimit");
 	const pools: Fields[] = host.one("LU_CPUPOOLS")!.parts.PoolList;

@@ -4,6 +4,7 @@ import { type Fields, Octets } from "./octets.ts";
 import type { StreamRecord } from "./stream.ts";
 
 const DOWN = 4;
+const HVM_MAGIC = 0x5438_1286;
 const [END, HEADER, CPU, CPU_XSAVE, CPU_MSR] = [0, 1, 2, 16, 20];
 
 /** By type: lengths, or the least and what it grows by; instances, 0 for one of each vCPU. */
@@ -74,7 +75,10 @@ export function checkXsave(domain: Domain, record: StreamRecord): void {
 	if (length > 0) checkArea(domain, record, "PvXsave", 0, length);
 }
 
-export function checkHvmContext(domain: Domain, record: StreamRecord): void {
+/** Checks the context, and returns the vCPUs that have a CPU entry. */
+export function checkHvmContext(domain: Domain, record: StreamRecord): number[] {
+	const cpus: number[] = [];
+	const seen = new Set<string>();
 	const octets = new Octets(record.parts.HvmContext);
 	const down = domain.all("LU_VCPU").filter((vcpu) => vcpu.head.flags & DOWN);
 	const isDown = (id: number) => down.some((vcpu) => vcpu.head.vcpuId === id);
@@ -91,9 +95,13 @@ export function checkHvmContext(domain: Domain, record: StreamRecord): void {
 		const fits = grows ? length >= least && (length - least) % grows === 0 : lengths.includes(length);
 		must(fits, 120, record, field(4));
 		must(type !== CPU_MSR || octets.u32(at + 8) === (length - least) / 16, 120, record, field(8));
+		must(type !== HEADER || octets.u32(at + 8) === HVM_MAGIC, 94, record, field(8), "magic");
 		if (instances > 0) must(instance < instances, 121, record, field(2));
 		else must(domain.vcpus.includes(instance), type === CPU ? 94 : 121, record, field(0), "no such vCPU");
 		must(type !== CPU || !isDown(instance), 121, record, field(2));
+		must(!seen.has(`${type}/${instance}`), 121, record, field(0), "twice");
+		seen.add(`${type}/${instance}`);
+		if (type === CPU) cpus.push(instance);
 		if (type === CPU_XSAVE) {
 			const [mask, ever] = [octets.u64(at + 8), octets.u64(at + 24)];
 			must((ever & ~mask) === 0n, 93, record, field(24));
@@ -102,6 +110,6 @@ export function checkHvmContext(domain: Domain, record: StreamRecord): void {
 		at += 8 + length;
 		if (type !== END) continue;
 		must(at === octets.length, 94, record, "HvmContext[0]", "octets behind END");
-		return;
+		return cpus;
 	}
 }

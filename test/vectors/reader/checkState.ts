@@ -19,7 +19,7 @@ export function checkState(host: Host, domain: Domain): void {
 	for (const field of ["creationFinished", "callbackAsserted", "suspendedS3"])
 		must(record.head[field] <= 1, 96, record, field);
 	must(pirqEoiMode <= 2, 96, record, "pirqEoiMode");
-	must(target === DOMID_INVALID || host.domains.has(target), 43, record, "target");
+	must(target === DOMID_INVALID || (host.domains.has(target) && target !== domain.domid), 43, record, "target");
 	if (pirqEoiMfn !== ALL_ONES) host.mustBeWritten(domain.domid, pirqEoiMfn, record, "pirqEoiMfn");
 	const info = domain.one("LU_SHARED_INFO");
 	if (domain.isAlive) {
@@ -39,19 +39,26 @@ export function checkVcpus(host: Host, domain: Domain): void {
 	const ids = records.map((r) => r.head.vcpuId);
 	const hasEach = domain.vcpus.every((id) => ids.includes(id)) && ids.every((id) => domain.vcpus.includes(id));
 	must(hasEach, 90, domain.one("LU_VCPUS"));
+	let cpus: number[] = [];
 	for (const record of domain.rest.records) {
 		must(!(domain.isPv ? HVM_ONLY : PV_ONLY).includes(record.name), 95, record);
 		if (domain.isPv) must(record.name !== (domain.isNarrow ? "LU_PV_VCPU" : "LU_PV32_VCPU"), 95, record);
 		if (record.name === "LU_VCPU") checkVcpu(host, domain, record);
 		if (record.name === "LU_PV_VCPU") checkRegisters(host, domain, record);
 		if (record.name === "LU_PV32_VCPU") checkNarrowRegisters(host, domain, record);
+		if (record.name === "X86_PV_VCPU_EXTENDED") checkExtended(record);
 		if (record.name === "X86_PV_VCPU_XSAVE") checkXsave(domain, record);
-		if (record.name === "HVM_CONTEXT") checkHvmContext(domain, record);
+		if (record.name === "HVM_PARAMS") checkParams(record);
+		if (record.name === "HVM_CONTEXT") cpus = checkHvmContext(domain, record);
 	}
 	if (!domain.isAlive) return;
 	const state = domain.one("LU_DOMAIN_STATE")!;
 	const needsContext = !domain.isPv && records.some((r) => r.head.flags & INITIALISED);
 	must(!needsContext || domain.one("HVM_CONTEXT") !== undefined, 17, state, "", "HVM_CONTEXT");
+	for (const record of domain.isPv ? [] : records) {
+		const isUp = (record.head.flags & (INITIALISED | DOWN)) === INITIALISED;
+		must(!isUp || cpus.includes(record.head.vcpuId), 92, record, "flags", "no CPU entry");
+	}
 	const mayRest = state.head.shutdownState !== 0 || state.head.creationFinished === 0;
 	must(mayRest || records.some((r) => !(r.head.flags & DOWN)), 91, state, "", "no vCPU that runs");
 }
@@ -71,6 +78,22 @@ function checkVcpu(host: Host, domain: Domain, record: StreamRecord): void {
 	must(!domain.isPv || hasContext === ((flags & INITIALISED) !== 0), 92, record, "flags");
 }
 
+const HVM_PARAMETERS = 39n;
+
+function checkParams(record: StreamRecord): void {
+	const seen = new Set<bigint>();
+	for (const [i, { index }] of record.parts.HvmParamList.entries()) {
+		must(index < HVM_PARAMETERS, 120, record, `HvmParamList[${i}].index`);
+		must(!seen.has(index), 121, record, `HvmParamList[${i}].index`, "twice");
+		seen.add(index);
+	}
+}
+
+function checkExtended(record: StreamRecord): void {
+	const { length } = record.parts.PvExtended;
+	must(length >= 32 && length <= 128, 92, record);
+}
+
 /** A frame that a vCPU runs on, and the type that its use holds. */
 function mustRunOn(host: Host, domain: Domain, record: StreamRecord, mfn: bigint, type: number, field: string): void {
 	host.mustOwn(domain.domid, mfn, record, field);
@@ -78,8 +101,9 @@ function mustRunOn(host: Host, domain: Domain, record: StreamRecord, mfn: bigint
 }
 
 function checkGdt(host: Host, domain: Domain, record: StreamRecord): void {
-	const { gdtEntries, gdtMfn } = record.head;
+	const { gdtEntries, gdtMfn, ldtEntries } = record.head;
 	must(gdtEntries <= 8192, 92, record, "gdtEntries");
+	must(ldtEntries <= 8192, 92, record, "ldtEntries");
 	for (let i = 0; i < Math.ceil(gdtEntries / 512); i++)
 		mustRunOn(host, domain, record, gdtMfn[i], SEG_DESC, `gdtMfn[${i}]`);
 }
