@@ -494,11 +494,12 @@ export function isolated(): SmallHost {
 	});
 }
 
-/** HEADER, which is 24 octets, and END. */
+/** HEADER, which is 24 octets and begins with its magic, and END. */
 function hvmContext(): Uint8Array {
 	const context = new Uint8Array(8 + 24 + 8);
 	const view = new DataView(context.buffer);
 	view.setUint16(0, 1, true);
 	view.setUint32(4, 24, true);
+	view.setUint32(8, 0x5438_1286, true);
 	return context;
 }
