@@ -32,7 +32,8 @@ describe("out of turn, and windows that are not", () => {
 		const { windowBytes, indexBytes } = context.planSteps(image);
 		const out = core.allocate(windowBytes);
 		const index = core.allocate(indexBytes);
-		const rows = core.allocate(1 << 23);
+		// All that are wanted, and a chunk more.
+		const rows = core.allocate((1 << 23) + CHUNK * 8);
 		const pieces: { offset: number; bytes: Uint8Array }[] = [];
 		const drain = (wants: Wants): Wants => {
 			let now = wants;
@@ -91,6 +92,8 @@ describe("out of turn, and windows that are not", () => {
 		const step = (pointer: number, length: number) => () => context.saveStep({ pointer, length });
 		for (const length of [0, 8, CHUNK * 8 - 8, CHUNK * 8 + 8, CHUNK * 8 + 1, count * 8 - 8, count * 8 + CHUNK * 8]) {
 			expect(step(rows.pointer, length), `${length} octets`).toThrow(refused(space));
+			const most = length > count * 8 ? count * 8 : CHUNK * 8;
+			expect(context.fault(), `${length} octets`).toMatchObject({ expected: BigInt(most), got: BigInt(length) });
 		}
 		for (const pointer of [rows.pointer + 4, 0, image.pointer, out.pointer, index.pointer, context.pointer]) {
 			expect(step(pointer, CHUNK * 8), `at ${pointer}`).toThrow(refused(space));
