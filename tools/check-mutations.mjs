@@ -23,20 +23,21 @@ import { mutate, NO_MUTANT, OPERATORS, withMutant } from "./mutants/refusals.mjs
 /** Tests that call what no stream reaches, by the files that they are about; one after the other, the quickest first. */
 const calls = ["test/passes/windows.test.ts", "test/parallel/contexts.test.ts", "test/passes/passes.test.ts"];
 const images = ["test/core/roundtrip.test.ts", "test/passes/windows.test.ts", "test/core/versions.test.ts"];
+const steps = ["test/core/turns.test.ts", "test/core/windows.test.ts"];
 const streams = ["test/core/limits.test.ts", "test/core/versions.test.ts"];
 const suites = {
 	"assembly/check/index.ts": calls,
 	"assembly/compare.ts": ["test/core/image.test.ts", ...images.slice(0, 2)],
-	"assembly/digestSteps.ts": ["test/core/windows.test.ts"],
+	"assembly/digestSteps.ts": steps,
 	"assembly/image.ts": ["test/core/image.test.ts"],
 	"assembly/open.ts": [...calls.slice(0, 1), ...streams],
 	"assembly/plan.ts": ["test/core/limits.test.ts", ...calls.slice(2)],
-	"assembly/restore.ts": [...calls, "test/core/windows.test.ts"],
-	"assembly/restoreRows.ts": ["test/core/windows.test.ts"],
+	"assembly/restore.ts": [...calls, ...steps],
+	"assembly/restoreRows.ts": steps,
 	"assembly/save.ts": ["test/core/image.test.ts", ...images],
-	"assembly/saveSteps.ts": ["test/core/image.test.ts", "test/core/windows.test.ts"],
-	"assembly/steps.ts": ["test/core/windows.test.ts"],
-	"assembly/workers.ts": [...calls.slice(1, 2), "test/core/windows.test.ts"],
+	"assembly/saveSteps.ts": [...steps.slice(0, 1), "test/core/image.test.ts", ...steps.slice(1)],
+	"assembly/steps.ts": steps,
+	"assembly/workers.ts": [...calls.slice(1, 2), ...steps],
 };
 /** A mutant whose vectors take longer than this loops. */
 const HANGS_AFTER_MS = 20_000;

@@ -121,7 +121,7 @@ const source: Case[] = [
 ];
 
 /** The fault of a refused call. */
-function faultOf(image: Damaged, call: "digest" | "save" | "compare" | "compareWith") {
+function faultOf(image: Damaged, call: "digest" | "save" | "saveInSteps" | "compare" | "compareWith") {
 	const core = newCore();
 	const sound = core.place(tiny.image);
 	const window = core.place(image.octets);
@@ -130,6 +130,7 @@ function faultOf(image: Damaged, call: "digest" | "save" | "compare" | "compareW
 	const run = {
 		digest: () => context.digest(window),
 		save: () => context.save(window, out),
+		saveInSteps: () => context.planSteps(window),
 		compare: () => context.compare(sound, window),
 		compareWith: () => context.compare(window, sound),
 	};
@@ -142,6 +143,14 @@ test("the image as it is can be saved", () => {
 	const window = core.place(new Damaged().octets);
 	const context = core.createContext();
 	expect(context.planSave(window)).toBeGreaterThan(tiny.stream.length);
+});
+
+test("slots of a domain that has no vCPU are not in the stream", () => {
+	const core = newCore();
+	const window = core.place(new Damaged().domain(LAST, "vcpuSlots", 3).octets);
+	const context = core.createContext();
+	const stream = core.bytes(context.save(window, core.allocate(context.planSave(window))));
+	expect(Buffer.compare(stream, tiny.stream)).toBe(0);
 });
 
 describe("no image, or one that leaves its window: not saved, digested or compared", () => {
@@ -159,7 +168,8 @@ describe("tables that do not fit together: not saved", () => {
 	test.each(source)("%s", (_what, damage, expected, got) => {
 		const image = new Damaged();
 		damage(image);
-		expect(faultOf(image, "save")).toMatchObject({ expected: BigInt(expected ?? 0), got: BigInt(got ?? 0) });
+		for (const call of ["save", "saveInSteps"] as const)
+			expect(faultOf(image, call), call).toMatchObject({ expected: BigInt(expected ?? 0), got: BigInt(got ?? 0) });
 	});
 });
 
@@ -245,6 +255,18 @@ describe("images whose streams would be too large", () => {
 		const { context, window } = withRoom(bytes, (image, at) => image.table(HVM, "HvmContext", bytes, at));
 		expect(() => context.planSave(window)).toThrow(expect.objectContaining({ rule: "XLU-R006" }));
 		expect(() => context.planSteps(window)).toThrow(expect.objectContaining({ rule: "XLU-R006" }));
+	});
+
+	test("BODY_LENGTH: a record of just 2^27 octets is measured, in steps too", () => {
+		const measure = (bytes: number) => {
+			const { context, window } = withRoom(bytes, (image, at) => image.table(HVM, "HvmContext", bytes, at));
+			expect(context.planSave(window)).toBeGreaterThan(bytes);
+			return context.planSteps(window).windowBytes;
+		};
+		const room = 2 ** 20;
+		const around = measure(room) - room;
+		const most = 8 + 2 ** 27;
+		expect(measure(most - around)).toBe(most);
 	});
 
 	test("HOST_LIMIT: a stream of 4 GiB and more, of tables that all lie in one place", () => {

@@ -333,16 +333,22 @@ describe("nothing runs before its turn, twice, or not at all", () => {
 		] as const) {
 			expect(restore.call({ what: "frames", pass, item }, restore.first)).toBe(1);
 			expect(restore.rule(restore.first)).toBe(PASS_ORDER);
+			// A block, or whose turn it is: the pass that is next.
+			const what = item === 0 ? { expected: 0n, got: BigInt(pass) } : { expected: 1n, got: BigInt(item) };
+			expect(restore.first.fault()).toMatchObject(what);
 		}
 		const { core, raw } = newInstance();
 		const { context, imageBytes } = openCheck(tiny.stream, tiny.memory, core);
-		const frames = () => (raw as Workers).frames(context.pointer, 0, 0) >>> 0;
+		const frames = (block = 0) => (raw as Workers).frames(context.pointer, 0, block) >>> 0;
 		expect(frames()).toBe(1);
 		expect(rawFault(raw, context.pointer).rule).toBe(NOT_CHECKED);
 		context.target(core.allocate(imageBytes));
 		context.restore(0, XEN);
-		expect(frames()).toBe(1);
-		expect(rawFault(raw, context.pointer).rule).toBe(PASS_ORDER);
+		for (const block of [0, 7]) {
+			expect(frames(block)).toBe(1);
+			expect(rawFault(raw, context.pointer).rule).toBe(PASS_ORDER);
+			expect(context.fault()).toMatchObject({ expected: 0n, got: BigInt(block) });
+		}
 	});
 });
 

@@ -4,6 +4,7 @@ import type { Window } from "../../src/core/load.ts";
 import { DOMID } from "../../src/format/enums.ts";
 import { imageStructs } from "../../src/format/schema.ts";
 import { newInstance, openCheck, type RawExports, rawFault, saveTiny } from "../support/core.ts";
+import { edgesOf, withGaps } from "../support/edges.ts";
 
 const tiny = saveTiny();
 const domids = [0, 1, 2, 5];
@@ -194,6 +195,77 @@ describe("WINDOW: a window that does not fit is refused and nothing is written",
 			expect(rawFault(raw, ctx).rule).toBe(30);
 		}
 		expect(raw.planSave(ctx, pointer, end - pointer)).toBe(0);
+	});
+});
+
+describe("WINDOW: beside the edges of memory and of other windows, and over one edge alone", () => {
+	const blockBytes = newInstance().raw.contextBytes() >>> 0;
+	const { imageBytes, work } = openCheck(tiny.stream, tiny.memory);
+	/** A workspace's size is a multiple of 4. */
+	const workBytes = Math.ceil(work.length / 8) * 8;
+
+	/** Opened and planned, each window with gaps. */
+	function spread() {
+		const { core, raw } = newInstance();
+		const windows = withGaps(core, Math.max(imageBytes, workBytes) + 16, {
+			"context block": blockBytes,
+			stream: tiny.stream.length,
+			memory: tiny.memory.length,
+			workspace: workBytes,
+		});
+		core.bytes(windows.stream).set(tiny.stream);
+		core.bytes(windows.memory).set(tiny.memory);
+		const ctx = windows["context block"].pointer;
+		expect(raw.open(ctx, windows.stream.pointer, tiny.stream.length, 0)).toBe(0);
+		expect(raw.plan(ctx)).toBe(0);
+		return { core, raw, ctx, windows, heapBase: raw.heapBase() >>> 0 };
+	}
+
+	test("workspace and target", () => {
+		const { core, raw, ctx, windows, heapBase } = spread();
+		const { workspace, memory, ...others } = windows;
+		const check = (pointer: number) => raw.check(ctx, pointer, workspace.length, memory.pointer, memory.length) >>> 0;
+		const target = (pointer: number) => raw.target(ctx, pointer, imageBytes) >>> 0;
+		for (const [call, bytes, all] of [
+			[check, workspace.length, { ...others, memory }],
+			[target, imageBytes, windows],
+		] as const) {
+			const { sound, wrong } = edgesOf(core, heapBase, bytes, all);
+			for (const [what, pointer] of wrong) {
+				expect(call(pointer), what).toBe(1);
+				expect(rawFault(raw, ctx).rule, what).toBe(30);
+			}
+			for (const [what, pointer] of sound) expect(call(pointer), what).toBe(0);
+			expect(check(workspace.pointer)).toBe(0);
+		}
+	});
+
+	test("stream, which may end with the memory", () => {
+		const { core, raw, ctx, windows } = spread();
+		const { length } = windows.stream;
+		const pointer = core.memoryBytes - length;
+		core.bytes({ pointer, length }).set(tiny.stream);
+		expect(raw.open(ctx, pointer, length, 0)).toBe(0);
+	});
+
+	test("output of a save, of just the stream's length", () => {
+		const { core, raw } = newInstance();
+		const { length } = tiny.stream;
+		core.allocate(length);
+		const ctx = core.allocate(blockBytes).pointer;
+		const { image } = withGaps(core, length + 16, { image: tiny.image.length });
+		core.bytes(image).set(tiny.image);
+		const { sound, wrong } = edgesOf(core, raw.heapBase() >>> 0, length, { image });
+		const save = (pointer: number) => raw.save(ctx, image.pointer, image.length, pointer, length) >>> 0;
+		for (const [what, pointer] of wrong) {
+			expect(save(pointer), what).toBe(1);
+			expect(rawFault(raw, ctx).rule, what).toBe(30);
+			expect(Buffer.compare(core.bytes(image), tiny.image), what).toBe(0);
+		}
+		for (const [what, pointer] of sound) {
+			expect(save(pointer), what).toBe(0);
+			expect(Buffer.compare(core.bytes({ pointer, length }), tiny.stream), what).toBe(0);
+		}
 	});
 });
 
