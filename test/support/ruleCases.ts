@@ -1575,6 +1575,15 @@ const grants: RuleCase[] = [
 	},
 	{
 		rule: "FRAME_NOT_OWNED",
+		what: "a granted frame of another domain, mapped read-only",
+		fault: "1d/1 LU_GRANT_ACTIVE.GrantActive[0].mfn: 1, not 0",
+		model: (m) => {
+			Object.assign(domain(m, 1).grantActive?.[8] as object, { mfn: 130, hostWrite: 0, hostRead: 2 });
+			Object.assign(domain(m, 0).maptrack?.[0] as object, { flags: GRANT_MAP.host | GRANT_MAP.readonly });
+		},
+	},
+	{
+		rule: "FRAME_NOT_OWNED",
 		what: "a grant frame of another domain",
 		fault: "1d/1 LU_GRANT_TABLE.GrantFrames[0].mfn: 1, not 0",
 		stream: (s) => s.record("LU_GRANT_TABLE", 1).row("GrantFrames", 0, "mfn", 301n),
