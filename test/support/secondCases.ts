@@ -37,6 +37,12 @@ function putBehind(stream: Restitched, name: string, domid: number, record: Stre
 
 export const secondCases: readonly RuleCase[] = [
 	{
+		rule: "VCPU_CONTEXT",
+		what: "an LDT of more entries than there can be",
+		fault: "2/6 LU_PV32_VCPU.ldtEntries: 8192, not 8193",
+		stream: (s) => s.record("LU_PV32_VCPU", NARROW).set("ldtEntries", 8193),
+	},
+	{
 		rule: "UNKNOWN_RECORD",
 		what: "a mandatory record of version 2 in a stream of version 1",
 		fault: "0/2 LU_VNUMA: 0, not 1073741845",

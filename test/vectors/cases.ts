@@ -12,9 +12,12 @@ import {
 	EVTCHN_STATE,
 	FRAME,
 	GRANT_MAP,
+	IOREQ_PAGE,
 	IOREQ_RANGE,
 	KEPT_FORMAT,
 	KEPT_PURPOSE,
+	KIND,
+	LIFE,
 	NONE64,
 	P2M_ACCESS,
 	P2M_ORDER,
@@ -76,7 +79,7 @@ function changed(name: string, what: string, change: (stream: Restitched) => voi
 /** Numbers as high, or as low, as they may be: one more is refused. */
 function atLimits({ model }: ReturnType<typeof tinyHost>): void {
 	const [dom0, pv, hvm, dead] = model.domains as [DomainModel, DomainModel, DomainModel, DomainModel];
-	model.virqHandlers = [2, 23].map((virq) => ({ virq, domid: 0 }));
+	model.virqHandlers = [2, 3, 23].map((virq) => ({ virq, domid: 0 }));
 	model.regionList = model.regionList.map((region, i) => (i === 2 ? { ...region, frameCount: 64 } : region));
 	model.ioapicPins = [
 		...(model.ioapicPins ?? []),
@@ -130,7 +133,9 @@ function atLimits({ model }: ReturnType<typeof tinyHost>): void {
 	pv.controlBlocks = pv.controlBlocks?.map((block, i) => (i === 1 ? { ...block, offset: 4096 - 72 } : block)) ?? [];
 	const areas = { runstate: 3, ioPrivilege: 3, runstateArea: TIME_AREA.frame, timeArea: TIME_AREA.frame };
 	pv.vcpu = pv.vcpu.map((vcpu, i) => (i === 0 ? { ...vcpu, ...areas, vcpuInfoOffset: 4096 - 64 } : vcpu));
-	pv.pvVcpu = pv.pvVcpu?.map((vcpu) => ({ ...vcpu, gdtMfn: new Array(16).fill(222), gdtEntries: 8192 })) ?? [];
+	pv.pvVcpu =
+		pv.pvVcpu?.map((vcpu) => ({ ...vcpu, gdtMfn: new Array(16).fill(222), gdtEntries: 8192, ldtEntries: 8192 })) ?? [];
+	pv.pvExtended = [new Uint8Array(32), new Uint8Array(128)];
 
 	hvm.domainState = { ...hvm.domainState, callbackAsserted: 1, suspendedS3: 1, pirqEoiMode: 2, target: 0 };
 	hvm.keptRoots = [
@@ -396,6 +401,25 @@ export function validVectors(): Vector[] {
 		}),
 		saved("ballooning", "a domain with more frames than its limit, which was lowered", ({ model }) => {
 			model.domains.find(({ domain }) => domain.domid === 1)!.domain.maxPages = 8;
+		}),
+		saved("dead-hvm", "a dead HVM domain, of which nobody asks for HAP any more", ({ model }) => {
+			const { domain } = model.domains.find(({ domain }) => domain.life === LIFE.dead)!;
+			Object.assign(domain, { kind: KIND.hvm, createFlags: 0 });
+		}),
+		saved("request-pages", "an I/O server with as many pages as vCPUs can need", ({ model }) => {
+			const guest = model.domains.find(({ domain }) => domain.domid === 2)!;
+			const [server] = guest.ioreqServerList!;
+			const isServers = (row: { serverId?: number | bigint }) => row.serverId === server!.serverId;
+			guest.domain.maxVcpus = 8192;
+			guest.ioreqServerList = [server!];
+			guest.ioreqPorts = guest.ioreqPorts?.filter(isServers) ?? [];
+			guest.ioreqRanges = guest.ioreqRanges?.filter(isServers) ?? [];
+			guest.ioreqPages = Array.from({ length: 65 }, (_, i) => ({
+				serverId: server!.serverId,
+				mfn: 700 + i,
+				gfn: NONE64,
+				role: i === 64 ? IOREQ_PAGE.buffered : IOREQ_PAGE.synchronous,
+			})) as never;
 		}),
 		saved("limits", "numbers at the end of their ranges, where one more is refused", atLimits),
 		savedSecond("limits-2", "the same of version 2", atLimitsOfSecond),
