@@ -6,6 +6,7 @@ import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import {
 	BUFIOREQ,
+	CREATE,
 	DOMID,
 	FRAME,
 	GRANT_MAP,
@@ -84,6 +85,7 @@ class SmallHost {
 			domain: {
 				domid,
 				kind: kinds[kind],
+				createFlags: kinds[kind] === KIND.pv ? 0 : CREATE.hap,
 				uniqueId: domid + 1,
 				maxPages: FRAMES_EACH,
 				maxVcpus: 4,

@@ -159,7 +159,9 @@ describe("workers as asked for", () => {
 });
 
 test("a worker that dies while nobody asks is noticed before the pause", async () => {
-	const pool = await startPool(2, { script: tampered("late=exit") });
+	// On a busy machine one may be gone before the other is there: then there is no pool, for that reason.
+	const pool = await startPool(2, { script: tampered("late=exit") }).catch((error: XluError) => error.code);
+	if (typeof pool === "string") return expect(pool).toBe("XLU_E_WORKER");
 	try {
 		const hasFailed = () => {
 			try {
