@@ -16,6 +16,7 @@ import {
 } from "../format/enums.ts";
 import { PAGE_BYTES } from "./guestPages.ts";
 import type { DomainModel, HostModel, PreservedPages } from "./model.ts";
+import { firstXenSlot, PAE_L3_ENTRIES } from "./pae.ts";
 
 export interface DomainSums {
 	references: number;
@@ -148,10 +149,6 @@ const ENTRIES = PAGE_BYTES / 8;
 const DESCRIPTORS_PER_FRAME = PAGE_BYTES / 8;
 /** Slots of an L4 table that are Xen's. */
 const XEN_SLOTS = { first: 256, behind: 272 } as const;
-/** A 32-bit guest's L3 table has an entry for each GiB; its L2 tables one for each 2 MiB. */
-const PAE_L3_ENTRIES = 4;
-const GIB = 2 ** 30;
-const L2_ENTRY_BYTES = 2 ** 21;
 const PRESENT = 1;
 const WRITABLE = 2;
 const PFN_LOW = 2 ** 20;
@@ -190,7 +187,7 @@ export function pv32Start({ domain, pv32 }: DomainModel): number | undefined {
 export function xenSlots(type: number, xenStart: number | undefined): { first: number; behind: number } {
 	if ((type & 7) === PAGE_TYPE.l4) return XEN_SLOTS;
 	const isShared = (type & PAGE_TYPE_FLAG.paeXenL2) !== 0 && xenStart !== undefined;
-	return { first: isShared ? Math.floor((xenStart % GIB) / L2_ENTRY_BYTES) : ENTRIES, behind: ENTRIES };
+	return { first: isShared ? firstXenSlot(xenStart) : ENTRIES, behind: ENTRIES };
 }
 
 /** One table of a domain: its pin, and what its entries hold. `xenStart` is a 32-bit guest's. */

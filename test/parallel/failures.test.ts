@@ -146,8 +146,10 @@ describe("workers as asked for", () => {
 		expect(three.domains.map(({ passMs: _, ...domain }: { passMs: number[] }) => domain)).toEqual(
 			one.domains.map(({ passMs: _, ...domain }: { passMs: number[] }) => domain),
 		);
-		for (const { passMs } of three.domains)
-			expect(passMs.every((ms: number) => Number.isFinite(ms) && ms >= 0)).toBe(true);
+		// Shown in microseconds, so that a short pass may be 0; not all of them are.
+		const times: number[] = three.domains.flatMap(({ passMs }: { passMs: number[] }) => passMs);
+		expect(times.every((ms) => ms >= 0)).toBe(true);
+		expect(times.some((ms) => ms > 0)).toBe(true);
 		expect(xlu(["run", captured("pvh"), "--workers", "3"]).stdout).toMatch(/^workers +3$/m);
 		expect(xlu(["run", captured("pvh")]).stdout).not.toContain("workers");
 	});
@@ -160,9 +162,13 @@ describe("workers as asked for", () => {
 });
 
 test("a worker that dies while nobody asks is noticed before the pause", async () => {
-	// On a busy machine one may be gone before the other is there: then there is no pool, for that reason.
-	const pool = await startPool(2, { script: tampered("late=exit") }).catch((error: XluError) => error.code);
-	if (typeof pool === "string") return expect(pool).toBe("XLU_E_WORKER");
+	// On a busy machine one may be gone before the other is there: then there is no pool, for that reason, and it is tried again.
+	const start = (): Promise<WorkerPool> =>
+		startPool(2, { script: tampered("late=exit") }).catch((error: XluError) => {
+			expect(error.code).toBe("XLU_E_WORKER");
+			return start();
+		});
+	const pool = await start();
 	try {
 		const hasFailed = () => {
 			try {

@@ -6,7 +6,7 @@
  * bit 0 is set), GDT frames, and vCPU 0's RDX, in which a suspending guest passes its start_info.
  */
 import { array, nested, type RowOf, reserved, sparse, u8, u16, u32, u64 } from "../../format/fields.ts";
-import { layOut, readStruct } from "../../format/layout.ts";
+import { layOut, readStruct, type Struct } from "../../format/layout.ts";
 import { hvmVmce } from "../hvm/layout.ts";
 import { fxsave } from "../x86/fpu.ts";
 
@@ -109,12 +109,32 @@ export const extVcpuContext = layOut(
 
 export type TrapInfo = RowOf<typeof trapFields>;
 /** A vCPU's context as the image has it; frame numbers are PFNs. */
-export type GuestContext = Omit<RowOf<typeof contextFields>, "traps" | "fpu"> & {
+export type ContextOf<Row, Trap> = Omit<Row, "traps" | "fpu"> & {
 	/** FXSAVE area, 512 octets. */
 	fpu: Uint8Array;
 	/** 256 entries, by vector. */
-	traps: TrapInfo[];
+	traps: Trap[];
 };
+export type GuestContext = ContextOf<RowOf<typeof contextFields>, TrapInfo>;
+
+/** Reads a context of either width, with its trap handlers one by one. */
+export function readContext<Row extends { traps: Iterable<number>; fpu: Iterable<number> }, Trap>(
+	context: Struct,
+	trap: Struct,
+	octets: Uint8Array,
+): ContextOf<Row, Trap> {
+	const row = readStruct(
+		context,
+		new DataView(octets.buffer, octets.byteOffset, octets.byteLength),
+		0,
+	) as unknown as Row;
+	const view = new DataView(Uint8Array.from(row.traps).buffer);
+	const traps = Array.from(
+		{ length: TRAP_COUNT },
+		(_, vector) => readStruct(trap, view, vector * trap.size) as unknown as Trap,
+	);
+	return { ...row, fpu: Uint8Array.from(row.fpu), traps };
+}
 
 /**
  * Reads the context of a 64-bit PV vCPU.
@@ -122,12 +142,5 @@ export type GuestContext = Omit<RowOf<typeof contextFields>, "traps" | "fpu"> & 
  * @param octets 5168 octets, as the reader of the image guarantees
  */
 export function readGuestContext(octets: Uint8Array): GuestContext {
-	const view = new DataView(octets.buffer, octets.byteOffset, octets.byteLength);
-	const row = readStruct(guestContext64, view, 0) as unknown as RowOf<typeof contextFields>;
-	const trapView = new DataView(Uint8Array.from(row.traps).buffer);
-	const traps = Array.from(
-		{ length: TRAP_COUNT },
-		(_, vector) => readStruct(trapInfo, trapView, vector * trapInfo.size) as unknown as TrapInfo,
-	);
-	return { ...row, fpu: Uint8Array.from(row.fpu), traps };
+	return readContext<RowOf<typeof contextFields>, TrapInfo>(guestContext64, trapInfo, octets);
 }

@@ -3,9 +3,9 @@
  * xen-x86_32.h). The one place with these offsets. Frame numbers are PFNs, as in a 64-bit guest's.
  */
 import { array, nested, type RowOf, reserved, sparse, u8, u16, u32 } from "../../format/fields.ts";
-import { layOut, readStruct } from "../../format/layout.ts";
+import { layOut } from "../../format/layout.ts";
 import { fxsave } from "../x86/fpu.ts";
-import { TRAP_COUNT } from "./guestContext.ts";
+import { type ContextOf, readContext, TRAP_COUNT } from "./guestContext.ts";
 
 const trapFields = [
 	u8("vector", "Vector."),
@@ -61,13 +61,7 @@ const contextFields = [
 export const guestContext32 = layOut("vcpu_guest_context_x86_32", "A 32-bit PV vCPU's context.", contextFields);
 
 export type TrapInfo32 = RowOf<typeof trapFields>;
-/** A vCPU's context as the image has it; frame numbers are PFNs. */
-export type GuestContext32 = Omit<RowOf<typeof contextFields>, "traps" | "fpu"> & {
-	/** FXSAVE area, 512 octets. */
-	fpu: Uint8Array;
-	/** 256 entries, by vector. */
-	traps: TrapInfo32[];
-};
+export type GuestContext32 = ContextOf<RowOf<typeof contextFields>, TrapInfo32>;
 
 /**
  * Reads the context of a 32-bit PV vCPU.
@@ -75,14 +69,7 @@ export type GuestContext32 = Omit<RowOf<typeof contextFields>, "traps" | "fpu"> 
  * @param octets 2800 octets, as the reader of the image guarantees
  */
 export function readGuestContext32(octets: Uint8Array): GuestContext32 {
-	const view = new DataView(octets.buffer, octets.byteOffset, octets.byteLength);
-	const row = readStruct(guestContext32, view, 0) as unknown as RowOf<typeof contextFields>;
-	const trapView = new DataView(Uint8Array.from(row.traps).buffer);
-	const traps = Array.from(
-		{ length: TRAP_COUNT },
-		(_, vector) => readStruct(trapInfo32, trapView, vector * trapInfo32.size) as unknown as TrapInfo32,
-	);
-	return { ...row, fpu: Uint8Array.from(row.fpu), traps };
+	return readContext<RowOf<typeof contextFields>, TrapInfo32>(guestContext32, trapInfo32, octets);
 }
 
 /** The frame that a 32-bit guest's CR3 names, which has its high bits in the low ones (xen_cr3_to_pfn of xen-x86_32.h). */
